@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dgram.h: Node's `dgram` event API for C programs.
+ *
+ * THE MODEL
+ *
+ * A *loop* waits for the kernel. A *socket* belongs to one loop for life. A program creates sockets,
+ * gives them handlers, and runs the loop; the loop calls the handlers back:
+ *
+ *     message     a datagram came               listening   the socket is bound and receives
+ *     error       something failed later        close       the socket is gone, its port is free
+ *     drain       the send queue is low again   sent        one datagram was handed to the network
+ *
+ * Callbacks run only inside dgram_loop_run() and dgram_loop_turn(), on the thread that called them,
+ * and never inside the call that caused them. A callback may call anything in this header: send,
+ * bind, replace handlers, close its own or any other socket, stop or free the loop. The single
+ * exception to the first rule is dgram_loop_free(): it closes what is still open and completes what
+ * is still queued before it returns.
+ *
+ * ERRORS. A function that can fail returns an int: zero or more is success, below zero is an error:
+ * a negated errno, or a library code (enum dgram_code, -10001 and below). dgram_strerror() and
+ * dgram_error_name() describe both. Parameters called `ret_...` are written on success only. What
+ * can be known at once is returned at once and reported nowhere else. What goes wrong later reaches
+ * the callback of the send that failed, or the socket's `error` handler. A NULL handle gives
+ * DGRAM_ENULL; a socket that was closed gives DGRAM_ENOTRUNNING.
+ *
+ * SENDING. A send returns at once and never blocks. A negative return means that it was not
+ * accepted: no callback follows and the bytes are still the caller's. Zero means accepted: it
+ * completes exactly once. Per socket and destination, datagrams leave in the order of the calls.
+ *
+ * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
+ * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
+ * other threads. A program that wants more cores runs a loop per core, each with its own socket on
+ * the same port (`reuse_port`).
+ *
+ * FORK. In a child process only dgram_loop_free() may touch a loop of the parent; every other
+ * function answers DGRAM_EFORKED. The parent's loop is not disturbed.
+ *
+ * STRUCTS THAT MAY GROW begin with `size`, which the caller sets to sizeof the struct. Zero in any
+ * other member means "the default". A struct larger than this library knows is accepted if all that
+ * it does not know is zero, else refused with -E2BIG, as openat2(2) does.
+ *
+ * The manual behind the names is Node's page "UDP / Datagram Sockets"; `createSocket` is
+ * dgram_create_socket(), `setMulticastTTL` is dgram_set_multicast_ttl(), and so on.
+ */
+#ifndef DGRAM_H
+#define DGRAM_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DGRAM_API __attribute__((visibility("default")))
+
+/* ---- Version ------------------------------------------------------------------------------- */
+
+#define DGRAM_VERSION_MAJOR 0
+#define DGRAM_VERSION_MINOR 1
+#define DGRAM_VERSION_PATCH 0
+
+/* The version of the library that runs, as "0.1.0". A static string. Any thread. */
+DGRAM_API const char *dgram_version(void);
+
+/* ---- Errors -------------------------------------------------------------------------------- */
+
+/* Library codes. Each tells a mistake that no errno tells as clearly. */
+enum dgram_code {
+    DGRAM_ENULL = -10001,          /* a pointer that must not be NULL is NULL */
+    DGRAM_EBADTYPE = -10002,       /* the socket type is none of enum dgram_type */
+    DGRAM_EBADOPTIONS = -10003,    /* an options struct: size too small, or a value out of range */
+    DGRAM_EBADPORT = -10004,       /* a destination port of 0 */
+    DGRAM_EBADADDRESS = -10005,    /* not the text of an IP address; or an unusable dgram_addr */
+    DGRAM_EBADFAMILY = -10006,     /* an IPv4 address on a udp6 socket, or the reverse */
+    DGRAM_EBADTTL = -10007,        /* a TTL out of range */
+    DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of the socket's family */
+    DGRAM_EBADINTERFACE = -10009,  /* not the text of an interface of this host */
+    DGRAM_EBADTIME = -10010,       /* a negative delay or interval */
+    DGRAM_EBADBUFFERSIZE = -10011, /* a buffer size of 0 or above INT_MAX */
+    DGRAM_EALREADYBOUND = -10012,  /* bind on a bound socket */
+    DGRAM_ENOTBOUND = -10013,      /* dgram_address() before the socket is bound */
+    DGRAM_ENOTRUNNING = -10014,    /* the socket was closed, or has ended */
+    DGRAM_EFORKED = -10015,        /* a child process uses its parent's loop */
+    DGRAM_EWRONGTHREAD = -10016,   /* a turn on a thread that does not own the loop */
+    DGRAM_EREENTERED = -10017,     /* a turn from inside a callback of the same loop */
+    DGRAM_EBADENGINE = -10018      /* an engine name or number that does not exist */
+};
+
+/* A sentence for a code that this library returned, without a full stop. Never NULL; a static
+ * string or strerror(3)'s. Loop thread. */
+DGRAM_API const char *dgram_strerror(int code);
+
+/* The symbol of a code: "EADDRINUSE", "DGRAM_EBADPORT"; "OK" for zero and above, "UNKNOWN" for a
+ * number that is neither. A static string. Any thread. */
+DGRAM_API const char *dgram_error_name(int code);
+
+/* ---- Addresses ----------------------------------------------------------------------------- */
+
+/* A socket address and its length. Only the first `size` bytes of `u` count. */
+struct dgram_addr {
+    uint32_t size; /* bytes of `u` in use; 0: no address */
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+    } u;
+};
+
+/* Room for the text of any IP address with its zone and the terminating NUL. */
+#define DGRAM_ADDR_TEXT_MAX 64
+
+/*
+ * Reads the text of an IPv4 or IPv6 address; IPv6 may carry a zone, "fe80::1%eth0" or "fe80::1%2"
+ * (RFC 4007). Never asks a name server. `port` is in host order; 0 is allowed here.
+ * Returns 0; DGRAM_EBADADDRESS if the text is no literal, DGRAM_EBADINTERFACE if its zone names no
+ * interface of this host, DGRAM_ENULL. Any thread.
+ */
+DGRAM_API int dgram_addr_parse(const char *text, uint16_t port, struct dgram_addr *ret_address);
+
+/*
+ * Writes the address without its port: Node's `rinfo.address`. Link-local IPv6 peers carry their
+ * zone. `text` has room for DGRAM_ADDR_TEXT_MAX bytes. Returns `text`; an address that is no IP
+ * address gives "". Any thread.
+ */
+DGRAM_API const char *dgram_addr_text(const struct dgram_addr *address, char *text);
+
+/* The port in host order, 0 where there is none: Node's `rinfo.port`. Any thread. */
+DGRAM_API uint16_t dgram_addr_port(const struct dgram_addr *address);
+
+/* "IPv4", "IPv6" or "": Node's `rinfo.family`. A static string. Any thread. */
+DGRAM_API const char *dgram_addr_family(const struct dgram_addr *address);
+
+/* Whether two addresses name the same peer: family, address, port and zone. Any thread. */
+DGRAM_API bool dgram_addr_equal(const struct dgram_addr *one, const struct dgram_addr *two);
+
+/* ---- The loop ------------------------------------------------------------------------------ */
+
+struct dgram_loop;
+struct dgram_socket;
+struct dgram_timer;
+
+/* The mechanism below the loop. Behaviour is the same on all. */
+enum dgram_engine {
+    DGRAM_ENGINE_AUTO = 0,  /* the environment's DGRAM_ENGINE, else the best that works here */
+    DGRAM_ENGINE_URING = 1, /* io_uring (Linux 6.0 and later, where it is permitted) */
+    DGRAM_ENGINE_POLL = 2   /* readiness: epoll or poll(2) */
+};
+
+struct dgram_loop_options {
+    size_t size;           /* sizeof (struct dgram_loop_options) */
+    uint32_t engine;       /* enum dgram_engine */
+    uint32_t slots;        /* receive slots, 4 to 4,096; default 64 */
+    uint32_t slot_size;    /* bytes of payload a slot holds, 512 to 65,536; default 65,536, which
+                              holds any datagram or train; smaller ones switch UDP_GRO off */
+    uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
+                              kernel takes */
+    uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
+};
+
+/*
+ * Makes a loop. It owns no thread and does nothing until it is run. The ring of the uring engine is
+ * created here but belongs to the thread of the first turn.
+ * `options` may be NULL and is not kept. Free it with dgram_loop_free().
+ * Returns 0; DGRAM_EBADENGINE for an engine that does not exist or an unknown name in the
+ * environment's DGRAM_ENGINE; the engine's errno where a forced engine does not work here
+ * (dgram_engine_probe() tells why); DGRAM_EBADOPTIONS, -E2BIG, -ENOMEM, -EMFILE, -ENFILE.
+ */
+DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
+                                struct dgram_loop **ret_loop);
+
+/*
+ * Closes every socket, completes every accepted send (what is queued gets one attempt, the rest
+ * -ECANCELED), emits `close` for each socket, and frees the loop with all its sockets and timers.
+ * Callbacks run inside this call. Accepts NULL, a loop that never ran, and a loop in one of whose
+ * callbacks it is called (then the work is done when that turn unwinds, and dgram_loop_run()
+ * returns 1). Retained messages stay valid. In a forked child it frees memory and closes
+ * descriptors only, without callbacks.
+ * Returns NULL. Loop thread.
+ */
+DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
+
+/*
+ * Turns until nothing keeps the loop alive or it is stopped. What keeps it alive: a bound socket
+ * that is not unref'd, an accepted send, a socket being closed, a started timer that is not
+ * unref'd, a posted function.
+ * Returns 0 when nothing is left, 1 when stopped, a negative code when the engine failed;
+ * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. Loop thread; not from a callback.
+ */
+DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
+
+/*
+ * One turn: submits what is queued, sleeps until something happens or `timeout_ns` nanoseconds have
+ * passed (0: not at all; negative: no limit), and runs the callbacks that are due. It does not
+ * sleep while callbacks are due, nor when nothing keeps the loop alive. What the callbacks queued
+ * is submitted before it returns.
+ * Returns 1 while something keeps the loop alive, else 0; errors as dgram_loop_run().
+ * Loop thread; not from a callback.
+ */
+DGRAM_API int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns);
+
+/*
+ * Submits every queued send now instead of at the end of the turn. Never sleeps, runs no callback.
+ * Returns 0 or a negative code when the engine failed. Loop thread.
+ */
+DGRAM_API int dgram_loop_flush(struct dgram_loop *loop);
+
+/*
+ * Makes dgram_loop_run() return 1 after the callbacks of the current turn; if none runs, the next
+ * call returns 1 at once. Any thread, and signal handlers (async-signal-safe).
+ */
+DGRAM_API void dgram_loop_stop(struct dgram_loop *loop);
+
+typedef void dgram_post_fn(struct dgram_loop *loop, void *user);
+
+/*
+ * Has the loop call `fn` in one of its next turns, in the order of the posts of each thread.
+ * The loop must not be freed meanwhile; what is still waiting when it is freed is called then.
+ * Returns 0; -EAGAIN when 65,536 posts are waiting, -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED.
+ * Any thread; not from a signal handler.
+ */
+DGRAM_API int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *user);
+
+/*
+ * A descriptor for another event loop (epoll, libuv, glib): it is readable whenever
+ * dgram_loop_turn(loop, 0) has something to do, timers, posts and queued sends included. Only wait
+ * on it; never read or close it. The first call makes it, which costs a little at each wake-up.
+ * Returns the descriptor; -ENOTSUP where the host has only poll(2); -EMFILE, -ENFILE, -ENOMEM.
+ * Loop thread.
+ */
+DGRAM_API int dgram_loop_fd(struct dgram_loop *loop);
+
+/* The loop's clock in nanoseconds (CLOCK_MONOTONIC), read once per turn; 0 for NULL. Loop thread. */
+DGRAM_API uint64_t dgram_loop_now(const struct dgram_loop *loop);
+
+/* Why an engine works here or does not. All text is static. */
+struct dgram_engine_report {
+    size_t size;        /* sizeof (struct dgram_engine_report), set by the caller */
+    int32_t code;       /* 0: it works; else the negated errno of `call`, or -ENOTSUP: not built in */
+    uint32_t engine;    /* enum dgram_engine */
+    const char *name;   /* "uring", "poll" */
+    const char *call;   /* the call that failed, "" if none */
+    const char *advice; /* the usual cause and its cure, "" if none */
+};
+
+/*
+ * Tries an engine without a loop: sets it up, moves a datagram through it, takes it down.
+ * Returns 0 with the report filled, whatever it says; DGRAM_EBADENGINE for AUTO and unknown
+ * numbers, DGRAM_EBADOPTIONS for a report whose size is too small, DGRAM_ENULL. Any thread.
+ */
+DGRAM_API int dgram_engine_probe(uint32_t engine, struct dgram_engine_report *report);
+
+struct dgram_loop_info {
+    size_t size;           /* sizeof (struct dgram_loop_info), set by the caller */
+    uint32_t engine;       /* the engine that runs */
+    uint32_t segments_max; /* datagrams a train may hold */
+    uint32_t slots;        /* receive slots of the pool */
+    uint32_t slot_size;    /* bytes of payload a slot holds */
+    const char *name;      /* "uring", "poll" */
+    int32_t refused_code;  /* 0, or why the engine preferred by AUTO was passed over */
+    uint32_t slots_free;   /* slots neither lent to the kernel's data nor retained */
+    const char *refused_call;
+    const char *refused_advice;
+    uint64_t turns;   /* turns so far */
+    uint64_t flushes; /* hand-overs of queued sends to the kernel */
+};
+
+/* What the loop runs on. Returns 0; DGRAM_ENULL, DGRAM_EBADOPTIONS, DGRAM_EFORKED. Loop thread. */
+DGRAM_API int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info);
+
+/* ---- Timers -------------------------------------------------------------------------------- */
+
+typedef void dgram_timer_fn(struct dgram_timer *timer, void *user);
+
+/*
+ * Makes a stopped timer. It belongs to the loop, which frees it if dgram_timer_free() does not.
+ * Returns 0; -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ */
+DGRAM_API int dgram_timer_create(struct dgram_loop *loop, dgram_timer_fn *fn, void *user,
+                                 struct dgram_timer **ret_timer);
+
+/*
+ * Starts or restarts: `fn` is called `delay_ns` from now, then every `interval_ns` (0: once). A
+ * period that passed unserved is skipped, not made up for. Never calls `fn` early; allocates
+ * nothing. Returns 0; DGRAM_EBADTIME for negative times, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ */
+DGRAM_API int dgram_timer_start(struct dgram_timer *timer, int64_t delay_ns, int64_t interval_ns);
+
+/* Stops; no call follows. A stopped timer may be started again. Loop thread. */
+DGRAM_API int dgram_timer_stop(struct dgram_timer *timer);
+
+/* A started timer keeps dgram_loop_run() running unless it is unref'd. Idempotent. Loop thread. */
+DGRAM_API int dgram_timer_ref(struct dgram_timer *timer);
+DGRAM_API int dgram_timer_unref(struct dgram_timer *timer);
+
+/* Stops and frees, its own callback included. Accepts NULL, returns NULL. Loop thread. */
+DGRAM_API struct dgram_timer *dgram_timer_free(struct dgram_timer *timer);
+
+/* ---- Sockets: creation and life ------------------------------------------------------------ */
+
+/* createSocket's 'udp4' and 'udp6' (manual: dgram.createSocket). */
+enum dgram_type {
+    DGRAM_UDP4 = 4,
+    DGRAM_UDP6 = 6 /* receives from and sends to "::ffff:a.b.c.d" too, unless ipv6_only */
+};
+
+/* Facts about one received datagram that a socket may ask for. Reserved: none can be asked yet. */
+struct dgram_facts;
+
+/* Bits of dgram_message.flags. */
+#define DGRAM_TRUNCATED 0x1u /* the slot was too small: `size` bytes of `real_size` are here */
+
+/*
+ * One received datagram (manual: Event 'message'). 64 bytes on 64-bit hosts, and frozen, because
+ * arrays of it are handed out. All that it points to is the library's, valid until the handler
+ * returns; see dgram_message_retain().
+ */
+struct dgram_message {
+    const void *data;                /* the payload; not NULL even when empty */
+    uint32_t size;                   /* bytes at `data`, 0 to 65,527: Node's `rinfo.size` */
+    uint32_t real_size;              /* bytes that were sent to us */
+    const struct dgram_addr *from;   /* the sender: Node's `rinfo` */
+    const struct dgram_facts *facts; /* NULL */
+    uint32_t flags;                  /* DGRAM_TRUNCATED */
+    uint32_t reserved0;
+    void *owner; /* the library's */
+    uint64_t reserved[2];
+};
+
+/* What failed after its call had returned (manual: Event 'error'). Valid until the handler returns. */
+struct dgram_error {
+    size_t size;                      /* sizeof (struct dgram_error) */
+    int code;                         /* as returned by functions */
+    const char *operation;            /* "send", "bind", "recvmsg" */
+    const struct dgram_addr *address; /* the peer or local address concerned, or NULL */
+    const char *host;                 /* the name concerned, or NULL */
+};
+
+typedef void dgram_message_fn(struct dgram_socket *socket, const struct dgram_message *message,
+                              void *user);
+typedef void dgram_messages_fn(struct dgram_socket *socket, const struct dgram_message *messages,
+                               size_t count, void *user);
+typedef void dgram_error_fn(struct dgram_socket *socket, const struct dgram_error *error,
+                            void *user);
+typedef void dgram_event_fn(struct dgram_socket *socket, void *user);
+
+/* Completion of one send: `result` is the payload's bytes (0 for an empty datagram) or a negative
+ * code. "Sent" means that the kernel took it, not that the peer has it; the bytes are the caller's
+ * again (manual: "when buf may be re-used"). */
+typedef void dgram_sent_fn(struct dgram_socket *socket, int result, void *user);
+
+/* Bits of dgram_socket_options.flags. */
+#define DGRAM_REUSE_ADDR 0x1u /* SO_REUSEADDR, socket(7): several sockets share a multicast port */
+#define DGRAM_REUSE_PORT 0x2u /* SO_REUSEPORT, socket(7): the kernel spreads flows over sockets */
+#define DGRAM_IPV6_ONLY 0x4u  /* IPV6_V6ONLY, ipv6(7); udp6 only */
+#define DGRAM_NO_GRO 0x8u     /* do not ask for UDP_GRO, udp(7) */
+#define DGRAM_COPY 0x10u      /* copy the payload of every send, also of those with a callback */
+
+/* For recv_buffer_size and send_buffer_size: keep what the kernel gave. */
+#define DGRAM_KERNEL_DEFAULT 0xffffffffu
+
+struct dgram_socket_options {
+    size_t size;               /* sizeof (struct dgram_socket_options) */
+    uint32_t flags;            /* DGRAM_REUSE_ADDR ... */
+    uint32_t segments_max;     /* as in the loop's options, for this socket; 0: the loop's */
+    uint32_t recv_buffer_size; /* SO_RCVBUF in bytes; default: 4 MiB are asked for, and what the
+                                  host's net.core.rmem_max grants is taken */
+    uint32_t send_buffer_size; /* SO_SNDBUF in bytes; default: the kernel's */
+    uint64_t queue_limit;      /* bytes queued before sends get -EAGAIN; default 4 MiB. A datagram
+                                  is charged its size plus 64 bytes */
+    dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
+    void *user;                   /* for on_message */
+};
+
+/*
+ * createSocket. Makes an unbound socket; every setter works on it at once. It does not keep the
+ * loop running until it is bound. `options` may be NULL and is not kept.
+ * Returns 0; DGRAM_EBADTYPE, DGRAM_EBADOPTIONS, -E2BIG, DGRAM_ENULL, DGRAM_EFORKED, -EMFILE,
+ * -ENFILE, -ENOMEM, -EAFNOSUPPORT, or the errno of an option that the host refuses. Loop thread.
+ */
+DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
+                                  const struct dgram_socket_options *options,
+                                  struct dgram_socket **ret_socket);
+
+/*
+ * bind (manual: dgram.bind). `address` is the text of a local IP address; NULL or "" is "all
+ * interfaces". Port 0 takes a free one: dgram_address() tells which. `listening` follows in the
+ * next turn; a failed bind may be tried again.
+ * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
+ * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop thread.
+ */
+DGRAM_API int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address);
+
+/*
+ * address (manual: dgram.address). Where the socket is bound; asked from the kernel at each call.
+ * Returns 0; DGRAM_ENOTBOUND. Loop thread.
+ */
+DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_address);
+
+/*
+ * close (manual: dgram.close). No `message` follows. Sends that are queued get one attempt in this
+ * turn, so `send(); close();` delivers; what the kernel does not take then completes with
+ * -ECANCELED. Then `close` is emitted, when the port is free again. Until that handler has
+ * returned the handle answers DGRAM_ENOTRUNNING; then the library frees it.
+ * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ */
+DGRAM_API int dgram_close(struct dgram_socket *socket);
+
+/*
+ * Refuses new sends (DGRAM_ENOTRUNNING), goes on receiving, and closes by itself when the queue is
+ * empty, however long back-pressure lasts. Returns as dgram_close(). Loop thread.
+ */
+DGRAM_API int dgram_end(struct dgram_socket *socket);
+
+/* A bound socket keeps dgram_loop_run() running unless it is unref'd; sends under way keep it
+ * running all the same. Valid before bind, idempotent (Node: socket.ref, socket.unref). */
+DGRAM_API int dgram_ref(struct dgram_socket *socket);
+DGRAM_API int dgram_unref(struct dgram_socket *socket);
+
+/* The loop of a socket, NULL for NULL. Valid until `close` has returned. Loop thread. */
+DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket);
+
+/* ---- Events -------------------------------------------------------------------------------- */
+
+/*
+ * Each sets one handler; NULL removes it; it may be replaced at any time, also from inside itself.
+ * All return 0, DGRAM_ENOTRUNNING (after dgram_close(); `close` and `error` may still be replaced
+ * until `close` is emitted), DGRAM_ENULL or DGRAM_EFORKED. Loop thread.
+ *
+ * message    a datagram. The socket receives while it is bound and a handler is set; without one
+ *            datagrams stay in the kernel's buffer until that is full.
+ * messages   the same, in arrays of 1 to 256 datagrams of this socket; replaces `message` while set.
+ * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid.
+ * error      a failure that no call returned and no send callback took. Without a handler it is
+ *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
+ *            above that is counted only.
+ * drain      sends were refused with -EAGAIN, and the queue has fallen to half its limit.
+ * close      the last event: the port is free, every send has completed.
+ */
+DGRAM_API int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *user);
+DGRAM_API int dgram_on_messages(struct dgram_socket *socket, dgram_messages_fn *fn, void *user);
+DGRAM_API int dgram_on_listening(struct dgram_socket *socket, dgram_event_fn *fn, void *user);
+DGRAM_API int dgram_on_error(struct dgram_socket *socket, dgram_error_fn *fn, void *user);
+DGRAM_API int dgram_on_drain(struct dgram_socket *socket, dgram_event_fn *fn, void *user);
+DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, void *user);
+
+/* ---- Sending ------------------------------------------------------------------------------- */
+
+/* The largest payload: 65,535 less the UDP header, and less the IP header for IPv4 (manual: "A Note
+ * about UDP datagram size"). Larger ones are -EMSGSIZE; nothing is ever cut. */
+#define DGRAM_UDP4_SIZE_MAX 65507u
+#define DGRAM_UDP6_SIZE_MAX 65527u
+
+/*
+ * send (manual: dgram.send). One datagram to a port and the text of an IP address; NULL or "" is
+ * this host (127.0.0.1 or ::1). An unbound socket is first bound to a free port of all interfaces;
+ * `listening` follows. The datagram leaves at the latest at the end of the turn; datagrams to one
+ * peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)).
+ *
+ * Ownership: with `fn`, the bytes are borrowed until it is called (unless the socket has
+ * DGRAM_COPY). Without, they are copied before this returns; a failure then is an `error` event.
+ *
+ * Returns 0: accepted, completes exactly once. Else nothing was kept: DGRAM_EBADPORT,
+ * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full;
+ * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
+ * errno of the implicit bind. Loop thread.
+ */
+DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
+                         const char *address, dgram_sent_fn *fn, void *user);
+
+/* The same to a binary address: a message's `from`, or what dgram_addr_parse() gave. Nothing is
+ * parsed; the fast way. `address` is not kept. */
+DGRAM_API int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
+                            const struct dgram_addr *address, dgram_sent_fn *fn, void *user);
+
+/* Bytes and datagrams accepted and not yet completed (Node: getSendQueueSize, getSendQueueCount);
+ * 0 for NULL and closed sockets. Loop thread. */
+DGRAM_API size_t dgram_get_send_queue_size(const struct dgram_socket *socket);
+DGRAM_API size_t dgram_get_send_queue_count(const struct dgram_socket *socket);
+
+/* ---- Receiving ----------------------------------------------------------------------------- */
+
+/*
+ * Stops and restarts receiving; datagrams wait in the kernel's buffer meanwhile, and those already
+ * taken from it are delivered first on resume. No `message` comes while paused. Idempotent.
+ * Return 0, DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ */
+DGRAM_API int dgram_pause(struct dgram_socket *socket);
+DGRAM_API int dgram_resume(struct dgram_socket *socket);
+
+/*
+ * Keeps a message beyond its handler, either by pinning its slot (while slots are plenty and the
+ * message fills a fair part of one) or by copying it: retaining never stops receiving.
+ * `*ret_kept` may be copied by value; release it once.
+ * Returns 0; -ENOMEM, DGRAM_ENULL. Loop thread, inside the handler that got the message.
+ */
+DGRAM_API int dgram_message_retain(const struct dgram_message *message,
+                                   struct dgram_message *ret_kept);
+
+/* Gives a retained message back; NULL and an already released struct are accepted. Any thread, also
+ * after the socket and the loop are gone. */
+DGRAM_API void dgram_message_release(struct dgram_message *kept);
+
+struct dgram_socket_stats {
+    size_t size;            /* sizeof (struct dgram_socket_stats), set by the caller */
+    uint64_t received;      /* datagrams delivered to handlers */
+    uint64_t received_bytes;
+    uint64_t receives;      /* receives of the kernel: datagrams or whole trains */
+    uint64_t truncated;     /* datagrams that were cut to fit the slot */
+    uint64_t discarded;     /* taken from the kernel, but closed or out of memory before delivery */
+    uint64_t sent;          /* datagrams that the kernel took */
+    uint64_t sent_bytes;
+    uint64_t sends;         /* sends of the kernel: datagrams or whole trains */
+    uint64_t trains_refused; /* trains that had to be sent one by one */
+    uint64_t parked;        /* datagrams that had to wait for room in the kernel */
+    uint64_t send_errors;   /* sends that failed, with and without a callback */
+    uint64_t errors_lost;   /* errors that no handler got */
+};
+
+/* Counters since creation. Returns 0; DGRAM_EBADOPTIONS, DGRAM_ENOTRUNNING, DGRAM_ENULL. */
+DGRAM_API int dgram_socket_stats(const struct dgram_socket *socket,
+                                 struct dgram_socket_stats *stats);
+
+/* ---- Options ------------------------------------------------------------------------------- */
+
+/* All work before and after bind, return 0, the errno of setsockopt(2), or DGRAM_ENOTRUNNING,
+ * DGRAM_ENULL, DGRAM_EFORKED, and leave the socket usable when they fail. Loop thread. */
+
+/* setBroadcast: SO_BROADCAST, socket(7). Without it a send to a broadcast address gives -EACCES. */
+DGRAM_API int dgram_set_broadcast(struct dgram_socket *socket, bool on);
+
+/* setTTL: 1 to 255 hops, else DGRAM_EBADTTL. IP_TTL, ip(7); on udp6 IPV6_UNICAST_HOPS too. */
+DGRAM_API int dgram_set_ttl(struct dgram_socket *socket, int ttl);
+
+/* setMulticastTTL: 0 to 255 hops, else DGRAM_EBADTTL; 0 stays on this host. IP_MULTICAST_TTL,
+ * ip(7); on udp6 IPV6_MULTICAST_HOPS. */
+DGRAM_API int dgram_set_multicast_ttl(struct dgram_socket *socket, int ttl);
+
+/* setMulticastLoopback: whether this host receives its own multicasts; on by default.
+ * IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP. */
+DGRAM_API int dgram_set_multicast_loopback(struct dgram_socket *socket, bool on);
+
+/*
+ * Which interface multicasts leave by (Node: setMulticastInterface). An interface here and below
+ * is: on udp4 a local IPv4 address ("10.0.0.1"), on udp6 a zone ("::%eth0"), on both the name of an
+ * interface ("eth0"). NULL or "" lets the kernel choose. DGRAM_EBADINTERFACE for other text.
+ */
+DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket, const char *interface_text);
+
+/*
+ * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel
+ * picks one. Membership of an unbound socket binds it to a free port of all interfaces with the
+ * next turn, unless the program binds it first. The kernel leaves all groups at close.
+ * Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route, so no interface to pick),
+ * -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7), ipv6(7), RFC 3678.
+ */
+DGRAM_API int dgram_add_membership(struct dgram_socket *socket, const char *group,
+                                   const char *interface_text);
+DGRAM_API int dgram_drop_membership(struct dgram_socket *socket, const char *group,
+                                    const char *interface_text);
+
+/*
+ * The kernel's buffers (Node: setRecvBufferSize ...). The getters return the granted bytes; Linux
+ * doubles what was asked for and cuts it silently at net.core.rmem_max or wmem_max, socket(7).
+ * The setters give DGRAM_EBADBUFFERSIZE for 0 and for more than INT_MAX.
+ */
+DGRAM_API int dgram_set_recv_buffer_size(struct dgram_socket *socket, uint32_t bytes);
+DGRAM_API int dgram_set_send_buffer_size(struct dgram_socket *socket, uint32_t bytes);
+DGRAM_API int dgram_get_recv_buffer_size(struct dgram_socket *socket);
+DGRAM_API int dgram_get_send_buffer_size(struct dgram_socket *socket);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backend.h: the boundary between the core and an engine.
+ *
+ * What crosses it is "datagram batches complete": not "a descriptor is readable", which would throw
+ * multishot receives and batched submission away, and not "a whole UDP socket", which would be
+ * written once per engine. uring/ and fallback/ include this file and nothing else of src/; src/
+ * never includes theirs and knows each engine by its exported `const struct backend`.
+ *
+ * Who does what: engines only append completion records and fill in results; they never call the
+ * user, park, re-send, re-arm, count or order anything. The core does all of that, in one place.
+ *
+ * Life of the objects: the core allocates and frees endpoint, watch and train; an engine keeps what
+ * it needs beside them in `state`, made by attach() or the first watch() and freed by the engine no
+ * later than DETACHED or unwatch(). Every function runs on the loop's thread, except that open() to
+ * recv_start() may run on the creating thread before the first flush() or wait().
+ */
+#ifndef DGRAM_BACKEND_H
+#define DGRAM_BACKEND_H
+
+#include <assert.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/* The engine's state for one loop; each engine defines its own. */
+struct engine;
+
+/* Room in each slot beside the payload, for the engine's header, the sender's name and the control
+ * data. A slot is `payload + SLOT_HEADROOM` bytes and 64-byte aligned; with the default payload of
+ * 65,536 the stride is no power of two, so that slots do not alias in the cache. */
+#define SLOT_HEADROOM 256u
+
+/* Bytes of a received name: sockaddr_in6 is 28, and the control data behind it wants 8-alignment. */
+#define SLOT_NAME_SIZE 32u
+
+/* A socket as engines see it. */
+struct endpoint {
+    int fd;
+    uint32_t control_size; /* control bytes to ask for with each receive; a multiple of 8, at most
+                              SLOT_HEADROOM - 16 - SLOT_NAME_SIZE */
+    void *state;           /* the engine's; NULL while not attached */
+};
+
+/* One-shot interest in a descriptor that the engine does not read itself. Known by this object,
+ * never by the number of the descriptor. */
+struct watch {
+    int fd;
+    short events;              /* POLLIN or POLLOUT */
+    struct endpoint *endpoint; /* set when `fd` is this endpoint's own, else NULL */
+    void *state;               /* the engine's; NULL before the first watch() */
+};
+
+/* One send of the kernel: one datagram, or a run of them that the kernel cuts up (UDP_SEGMENT). */
+struct train {
+    struct msghdr header; /* ready for sendmsg(2): name, vectors, control */
+    struct endpoint *endpoint;
+    bool follows; /* to be tried only if the train before it in the list was taken; else its result is
+                     -ECANCELED. How order per destination survives a refusal */
+    int result;   /* bytes, or the negated errno as the kernel gave it */
+};
+
+enum completion_kind {
+    COMPLETION_RECEIVED, /* a datagram or train lies in `slot`, which is lent to the core */
+    COMPLETION_READY,    /* `watch` fired, with poll(2)'s revents in `result`; it is disarmed now */
+    COMPLETION_STOPPED,  /* `endpoint` receives no more; `result` tells why (0: stopped on request or
+                            for no reason that matters: start again) */
+    COMPLETION_DETACHED  /* the last record of `endpoint`: no operation of the kernel holds it */
+};
+
+struct completion {
+    uint8_t kind;
+    uint8_t truncated;         /* RECEIVED: `size` is less than `real_size` */
+    uint16_t name_size;        /* RECEIVED: bytes at `name` */
+    int32_t result;            /* READY, STOPPED */
+    uint32_t slot;             /* RECEIVED */
+    uint32_t size, real_size;  /* RECEIVED: payload bytes present, and sent */
+    uint32_t control_size;     /* RECEIVED: bytes at `control`, raw control messages */
+    struct endpoint *endpoint; /* RECEIVED, STOPPED, DETACHED */
+    struct watch *watch;       /* READY */
+    const unsigned char *data;
+    const void *name;
+    const void *control;
+};
+
+/*
+ * Where engines append. The core keeps room for every record that can be outstanding (one RECEIVED
+ * per slot, STOPPED and DETACHED per endpoint, one READY per watch), so appending cannot fail.
+ */
+struct completions {
+    struct completion *items;
+    uint32_t count, capacity;
+};
+
+static inline struct completion *completions_append(struct completions *list)
+{
+    assert(list->count < list->capacity);
+    return &list->items[list->count++];
+}
+
+struct engine_config {
+    struct completions *completions; /* outlives the engine; the core may swap `items` between calls */
+};
+
+/* The receive slots of a loop: one mapping, made once. */
+struct slots {
+    unsigned char *memory; /* page-aligned */
+    uint32_t stride;       /* bytes from slot to slot: payload + SLOT_HEADROOM */
+    uint32_t count;        /* 4 to 4,096 */
+};
+
+struct backend {
+    const char *name; /* as in DGRAM_ENGINE */
+
+    /* Makes the mechanism. 0, or a negated errno with *ret_call naming the call that failed. */
+    int (*open)(const struct engine_config *config, struct engine **ret_engine,
+                const char **ret_call);
+
+    /* Frees it. No endpoint is attached any more. `forked`: this is a child process, which must
+     * close descriptors and free memory only. */
+    void (*close)(struct engine *engine, bool forked);
+
+    /* A socket joins: 0, -ENOMEM or another negated errno. Leaves: cancels everything; DETACHED
+     * follows from a later wait(). Nothing is sent or received for it after detach(). */
+    int (*attach)(struct engine *engine, struct endpoint *endpoint);
+    void (*detach)(struct engine *engine, struct endpoint *endpoint);
+
+    /* Gives the slots, all free. Once, before the first recv_start(). 0 or a negated errno. */
+    int (*provide)(struct engine *engine, const struct slots *slots);
+
+    /* Receive into free slots until STOPPED, which comes exactly once for each recv_start(): with
+     * -ENOBUFS when no slot is free, with 0 after recv_stop(). recv_start() is legal only before
+     * the first or after STOPPED. Records that were on their way still come after recv_stop(). */
+    void (*recv_start)(struct engine *engine, struct endpoint *endpoint);
+    void (*recv_stop)(struct engine *engine, struct endpoint *endpoint);
+
+    /* A slot is free again. The kernel may see it as late as the next flush() or wait(). */
+    void (*recycle)(struct engine *engine, uint32_t slot);
+
+    /* Takes trains, at most once before each flush() or wait(). When that returns, each has its
+     * `result`: sends are tried with MSG_DONTWAIT and never wait, so all their memory is the core's
+     * again. EAGAIN and refusals are results like any other. */
+    void (*send)(struct engine *engine, struct train *const *trains, size_t count);
+
+    /* Submits everything now and never sleeps. May append records. 0 or a negated errno, which means
+     * that the engine itself is broken; trains without an answer get it as their result. */
+    int (*flush)(struct engine *engine);
+
+    /* Arms `watch` for one READY; again after that. 0 or a negated errno, only from the first call
+     * for an object. unwatch() disarms and forgets; records already appended may still name it. */
+    int (*watch)(struct engine *engine, struct watch *watch);
+    void (*unwatch)(struct engine *engine, struct watch *watch);
+
+    /* Submits everything, sleeps until a record or a failed train is there or `timeout_ns` has
+     * passed (negative: no limit; 0: does not sleep), appends what is there. The only call that
+     * blocks. EINTR is no error. 0 or a negated errno as flush(). */
+    int (*wait)(struct engine *engine, int64_t timeout_ns);
+
+    /* A descriptor that is readable whenever wait(0) would append something; made by the first call.
+     * -ENOTSUP where the mechanism has none. */
+    int (*fd)(struct engine *engine);
+};
+
+/* Services of the core to engines. dg_allocate() gives zeroed memory or NULL; dg_release() takes
+ * NULL. Tests count them and make them fail. */
+void *dg_allocate(size_t size);
+void dg_release(void *memory);
+
+#endif
