@@ -34,7 +34,7 @@ struct engine;
  * 65,536 the stride is no power of two, so that slots do not alias in the cache. */
 #define SLOT_HEADROOM 256u
 
-/* Bytes of a received name: sockaddr_in6 is 28, and the control data behind it wants 8-alignment. */
+/* Bytes of a received name: sockaddr_in6 is 28, and control data behind it wants 8-alignment. */
 #define SLOT_NAME_SIZE 32u
 
 /* A socket as engines see it. */
@@ -58,16 +58,17 @@ struct watch {
 struct train {
     struct msghdr header; /* ready for sendmsg(2): name, vectors, control */
     struct endpoint *endpoint;
-    bool follows; /* to be tried only if the train before it in the list was taken; else its result is
-                     -ECANCELED. How order per destination survives a refusal */
-    int result;   /* bytes, or the negated errno as the kernel gave it */
+    /* To be tried only if the train before it in the list was taken; else its result is -ECANCELED.
+     * This is how order per destination survives a refusal. */
+    bool follows;
+    int result; /* 0 or more: taken; else the negated errno as the kernel gave it */
 };
 
 enum completion_kind {
     COMPLETION_RECEIVED, /* a datagram or train lies in `slot`, which is lent to the core */
     COMPLETION_READY,    /* `watch` fired, with poll(2)'s revents in `result`; it is disarmed now */
-    COMPLETION_STOPPED,  /* `endpoint` receives no more; `result` tells why (0: stopped on request or
-                            for no reason that matters: start again) */
+    COMPLETION_STOPPED,  /* `endpoint` receives no more; `result` tells why (0: stopped on request,
+                            or for no reason that matters: start again) */
     COMPLETION_DETACHED  /* the last record of `endpoint`: no operation of the kernel holds it */
 };
 
@@ -102,7 +103,8 @@ static inline struct completion *completions_append(struct completions *list)
 }
 
 struct engine_config {
-    struct completions *completions; /* outlives the engine; the core may swap `items` between calls */
+    /* Outlives the engine; the core may swap `items` between calls. */
+    struct completions *completions;
 };
 
 /* The receive slots of a loop: one mapping, made once. */
@@ -119,8 +121,9 @@ struct backend {
     int (*open)(const struct engine_config *config, struct engine **ret_engine,
                 const char **ret_call);
 
-    /* Frees it. No endpoint is attached any more. `forked`: this is a child process, which must
-     * close descriptors and free memory only. */
+    /* Frees it, with the `state` of whatever is still attached or watched; it must not look at
+     * those endpoints and watches any more. `forked`: this is a child process, which must close
+     * descriptors and free memory only. */
     void (*close)(struct engine *engine, bool forked);
 
     /* A socket joins: 0, -ENOMEM or another negated errno. Leaves: cancels everything; DETACHED
@@ -133,34 +136,36 @@ struct backend {
 
     /* Receive into free slots until STOPPED, which comes exactly once for each recv_start(): with
      * -ENOBUFS when no slot is free, with 0 after recv_stop(). recv_start() is legal only before
-     * the first or after STOPPED. Records that were on their way still come after recv_stop(). */
+     * the first or after STOPPED. Records that were on their way still come after recv_stop().
+     * After detach() STOPPED may be left out. */
     void (*recv_start)(struct engine *engine, struct endpoint *endpoint);
     void (*recv_stop)(struct engine *engine, struct endpoint *endpoint);
 
     /* A slot is free again. The kernel may see it as late as the next flush() or wait(). */
     void (*recycle)(struct engine *engine, uint32_t slot);
 
-    /* Takes trains, at most once before each flush() or wait(). When that returns, each has its
-     * `result`: sends are tried with MSG_DONTWAIT and never wait, so all their memory is the core's
-     * again. EAGAIN and refusals are results like any other. */
+    /* Takes trains, at most once before each flush() or wait(), until when the list stays. When
+     * that returns, each has its `result`: sends are tried with MSG_DONTWAIT and never wait, so all
+     * their memory is the core's again. EAGAIN and refusals are results like any other. */
     void (*send)(struct engine *engine, struct train *const *trains, size_t count);
 
-    /* Submits everything now and never sleeps. May append records. 0 or a negated errno, which means
-     * that the engine itself is broken; trains without an answer get it as their result. */
+    /* Submits everything now and never sleeps. May append records. 0 or a negated errno, which
+     * means that the engine itself is broken; trains without an answer get it as their result. */
     int (*flush)(struct engine *engine);
 
     /* Arms `watch` for one READY; again after that. 0 or a negated errno, only from the first call
-     * for an object. unwatch() disarms and forgets; records already appended may still name it. */
+     * for an object. unwatch() disarms and forgets; records already appended may still name it. It
+     * comes before detach() of the watch's endpoint. */
     int (*watch)(struct engine *engine, struct watch *watch);
     void (*unwatch)(struct engine *engine, struct watch *watch);
 
     /* Submits everything, sleeps until a record or a failed train is there or `timeout_ns` has
-     * passed (negative: no limit; 0: does not sleep), appends what is there. The only call that
-     * blocks. EINTR is no error. 0 or a negated errno as flush(). */
+     * passed (negative: no limit; 0: does not sleep), appends what is there. May return early with
+     * nothing, after a signal for one. The only call that blocks. 0 or an error as flush(). */
     int (*wait)(struct engine *engine, int64_t timeout_ns);
 
-    /* A descriptor that is readable whenever wait(0) would append something; made by the first call.
-     * -ENOTSUP where the mechanism has none. */
+    /* A descriptor that is readable whenever wait(0) would append something; made by the first
+     * call. -ENOTSUP where the mechanism has none. */
     int (*fd)(struct engine *engine);
 };
 

@@ -2,8 +2,8 @@
 /*
  * system.h: the other boundary: every system call of src/ that is not an engine's, and the clock.
  *
- * One const table. Tests put a faulty one in its place (the n-th call fails), the simulator its own,
- * so that a run replays exactly. Every function returns 0 or more, or a negated errno.
+ * One const table. Tests put a faulty one in its place (the n-th call fails), the simulator its
+ * own, so that a run replays exactly. Every function returns 0 or more, or a negated errno.
  */
 #ifndef DGRAM_SYSTEM_H
 #define DGRAM_SYSTEM_H
@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 
 struct dg_system {
-    /* socket(2): always close-on-exec, and blocking: io_uring gives up on an empty O_NONBLOCK socket
-     * instead of waiting for it. Engines pass MSG_DONTWAIT where they must not sleep. */
+    /* socket(2): always close-on-exec, and blocking: io_uring gives up on an empty O_NONBLOCK
+     * socket instead of waiting for it. Engines pass MSG_DONTWAIT where they must not sleep. */
     int (*socket)(int family);
     int (*bind)(int fd, const struct sockaddr *address, socklen_t size);
     int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t size);
@@ -25,8 +25,8 @@ struct dg_system {
     /* CLOCK_MONOTONIC in nanoseconds. */
     uint64_t (*now)(void);
 
-    /* A wake-up: readable after wake_signal() until wake_clear(). One descriptor, or the two ends of
-     * a pipe. wake_signal() is async-signal-safe. */
+    /* A wake-up: readable after wake_signal() until wake_clear(). One descriptor, or the two ends
+     * of a pipe. wake_signal() is async-signal-safe. */
     int (*wake_open)(int ret_fds[2]);
     void (*wake_signal)(int fd);
     void (*wake_clear)(int fd);
@@ -35,6 +35,10 @@ struct dg_system {
      * -ENOTSUP where the host has none. */
     int (*alarm_open)(void);
     void (*alarm_set)(int fd, uint64_t deadline);
+
+    /* How many datagrams the kernel takes in one train (UDP_SEGMENT, udp(7)): 1 where it has
+     * none. */
+    unsigned (*segments_max)(void);
 };
 
 extern const struct dg_system dg_system_host;

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmsg.c: the only reader and writer of control messages, cmsg(3), udp(7).
+ *
+ * Engines pass control bytes across raw. Newer constants of the stable kernel interface are written
+ * here under private names, because the headers of the oldest supported system lack some.
+ */
+#include <netinet/udp.h>
+#include <string.h>
+
+#include "src/core.h"
+
+enum { DG_SOL_UDP = 17, DG_UDP_SEGMENT = 103, DG_UDP_GRO = 104 };
+
+uint32_t dg_cmsg_segment(const void *control, size_t size)
+{
+    struct msghdr header = {.msg_control = (void *) (uintptr_t) control, .msg_controllen = size};
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c != NULL; c = CMSG_NXTHDR(&header, c)) {
+        if (c->cmsg_level == DG_SOL_UDP && c->cmsg_type == DG_UDP_GRO &&
+            c->cmsg_len >= CMSG_LEN(sizeof(int))) {
+            int segment = 0;
+            memcpy(&segment, CMSG_DATA(c), sizeof(segment));
+            return segment > 0 ? (uint32_t) segment : 0;
+        }
+    }
+    return 0;
+}
+
+size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment)
+{
+    assert(size >= CMSG_SPACE(sizeof(segment)) && segment > 0);
+    struct msghdr header = {.msg_control = control, .msg_controllen = size};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+    c->cmsg_level = DG_SOL_UDP;
+    c->cmsg_type = DG_UDP_SEGMENT;
+    c->cmsg_len = CMSG_LEN(sizeof(segment));
+    memcpy(CMSG_DATA(c), &segment, sizeof(segment));
+    return CMSG_SPACE(sizeof(segment));
+}

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * core.h: the structs of the core and what its files offer each other. Nothing here is public.
+ *
+ * A turn, in order (loop.c): prepare (due binds, closes, re-arms) - hand over the queued trains and
+ * wait - settle the trains - dispatch timers, events, completions, sent callbacks, errors, closes.
+ * Callbacks run in the dispatch part only, so every other part may assume that nothing changes
+ * under its feet.
+ */
+#ifndef DGRAM_CORE_H
+#define DGRAM_CORE_H
+
+#include <dgram.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "src/backend.h"
+#include "src/system.h"
+
+/* ---- Limits -------------------------------------------------------------------------------- */
+
+enum {
+    SLOTS_DEFAULT = 64,
+    SLOTS_MIN = 4,
+    SLOTS_MAX = 4096,
+    SLOT_SIZE_DEFAULT = 65536,
+    SLOT_SIZE_MIN = 512,
+    MESSAGES_MAX = 256,      /* of one `messages` event */
+    SEGMENTS_LIMIT = 128,    /* of one train: the kernel's, since 6.9; 64 before */
+    TRAIN_BYTES_MAX = 65473, /* payload of a train: one byte more, and IPv6 trains are cut up in
+                                 software, ten times dearer (65,493 for IPv4) */
+    QUEUE_OVERHEAD = 64,     /* bytes that a queued datagram is charged beside its payload */
+    ERRORS_WAITING_MAX = 1024,
+    POSTS_MAX = 65536
+};
+
+/* ---- Sending: flows, trains, requests (send.c, train.c) ------------------------------------ */
+
+/* The name of a peer as sendmsg(2) takes it. */
+union dg_name {
+    struct sockaddr any;
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+};
+
+/* A datagram that must be remembered one by one: it has a callback, or waits for room. */
+struct request {
+    struct request *next;
+    struct dgram_socket *socket;
+    dgram_sent_fn *fn; /* NULL: failures become `error` events */
+    void *user;
+    const void
+        *data; /* borrowed until fn has run, or this request's own; NULL: only in the arena */
+    uint32_t size;
+    int32_t result;
+    uint16_t index; /* which datagram of its train */
+    bool heap;      /* allocated alone, payload behind the struct; else from the loop's store */
+    uint8_t name_size;
+    union dg_name name; /* set while parked */
+};
+
+struct request_list {
+    struct request *head, *tail;
+};
+
+/* One destination of one socket within a submission. */
+struct flow {
+    union dg_name name;
+    socklen_t name_size;
+    uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
+    struct dgram_socket *socket;
+    struct flow *hash_next;
+    struct dg_train *head, *tail;
+};
+
+/* Chunks of arena, or borrowed payloads, that one train gathers. Arena chunks double, so 8 reach
+ * from 1 KiB to a full train. */
+enum { TRAIN_VECTORS = 8 };
+
+/* Datagrams of one flow and one size, of which the last may be shorter. */
+struct dg_train {
+    struct train base; /* what the engine sees; first, so that the two convert */
+    struct flow *flow;
+    struct dg_train *next;     /* the flow's next one */
+    struct request_list asked; /* its requests, by rising index */
+    uint32_t segment;          /* size of the first datagram */
+    uint32_t bytes;
+    uint32_t bytes_max;
+    uint16_t count;                 /* datagrams */
+    bool full;                      /* takes no more */
+    bool retried;                   /* after a pending ICMP error */
+    unsigned char *room, *room_end; /* free arena behind the last payload */
+    struct iovec vectors[TRAIN_VECTORS];
+    _Alignas(size_t) unsigned char control[CMSG_SPACE(sizeof(uint16_t))];
+};
+
+enum {
+    BATCH_TRAINS = 128, /* in one submission; at 3.3 us for a lone datagram, 0.4 ms of sending */
+    BATCH_BUCKETS = 256,
+    BATCH_FULL_TRAINS = 4,    /* submit after so many full ones: measured best, while the arena
+                                       is in cache; 8 cost 10-25 % more, 1 costs 10-15 % more */
+    BATCH_BYTES = 256 * 1024, /* submit when so much arena is used */
+    ARENA_BYTES = BATCH_BYTES + 2 * 65536, /* so there is always room for one more datagram */
+    CHUNK_BYTES = 1024                     /* first arena chunk of a train */
+};
+
+/* The submission being built. One per loop, allocated with it. */
+struct batch {
+    struct flow flows[BATCH_TRAINS];
+    struct dg_train trains[BATCH_TRAINS];
+    struct train *order[BATCH_TRAINS];
+    struct flow *buckets[BATCH_BUCKETS];
+    uint32_t flow_count, train_count, full_trains;
+    unsigned char *arena, *arena_top, *arena_end;
+};
+
+/* A destination that refused a train: datagrams of that size and more go to it alone for a while.
+ * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
+ * (EIO: IPsec, or no checksum offload) are about trains as such and are noted as size 0. */
+struct refusal {
+    union dg_name name;
+    uint32_t size;
+    uint64_t until; /* loop time */
+};
+
+enum { REFUSALS = 64 };
+#define REFUSAL_NS UINT64_C(10000000000) /* routes and tunnels change: asked again after 10 s */
+
+/* ---- Events without a completion ----------------------------------------------------------- */
+
+/* Bits of dgram_socket.due. */
+enum {
+    DUE_BIND = 1 << 0,      /* implicit bind of a membership */
+    DUE_LISTENING = 1 << 1, /* emit */
+    DUE_HELD = 1 << 2,      /* deliver what was held back while paused */
+    DUE_DRAIN = 1 << 4,     /* emit */
+    DUE_RECEIVE = 1 << 3,   /* start or stop receiving */
+    DUE_CLOSE = 1 << 5,     /* one last attempt to send, then detach */
+    DUE_CLOSED = 1 << 6,    /* emit `close` and free */
+    DUE_PREPARE = DUE_BIND | DUE_RECEIVE | DUE_CLOSE
+};
+
+/* An `error` event that waits for the dispatch. `repeat` equal ones share a record. */
+struct error_event {
+    struct error_event *next;
+    struct dgram_socket *socket;
+    const char *operation;
+    int code;
+    uint32_t repeat;
+    struct dgram_addr address;
+};
+
+/* ---- Receiving ----------------------------------------------------------------------------- */
+
+struct pool;
+struct request_slab;
+
+/* What one RECEIVED record holds, taken apart as messages are delivered. */
+struct parcel {
+    const unsigned char *data;
+    uint32_t size;    /* bytes left */
+    uint32_t segment; /* bytes of each datagram but the last; 0: one datagram, whatever its size */
+    uint32_t real_size;
+    bool truncated;
+    const struct dgram_addr *from;
+    void *owner; /* dgram_message.owner */
+};
+
+/* Owner of messages that lie in no slot: its lowest bit says so. */
+#define DG_OWNER_HELD ((void *) 1)
+
+/* A parcel, or its rest, copied away because its socket was paused. */
+struct held {
+    struct held *next;
+    struct parcel parcel;
+    struct dgram_addr from;
+    unsigned char bytes[];
+};
+
+enum receive_state {
+    RECEIVE_OFF,
+    RECEIVE_ON,
+    RECEIVE_STOPPING, /* recv_stop() was called, STOPPED has not come */
+    RECEIVE_STARVED   /* no slot was free; in the loop's list of the starved */
+};
+
+/* ---- Watches ------------------------------------------------------------------------------- */
+
+/* A watch of the core, with what to do when it fires. */
+struct dg_watch {
+    struct watch base; /* first, so that the two convert */
+    void (*fn)(struct dgram_loop *loop, struct dg_watch *watch);
+    bool armed, known;
+};
+
+/* ---- Sockets ------------------------------------------------------------------------------- */
+
+enum socket_state {
+    SOCKET_OPEN,
+    SOCKET_ENDING,  /* dgram_end(): no new sends */
+    SOCKET_CLOSING, /* dgram_close(): no messages; being detached */
+    SOCKET_CLOSED,  /* the descriptor is closed; `close` is due */
+    SOCKET_GONE     /* `close` is being emitted */
+};
+
+struct dgram_socket {
+    struct endpoint endpoint; /* first, so that the two convert */
+    struct dgram_loop *loop;
+    struct dgram_socket *previous, *next; /* the loop's */
+    struct dgram_socket *due_next;        /* in the loop's due list */
+    struct dgram_socket *starved_next;    /* in the loop's starved list */
+    struct dgram_socket *blocked_next;    /* in the loop's list for timed retries */
+    uint8_t state;                        /* enum socket_state */
+    uint8_t due;                          /* DUE_... */
+    uint8_t receive;                      /* enum receive_state */
+    bool in_due, in_blocked;
+    bool bound, gro, unreffed, counted, paused;
+    bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
+    bool copies;   /* DGRAM_COPY */
+    bool blocked;  /* the kernel has no room: sends are parked */
+    bool drain_wanted;
+    bool detached; /* DETACHED was seen */
+    sa_family_t family;
+    socklen_t name_size;
+    uint32_t size_max, segments_max;
+
+    struct flow *last_flow;           /* of the current submission, or NULL */
+    struct request_list parked;       /* wait for room, in order */
+    struct request_list parked_again; /* refused in the submission that is being settled */
+    struct dg_watch writable;
+    uint32_t refused_trains;
+    uint64_t queue_bytes, queue_count, queue_limit;
+
+    struct held *held_head, *held_tail;
+
+    dgram_message_fn *on_message;
+    void *message_user;
+    dgram_messages_fn *on_messages;
+    void *messages_user;
+    dgram_event_fn *on_listening, *on_drain, *on_close;
+    void *listening_user, *drain_user, *close_user;
+    dgram_error_fn *on_error;
+    void *error_user;
+
+    struct dgram_socket_stats stats;
+};
+
+struct socket_list {
+    struct dgram_socket *head, *tail;
+};
+
+/* ---- Timers, posts ------------------------------------------------------------------------- */
+
+struct dgram_timer {
+    struct dgram_loop *loop;
+    struct dgram_timer *previous, *next; /* the loop's */
+    dgram_timer_fn *fn;
+    void *user;
+    uint64_t deadline, interval, order;
+    uint32_t position; /* in the heap, plus one; 0: stopped */
+    bool unreffed;
+};
+
+struct timers {
+    struct dgram_timer **heap;
+    struct dgram_timer *all;
+    uint32_t count, capacity, total;
+    uint32_t keeping; /* started and not unref'd */
+    uint64_t order;   /* equal deadlines fire in the order of their starts */
+};
+
+struct post {
+    dgram_post_fn *fn;
+    void *user;
+};
+
+/* What other threads and signal handlers hand to the loop. */
+struct inbox {
+    pthread_mutex_t lock; /* guards the two arrays' switch and `count` */
+    struct post *posts, *running;
+    size_t count, capacity, running_capacity;
+    atomic_bool stop;
+    int fds[2]; /* wake-up: read end, write end; equal where an eventfd serves */
+    struct dg_watch watch;
+};
+
+/* ---- The loop ------------------------------------------------------------------------------ */
+
+struct dgram_loop {
+    const struct dg_system *system;
+    const struct backend *backend;
+    struct engine *engine;
+    struct engine_config config;
+    struct completions pending;     /* the engine appends here */
+    struct completions dispatching; /* swapped with `pending` for the dispatch */
+    struct completions spare;       /* a larger one, for after the dispatch */
+    uint32_t completions_needed;    /* records that can be outstanding */
+
+    struct batch *batch;
+    struct request *request_store; /* free ones */
+    struct request_slab *request_slabs;
+    struct request_list done; /* callbacks to run */
+    struct refusal refusals[REFUSALS];
+    struct socket_list blocked; /* waiting for a moment after ENOBUFS */
+    uint64_t blocked_until;
+
+    struct pool *pool; /* NULL until the first socket receives */
+    struct socket_list starved;
+    bool starving;                  /* the pool tells of released slots */
+    struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
+
+    struct dgram_socket *sockets;
+    struct socket_list due;
+    struct error_event *errors_head, *errors_tail, *error_store;
+    uint32_t errors_waiting;
+
+    struct timers timers;
+    struct inbox inbox;
+
+    int embed_fd; /* -1 until dgram_loop_fd() */
+    int alarm_fd;
+    struct dg_watch alarm;
+    uint64_t alarm_deadline;
+    bool touched; /* a wake-up is on its way */
+
+    uint64_t now;
+    uint64_t queue_charge, queue_limit; /* of all sockets */
+    uint32_t drains_wanted;             /* sockets that are owed a `drain` */
+    uint32_t keeping;                   /* sockets that keep the loop alive */
+    uint32_t segments_max, slots, slot_size;
+    bool in_turn, owned, freeing, free_requested;
+    bool dispatches; /* `dispatching` is being walked */
+    pthread_t owner;
+    unsigned fork_generation;
+    uint64_t turns, flushes;
+
+    int refused_code;
+    const char *refused_call, *refused_advice;
+};
+
+/* ---- loop.c -------------------------------------------------------------------------------- */
+
+/* dgram_loop_create() on another system: for tests. */
+int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
+                        struct dgram_loop **ret_loop);
+
+/* Grows with every fork; a loop of another generation belongs to the parent process. */
+extern unsigned dg_fork_generation;
+
+static inline bool dg_loop_forked(const struct dgram_loop *loop)
+{
+    return loop->fork_generation != dg_fork_generation;
+}
+
+/* Work came up outside a turn: makes the embedding descriptor readable, if there is one. */
+void dg_loop_touch(struct dgram_loop *loop);
+
+/* Room for `records` more outstanding completions; negative gives it back. 0 or -ENOMEM. */
+int dg_loop_reserve(struct dgram_loop *loop, int records);
+
+/* Arms a watch; disarms and forgets it. */
+int dg_watch_arm(struct dgram_loop *loop, struct dg_watch *watch);
+void dg_watch_end(struct dgram_loop *loop, struct dg_watch *watch);
+
+/* Copies an options struct of the caller's size into ours: 0, DGRAM_EBADOPTIONS or -E2BIG. */
+int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t least_size);
+
+/* Copies a result struct into the caller's, as much as its `size` member says. */
+int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size);
+
+/* ---- engine.c ------------------------------------------------------------------------------ */
+
+/* Opens the wanted engine, or the best one; fills the loop's backend, engine and refused_... */
+int dg_engine_open(struct dgram_loop *loop, uint32_t engine);
+uint32_t dg_engine_number(const struct backend *backend);
+
+/* ---- socket.c ------------------------------------------------------------------------------ */
+
+/* 0 if the socket may be used, else DGRAM_ENULL, DGRAM_EFORKED, DGRAM_ENOTRUNNING. */
+static inline int dg_socket_check(const struct dgram_socket *socket)
+{
+    if (socket == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(socket->loop)) {
+        return DGRAM_EFORKED;
+    }
+    return socket->state >= SOCKET_CLOSING ? DGRAM_ENOTRUNNING : 0;
+}
+
+void dg_socket_due(struct dgram_socket *socket, unsigned bits);
+void dg_socket_begin_close(struct dgram_socket *socket);
+int dg_socket_bind_implicitly(struct dgram_socket *socket);
+void dg_socket_prepare_due(struct dgram_loop *loop);
+/* Events; with `closes`, `close` events only: they come last in a turn. */
+void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes);
+void dg_socket_detached(struct dgram_socket *socket);
+
+/* The loop is being freed and its engine is of no use: closes without it. */
+void dg_socket_abandon(struct dgram_socket *socket, int code);
+
+/* Appends to one of the loop's lists, linked by the member of the socket at `link`. */
+static inline void dg_list_append(struct socket_list *list, struct dgram_socket *socket,
+                                  size_t link)
+{
+    *(struct dgram_socket **) ((char *) socket + link) = NULL;
+    if (list->tail != NULL) {
+        *(struct dgram_socket **) ((char *) list->tail + link) = socket;
+    } else {
+        list->head = socket;
+    }
+    list->tail = socket;
+}
+
+/* ---- send.c -------------------------------------------------------------------------------- */
+
+/* Hands the batch over and submits; settle() after wait() when hand_over() was done for it. */
+int dg_send_flush(struct dgram_loop *loop);
+void dg_send_hand_over(struct dgram_loop *loop);
+void dg_send_settle(struct dgram_loop *loop);
+
+void dg_send_retry(struct dgram_socket *socket);
+void dg_send_cancel(struct dgram_socket *socket, int code);
+/* Releases requests without completing them: in a forked child. */
+void dg_send_forget(struct request_list *list, struct dgram_loop *loop);
+void dg_send_dispatch_done(struct dgram_loop *loop);
+void dg_send_retry_blocked(struct dgram_loop *loop);
+/* Retries what waited for a moment, and notes who is due a `drain`. */
+void dg_send_prepare(struct dgram_loop *loop);
+/* Whether a completion of the batch has to be told to someone before the loop may sleep. */
+bool dg_send_wants_answer(const struct dgram_loop *loop);
+void dg_send_release(struct dgram_loop *loop);
+
+/* A datagram's accounting ends: it left the queue. */
+void dg_send_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
+
+/* ---- train.c ------------------------------------------------------------------------------- */
+
+int dg_batch_create(struct batch **ret_batch);
+void dg_batch_free(struct batch *batch);
+void dg_batch_reset(struct batch *batch);
+
+/* The flow of a socket to a peer in this submission. There is always room for one. */
+struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
+                           const union dg_name *name);
+
+/* The peer refused a train of datagrams of `size` bytes; 0: it takes no trains at all. */
+void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size);
+
+/* Adds a datagram to the flow's last train, or to a new one. `request` may be NULL. Returns whether
+ * the batch ought to be submitted before the next one. */
+bool dg_batch_append(struct batch *batch, struct flow *flow, const void *data, uint32_t size,
+                     struct request *request);
+
+/* Readies every train for the engine, trains of one flow next to each other; returns how many. */
+size_t dg_batch_order(struct batch *batch);
+void dg_train_ready(struct dg_train *train);
+
+/* Copies datagrams out of a train's vectors: `size` bytes from `offset`. */
+void dg_train_copy(const struct dg_train *train, uint32_t offset, uint32_t size, void *target);
+
+/* ---- receive.c, pool.c --------------------------------------------------------------------- */
+
+/* Handlers, pause or state changed: starts or stops receiving as needed. */
+void dg_receive_update(struct dgram_socket *socket);
+void dg_receive_apply(struct dgram_socket *socket);
+void dg_receive_prepare(struct dgram_loop *loop);
+void dg_receive_completed(struct dgram_loop *loop, const struct completion *record);
+void dg_receive_stopped(struct dgram_loop *loop, struct dgram_socket *socket, int result);
+void dg_receive_deliver_held(struct dgram_socket *socket);
+void dg_receive_discard_held(struct dgram_socket *socket);
+
+int dg_pool_create(uint32_t slots, uint32_t slot_size, struct pool **ret_pool);
+const struct slots *dg_pool_slots(const struct pool *pool);
+uint32_t dg_pool_free_count(const struct pool *pool);
+/* The core got a slot from the engine. Returns the owner to put into messages, and where to keep
+ * the sender's address. */
+void *dg_pool_lend(struct pool *pool, uint32_t slot, struct dgram_addr **ret_from);
+/* The dispatch is done with a slot. True if it is free now, false if a message of it is
+ * retained. */
+bool dg_pool_settle(struct pool *pool, uint32_t slot);
+/* The next slot whose last retained message was released since; false if there is none. */
+bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot);
+void dg_pool_set_starving(struct pool *pool, bool starving, const struct dg_system *system, int fd);
+/* The loop ends. The memory goes when the last retained message is released. */
+void dg_pool_abandon(struct pool *pool);
+
+/* ---- cmsg.c -------------------------------------------------------------------------------- */
+
+/* The segment size of a GRO train, 0 if this is one datagram. */
+uint32_t dg_cmsg_segment(const void *control, size_t size);
+/* Writes the UDP_SEGMENT message into a train's control buffer; returns its length. */
+size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment);
+
+/* ---- address.c ----------------------------------------------------------------------------- */
+
+/* An address of the socket's family: text, or NULL and "" for `fallback`. */
+enum dg_fallback { DG_ANY, DG_LOOPBACK };
+int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg_fallback fallback,
+                    struct dgram_addr *ret_address);
+void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
+/* An interface named by text: its index, or 0 and the local IPv4 address that was written. */
+int dg_interface_read(const char *text, unsigned *ret_index, struct in_addr *ret_local);
+
+/* ---- error.c ------------------------------------------------------------------------------- */
+
+/* Queues an `error` event for the dispatch, `repeat` times. */
+void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *name,
+                    size_t name_size, uint32_t repeat);
+void dg_error_dispatch(struct dgram_loop *loop);
+bool dg_error_waits_for(const struct dgram_socket *socket);
+void dg_error_forget(struct dgram_loop *loop);
+
+/* ---- timer.c, post.c ----------------------------------------------------------------------- */
+
+void dg_timers_run(struct dgram_loop *loop);
+uint64_t dg_timers_deadline(const struct timers *timers);
+void dg_timers_free(struct dgram_loop *loop);
+
+int dg_inbox_open(struct dgram_loop *loop);
+void dg_inbox_close(struct dgram_loop *loop);
+void dg_inbox_run(struct dgram_loop *loop);
+bool dg_inbox_waiting(struct dgram_loop *loop);
+
+#endif

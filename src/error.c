@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * error.c: names and sentences for codes, and the queue of `error` events.
+ *
+ * The queue is bounded per loop: a program that sends ten million datagrams nowhere in one callback
+ * gets what fits and a count of the rest. Equal errors in a row share one record.
+ */
+#include <string.h>
+
+#include "src/core.h"
+
+#define LIBRARY_CODES(X)                                                                           \
+    X(DGRAM_ENULL, "a required pointer is NULL")                                                   \
+    X(DGRAM_EBADTYPE, "the socket type is neither DGRAM_UDP4 nor DGRAM_UDP6")                      \
+    X(DGRAM_EBADOPTIONS, "an options struct has a wrong size or a value out of range")             \
+    X(DGRAM_EBADPORT, "the destination port is 0")                                                 \
+    X(DGRAM_EBADADDRESS, "not an IP address")                                                      \
+    X(DGRAM_EBADFAMILY, "the address is not of the socket's family")                               \
+    X(DGRAM_EBADTTL, "the TTL is out of range")                                                    \
+    X(DGRAM_EBADGROUP, "not a multicast address of the socket's family")                           \
+    X(DGRAM_EBADINTERFACE, "not an interface of this host")                                        \
+    X(DGRAM_EBADTIME, "the delay or interval is negative")                                         \
+    X(DGRAM_EBADBUFFERSIZE, "the buffer size is 0 or too large")                                   \
+    X(DGRAM_EALREADYBOUND, "the socket is already bound")                                          \
+    X(DGRAM_ENOTBOUND, "the socket is not bound")                                                  \
+    X(DGRAM_ENOTRUNNING, "the socket is closed")                                                   \
+    X(DGRAM_EFORKED, "the loop belongs to the parent process")                                     \
+    X(DGRAM_EWRONGTHREAD, "the loop belongs to another thread")                                    \
+    X(DGRAM_EREENTERED, "the loop is already running")                                             \
+    X(DGRAM_EBADENGINE, "there is no such engine: the engines are auto, uring and poll")
+
+/* What sockets, rings and name servers answer with; strerrorname_np() is too new to rely on. */
+#define SYSTEM_CODES(X)                                                                            \
+    X(EPERM)                                                                                       \
+    X(ENOENT)                                                                                      \
+    X(EINTR)                                                                                       \
+    X(EIO) X(ENXIO) X(E2BIG) X(EBADF) X(EAGAIN) X(ENOMEM) X(EACCES) X(EFAULT) X(EBUSY) X(EEXIST)   \
+        X(ENODEV) X(ENOTDIR) X(EINVAL) X(ENFILE) X(EMFILE) X(EFBIG) X(ENOSPC) X(EPIPE) X(EDOM)     \
+            X(ERANGE) X(ENOSYS) X(EOVERFLOW) X(ENOTSOCK) X(EDESTADDRREQ) X(EMSGSIZE) X(EPROTOTYPE) \
+                X(ENOPROTOOPT) X(EPROTONOSUPPORT) X(EOPNOTSUPP) X(EPFNOSUPPORT) X(EAFNOSUPPORT)    \
+                    X(EADDRINUSE) X(EADDRNOTAVAIL) X(ENETDOWN) X(ENETUNREACH) X(ENETRESET)         \
+                        X(ECONNABORTED) X(ECONNRESET) X(ENOBUFS) X(EISCONN) X(ENOTCONN)            \
+                            X(ETIMEDOUT) X(ECONNREFUSED) X(EHOSTDOWN) X(EHOSTUNREACH) X(EALREADY)  \
+                                X(EINPROGRESS) X(ECANCELED) X(EPROTO) X(ETIME)
+
+struct code_name {
+    int code;
+    const char *name, *text;
+};
+
+#define LIBRARY_ROW(code, text) {code, #code, text},
+#define SYSTEM_ROW(code) {-(code), #code, NULL},
+
+static const struct code_name code_names[] = {LIBRARY_CODES(LIBRARY_ROW) SYSTEM_CODES(SYSTEM_ROW)};
+
+static const struct code_name *code_find(int code)
+{
+    for (size_t i = 0; i < sizeof(code_names) / sizeof(code_names[0]); i++) {
+        if (code_names[i].code == code) {
+            return &code_names[i];
+        }
+    }
+    return NULL;
+}
+
+const char *dgram_strerror(int code)
+{
+    const struct code_name *known = code_find(code);
+    if (known != NULL && known->text != NULL) {
+        return known->text;
+    }
+    if (code >= 0) {
+        return "success";
+    }
+    return code > -4096 ? strerror(-code) : "unknown error";
+}
+
+const char *dgram_error_name(int code)
+{
+    const struct code_name *known = code_find(code);
+    return known != NULL ? known->name : code >= 0 ? "OK" : "UNKNOWN";
+}
+
+#define DGRAM_TEXT(number) #number
+#define DGRAM_TEXT_OF(number) DGRAM_TEXT(number)
+
+const char *dgram_version(void)
+{
+    return DGRAM_TEXT_OF(DGRAM_VERSION_MAJOR) "." DGRAM_TEXT_OF(
+        DGRAM_VERSION_MINOR) "." DGRAM_TEXT_OF(DGRAM_VERSION_PATCH);
+}
+
+static bool event_equals(const struct error_event *event, const struct dgram_socket *socket,
+                         const char *operation, int code, const void *name, size_t name_size)
+{
+    return event->socket == socket && event->code == code && event->operation == operation &&
+           event->address.size == name_size && memcmp(&event->address.u, name, name_size) == 0;
+}
+
+static struct error_event *event_take(struct dgram_loop *loop)
+{
+    struct error_event *event = loop->error_store;
+    if (event != NULL) {
+        loop->error_store = event->next;
+        return event;
+    }
+    return loop->errors_waiting < ERRORS_WAITING_MAX ? dg_allocate(sizeof(*event)) : NULL;
+}
+
+void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *name,
+                    size_t name_size, uint32_t repeat)
+{
+    static const char none[1];
+    struct dgram_loop *loop = socket->loop;
+    struct error_event *tail = loop->errors_tail;
+    if (loop->errors_waiting + repeat > ERRORS_WAITING_MAX) {
+        uint32_t kept = ERRORS_WAITING_MAX - loop->errors_waiting;
+        socket->stats.errors_lost += repeat - kept;
+        repeat = kept;
+    }
+    if (repeat == 0) {
+        return;
+    }
+    name = name_size == 0 ? none : name;
+    if (tail != NULL && event_equals(tail, socket, operation, code, name, name_size)) {
+        tail->repeat += repeat;
+        loop->errors_waiting += repeat;
+        return;
+    }
+    struct error_event *event = event_take(loop);
+    if (event == NULL) {
+        socket->stats.errors_lost += repeat;
+        return;
+    }
+    *event = (struct error_event){
+        .socket = socket, .operation = operation, .code = code, .repeat = repeat};
+    dg_address_set(&event->address, name, name_size);
+    if (tail != NULL) {
+        tail->next = event;
+    } else {
+        loop->errors_head = event;
+    }
+    loop->errors_tail = event;
+    loop->errors_waiting += repeat;
+    dg_loop_touch(loop);
+}
+
+static void event_emit(const struct error_event *event)
+{
+    struct dgram_socket *socket = event->socket;
+    const struct dgram_error error = {
+        .size = sizeof(error),
+        .code = event->code,
+        .operation = event->operation,
+        .address = event->address.size > 0 ? &event->address : NULL,
+    };
+    for (uint32_t i = 0; i < event->repeat; i++) {
+        if (socket->on_error == NULL) {
+            socket->stats.errors_lost += event->repeat - i;
+            return;
+        }
+        socket->on_error(socket, &error, socket->error_user);
+    }
+}
+
+/* What a handler causes while these run waits for the next turn. A socket cannot be freed before
+ * its events are out: `close` is dispatched after them. */
+void dg_error_dispatch(struct dgram_loop *loop)
+{
+    struct error_event *event = loop->errors_head;
+    loop->errors_head = loop->errors_tail = NULL;
+    loop->errors_waiting = 0;
+    while (event != NULL) {
+        struct error_event *next = event->next;
+        event_emit(event);
+        event->next = loop->error_store;
+        loop->error_store = event;
+        event = next;
+    }
+}
+
+bool dg_error_waits_for(const struct dgram_socket *socket)
+{
+    for (const struct error_event *e = socket->loop->errors_head; e != NULL; e = e->next) {
+        if (e->socket == socket) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void dg_error_forget(struct dgram_loop *loop)
+{
+    struct error_event *event = loop->errors_head;
+    while (event != NULL) {
+        struct error_event *next = event->next;
+        dg_release(event);
+        event = next;
+    }
+    while (loop->error_store != NULL) {
+        struct error_event *next = loop->error_store->next;
+        dg_release(loop->error_store);
+        loop->error_store = next;
+    }
+    loop->errors_head = loop->errors_tail = NULL;
+}

@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * loop.c: the loop: creation, the turn, the end.
+ *
+ * Owns the order of things in a turn (see core.h) and the completion lists. The engine appends to
+ * `pending`; the dispatch swaps it out first and walks the old list, so that whatever a callback
+ * makes the engine append is seen by the next turn and nothing recurses.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/core.h"
+
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+unsigned dg_fork_generation = 1;
+
+static void forked_in_child(void)
+{
+    dg_fork_generation++;
+}
+
+static void fork_watch_once(void)
+{
+    /* Failing (no memory) costs the protection of a child that misuses the loop, nothing else. */
+    (void) pthread_atfork(NULL, NULL, forked_in_child);
+}
+
+/* ---- Structs that may grow ----------------------------------------------------------------- */
+
+static bool tail_is_zero(const unsigned char *bytes, size_t from, size_t size)
+{
+    for (size_t i = from; i < size; i++) {
+        if (bytes[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t least_size)
+{
+    size_t size;
+    if (theirs == NULL) {
+        return 0;
+    }
+    memcpy(&size, theirs, sizeof(size)); /* the first member of every sized struct */
+    if (size < least_size) {
+        return DGRAM_EBADOPTIONS;
+    }
+    if (size > ours_size && !tail_is_zero(theirs, ours_size, size)) {
+        return -E2BIG;
+    }
+    memcpy(ours, theirs, size < ours_size ? size : ours_size);
+    return 0;
+}
+
+int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size)
+{
+    size_t size;
+    if (theirs == NULL) {
+        return DGRAM_ENULL;
+    }
+    memcpy(&size, theirs, sizeof(size));
+    if (size < least_size) {
+        return DGRAM_EBADOPTIONS;
+    }
+    size_t common = size < ours_size ? size : ours_size;
+    memcpy((char *) theirs + sizeof(size), (const char *) ours + sizeof(size),
+           common - sizeof(size));
+    if (size > ours_size) {
+        memset((char *) theirs + ours_size, 0, size - ours_size);
+    }
+    return 0;
+}
+
+/* ---- Completion lists ---------------------------------------------------------------------- */
+
+static int completions_grow(struct completions *list, uint32_t capacity)
+{
+    struct completion *items = dg_allocate(capacity * sizeof(*items));
+    if (items == NULL) {
+        return -ENOMEM;
+    }
+    if (list->count > 0) {
+        memcpy(items, list->items, list->count * sizeof(*items));
+    }
+    dg_release(list->items);
+    list->items = items;
+    list->capacity = capacity;
+    return 0;
+}
+
+/* Both lists, because they take turns. The one that is being walked must stay where it is: its
+ * successor waits in `spare` until the walk ends. */
+int dg_loop_reserve(struct dgram_loop *loop, int records)
+{
+    uint32_t needed = loop->completions_needed + (uint32_t) records;
+    uint32_t doubled = loop->pending.capacity * 2;
+    uint32_t capacity = doubled > needed ? doubled : needed;
+    struct completions *other = loop->dispatches ? &loop->spare : &loop->dispatching;
+    if (needed > loop->pending.capacity &&
+        (completions_grow(other, capacity) < 0 || completions_grow(&loop->pending, capacity) < 0)) {
+        return -ENOMEM;
+    }
+    loop->completions_needed = needed;
+    return 0;
+}
+
+/* ---- Watches ------------------------------------------------------------------------------- */
+
+int dg_watch_arm(struct dgram_loop *loop, struct dg_watch *watch)
+{
+    assert(!watch->armed);
+    int code = loop->backend->watch(loop->engine, &watch->base);
+    watch->armed = code == 0;
+    watch->known = watch->known || code == 0;
+    return code;
+}
+
+void dg_watch_end(struct dgram_loop *loop, struct dg_watch *watch)
+{
+    if (watch->known) {
+        loop->backend->unwatch(loop->engine, &watch->base);
+        watch->armed = watch->known = false;
+    }
+}
+
+static void watch_fired(struct dgram_loop *loop, struct dg_watch *watch)
+{
+    if (watch->armed) { /* else it was ended after the record was made */
+        watch->armed = false;
+        watch->fn(loop, watch);
+    }
+}
+
+/* ---- Creation ------------------------------------------------------------------------------ */
+
+/* READY of the inbox and of the alarm. */
+enum { RECORDS_PER_LOOP = 2 };
+#define LOOP_QUEUE_LIMIT (UINT64_C(16) * 1024 * 1024)
+
+static int check_loop_options(const struct dgram_loop_options *options)
+{
+    bool slots =
+        options->slots == 0 || (options->slots >= SLOTS_MIN && options->slots <= SLOTS_MAX);
+    bool size = options->slot_size == 0 ||
+                (options->slot_size >= SLOT_SIZE_MIN && options->slot_size <= SLOT_SIZE_DEFAULT);
+    return slots && size && options->segments_max <= SEGMENTS_LIMIT ? 0 : DGRAM_EBADOPTIONS;
+}
+
+static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *options,
+                      const struct dg_system *system)
+{
+    loop->system = system;
+    loop->config.completions = &loop->pending;
+    loop->fork_generation = dg_fork_generation;
+    loop->embed_fd = loop->alarm_fd = -1;
+    loop->slots = options->slots != 0 ? options->slots : SLOTS_DEFAULT;
+    loop->slot_size = options->slot_size != 0 ? options->slot_size : SLOT_SIZE_DEFAULT;
+    loop->queue_limit = options->queue_limit != 0 ? options->queue_limit : LOOP_QUEUE_LIMIT;
+    loop->segments_max = system->segments_max();
+    if (options->segments_max != 0 && options->segments_max < loop->segments_max) {
+        loop->segments_max = options->segments_max;
+    }
+    loop->now = system->now();
+}
+
+static int loop_memory(struct dgram_loop *loop)
+{
+    loop->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
+    if (loop->messages == NULL || dg_batch_create(&loop->batch) < 0) {
+        return -ENOMEM;
+    }
+    return dg_loop_reserve(loop, (int) loop->slots + RECORDS_PER_LOOP);
+}
+
+static void loop_release(struct dgram_loop *loop)
+{
+    dg_batch_free(loop->batch);
+    dg_release(loop->messages);
+    dg_release(loop->pending.items);
+    dg_release(loop->dispatching.items);
+    dg_release(loop->spare.items);
+    dg_release(loop);
+}
+
+static int loop_open(struct dgram_loop *loop, uint32_t engine)
+{
+    int code = loop_memory(loop);
+    if (code < 0) {
+        return code;
+    }
+    code = dg_inbox_open(loop);
+    if (code < 0) {
+        return code;
+    }
+    code = dg_engine_open(loop, engine);
+    if (code < 0) {
+        dg_inbox_close(loop);
+        return code;
+    }
+    code = dg_watch_arm(loop, &loop->inbox.watch);
+    if (code < 0) {
+        loop->backend->close(loop->engine, false);
+        dg_inbox_close(loop);
+    }
+    return code;
+}
+
+int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
+                        struct dgram_loop **ret_loop)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct dgram_loop_options read = {0};
+    if (ret_loop == NULL) {
+        return DGRAM_ENULL;
+    }
+    int code =
+        dg_options_read(&read, sizeof(read), options, offsetof(struct dgram_loop_options, engine));
+    if (code == 0) {
+        code = check_loop_options(&read);
+    }
+    if (code < 0) {
+        return code;
+    }
+    (void) pthread_once(&once, fork_watch_once);
+    struct dgram_loop *loop = dg_allocate(sizeof(*loop));
+    if (loop == NULL) {
+        return -ENOMEM;
+    }
+    loop_fill(loop, &read, system);
+    code = loop_open(loop, read.engine);
+    if (code < 0) {
+        loop_release(loop);
+        return code;
+    }
+    *ret_loop = loop;
+    return 0;
+}
+
+int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loop **ret_loop)
+{
+    return dg_loop_create_with(options, &dg_system_host, ret_loop);
+}
+
+/* ---- The turn ------------------------------------------------------------------------------ */
+
+/* Something to call back without waiting for the kernel. */
+static bool loop_has_work(struct dgram_loop *loop)
+{
+    return loop->due.head != NULL || loop->done.head != NULL || loop->errors_head != NULL ||
+           loop->pending.count > 0 || dg_send_wants_answer(loop);
+}
+
+static bool loop_is_alive(struct dgram_loop *loop)
+{
+    return loop->keeping > 0 || loop->timers.keeping > 0 || loop->queue_charge > 0 ||
+           loop_has_work(loop) || dg_inbox_waiting(loop);
+}
+
+static uint64_t loop_deadline(const struct dgram_loop *loop)
+{
+    uint64_t deadline = dg_timers_deadline(&loop->timers);
+    if (loop->blocked.head != NULL && loop->blocked_until < deadline) {
+        deadline = loop->blocked_until;
+    }
+    return deadline;
+}
+
+/* Whether the loop has a reason to sleep. Sends that are handed over now are none: they do not
+ * wait, and when nothing else is left the program wants to end. */
+static bool loop_may_sleep(struct dgram_loop *loop)
+{
+    if (loop_has_work(loop) || atomic_load(&loop->inbox.stop)) {
+        return false;
+    }
+    bool leaving = loop->batch->train_count > 0;
+    return loop->keeping > 0 || loop->timers.keeping > 0 || (loop->queue_charge > 0 && !leaving);
+}
+
+/* How long the turn may sleep: not at all if there is work, else until the first deadline. */
+static int64_t loop_patience(struct dgram_loop *loop, int64_t timeout_ns)
+{
+    if (timeout_ns == 0 || !loop_may_sleep(loop)) {
+        return 0;
+    }
+    uint64_t deadline = loop_deadline(loop);
+    if (deadline == UINT64_MAX) {
+        return timeout_ns;
+    }
+    uint64_t now = loop->system->now();
+    uint64_t left = deadline > now ? deadline - now : 0;
+    left = left > INT64_MAX ? INT64_MAX : left;
+    return timeout_ns < 0 || (int64_t) left < timeout_ns ? (int64_t) left : timeout_ns;
+}
+
+static void loop_prepare(struct dgram_loop *loop)
+{
+    loop->now = loop->system->now();
+    dg_send_prepare(loop);
+    dg_socket_prepare_due(loop);
+    dg_receive_prepare(loop);
+    if (!loop->inbox.watch.armed) {
+        (void) dg_watch_arm(loop, &loop->inbox.watch); /* only the first arming can fail */
+    }
+    if (loop->alarm_fd >= 0 && !loop->alarm.armed) {
+        (void) dg_watch_arm(loop, &loop->alarm);
+    }
+}
+
+static void dispatch_record(struct dgram_loop *loop, const struct completion *record)
+{
+    switch ((enum completion_kind) record->kind) {
+    case COMPLETION_RECEIVED:
+        dg_receive_completed(loop, record);
+        break;
+    case COMPLETION_READY:
+        watch_fired(loop, (struct dg_watch *) record->watch);
+        break;
+    case COMPLETION_STOPPED:
+        dg_receive_stopped(loop, (struct dgram_socket *) record->endpoint, record->result);
+        break;
+    case COMPLETION_DETACHED:
+        dg_socket_detached((struct dgram_socket *) record->endpoint);
+        break;
+    }
+}
+
+static void dispatch_completions(struct dgram_loop *loop)
+{
+    struct completions list = loop->pending;
+    loop->pending = loop->dispatching;
+    loop->pending.count = 0;
+    loop->dispatching = list;
+    loop->dispatches = true;
+    for (uint32_t i = 0; i < list.count; i++) {
+        dispatch_record(loop, &list.items[i]);
+    }
+    loop->dispatches = false;
+    loop->dispatching.count = 0;
+    if (loop->spare.items != NULL) {
+        dg_release(loop->dispatching.items);
+        loop->dispatching = loop->spare;
+        loop->spare = (struct completions){0};
+    }
+}
+
+/* Sockets are freed in the last step only, when no record and no request names them any more. */
+static void loop_dispatch(struct dgram_loop *loop)
+{
+    loop->now = loop->system->now();
+    dg_timers_run(loop);
+    dg_socket_dispatch_due(loop, false);
+    dispatch_completions(loop);
+    dg_send_dispatch_done(loop);
+    dg_error_dispatch(loop);
+    dg_socket_dispatch_due(loop, true);
+}
+
+static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
+{
+    loop->turns++;
+    loop_prepare(loop);
+    int64_t patience = loop_patience(loop, timeout_ns);
+    dg_send_hand_over(loop);
+    int code = loop->backend->wait(loop->engine, patience);
+    dg_send_settle(loop);
+    loop_dispatch(loop);
+    return code;
+}
+
+static int turn_begin(struct dgram_loop *loop)
+{
+    if (loop == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (loop->in_turn) {
+        return DGRAM_EREENTERED;
+    }
+    if (loop->owned && !pthread_equal(loop->owner, pthread_self())) {
+        return DGRAM_EWRONGTHREAD;
+    }
+    loop->owner = pthread_self();
+    loop->owned = true;
+    loop->in_turn = true;
+    return 0;
+}
+
+static void loop_destroy(struct dgram_loop *loop);
+
+/* Leaves the turn; true if a callback had asked to free the loop, which is gone then. */
+static bool turn_end(struct dgram_loop *loop)
+{
+    loop->in_turn = false;
+    if (loop->free_requested) {
+        loop_destroy(loop);
+        return true;
+    }
+    return false;
+}
+
+/* Between turns of an embedded loop everything is submitted, the alarm stands at the next deadline
+ * and the descriptor is readable if there is work. */
+static int turn_settle_embedding(struct dgram_loop *loop)
+{
+    int code = dg_send_flush(loop);
+    if (loop->embed_fd >= 0) {
+        uint64_t deadline = loop_deadline(loop);
+        if (deadline != loop->alarm_deadline) {
+            loop->system->alarm_set(loop->alarm_fd, deadline);
+            loop->alarm_deadline = deadline;
+        }
+        if (loop_has_work(loop)) {
+            dg_loop_touch(loop);
+        }
+    }
+    return code;
+}
+
+int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
+{
+    int code = turn_begin(loop);
+    if (code < 0) {
+        return code;
+    }
+    code = loop_turn(loop, timeout_ns);
+    loop->in_turn = false;
+    if (code == 0 && !loop->free_requested) {
+        loop_prepare(loop);
+        code = turn_settle_embedding(loop);
+    }
+    atomic_store(&loop->inbox.stop, false);
+    int alive = loop_is_alive(loop);
+    if (turn_end(loop)) {
+        return 0;
+    }
+    return code < 0 ? code : alive;
+}
+
+int dgram_loop_run(struct dgram_loop *loop)
+{
+    int code = turn_begin(loop);
+    if (code < 0) {
+        return code;
+    }
+    bool stopped = false;
+    while (code == 0 && !stopped) {
+        stopped = atomic_exchange(&loop->inbox.stop, false);
+        if (stopped || !loop_is_alive(loop)) {
+            break;
+        }
+        code = loop_turn(loop, -1);
+        stopped = loop->free_requested;
+    }
+    if (turn_end(loop)) {
+        return 1;
+    }
+    return code < 0 ? code : stopped;
+}
+
+int dgram_loop_flush(struct dgram_loop *loop)
+{
+    if (loop == NULL) {
+        return DGRAM_ENULL;
+    }
+    return dg_loop_forked(loop) ? DGRAM_EFORKED : dg_send_flush(loop);
+}
+
+uint64_t dgram_loop_now(const struct dgram_loop *loop)
+{
+    return loop == NULL ? 0 : loop->now;
+}
+
+int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
+{
+    if (loop == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    const struct dgram_loop_info ours = {
+        .size = sizeof(ours),
+        .engine = dg_engine_number(loop->backend),
+        .segments_max = loop->segments_max,
+        .slots = loop->slots,
+        .slot_size = loop->slot_size,
+        .name = loop->backend->name,
+        .refused_code = loop->refused_code,
+        .slots_free = loop->pool != NULL ? dg_pool_free_count(loop->pool) : loop->slots,
+        .refused_call = loop->refused_call,
+        .refused_advice = loop->refused_advice,
+        .turns = loop->turns,
+        .flushes = loop->flushes,
+    };
+    return dg_result_write(info, &ours, sizeof(ours), offsetof(struct dgram_loop_info, engine));
+}
+
+/* ---- Embedding ----------------------------------------------------------------------------- */
+
+void dg_loop_touch(struct dgram_loop *loop)
+{
+    if (loop->embed_fd >= 0 && !loop->in_turn && !loop->touched) {
+        loop->touched = true;
+        loop->system->wake_signal(loop->inbox.fds[1]);
+    }
+}
+
+static void alarm_rang(struct dgram_loop *loop, struct dg_watch *watch)
+{
+    (void) watch;
+    loop->system->wake_clear(loop->alarm_fd); /* reads an expiry count as it reads an eventfd's */
+    loop->alarm_deadline = UINT64_MAX;
+}
+
+static int embed_open(struct dgram_loop *loop)
+{
+    int fd = loop->backend->fd(loop->engine);
+    if (fd < 0) {
+        return fd;
+    }
+    int alarm_fd = loop->system->alarm_open();
+    if (alarm_fd < 0) {
+        return alarm_fd;
+    }
+    loop->alarm = (struct dg_watch){
+        .base = {.fd = alarm_fd, .events = POLLIN},
+        .fn = alarm_rang,
+    };
+    int code = dg_watch_arm(loop, &loop->alarm);
+    if (code < 0) {
+        (void) loop->system->close(alarm_fd);
+        return code;
+    }
+    loop->alarm_fd = alarm_fd;
+    loop->alarm_deadline = UINT64_MAX;
+    loop->embed_fd = fd;
+    loop->touched = false;
+    return fd;
+}
+
+int dgram_loop_fd(struct dgram_loop *loop)
+{
+    if (loop == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (loop->embed_fd >= 0) {
+        return loop->embed_fd;
+    }
+    int fd = embed_open(loop);
+    if (fd >= 0) {
+        dg_loop_touch(loop); /* the first turn arms and submits what was set up before */
+    }
+    return fd;
+}
+
+/* ---- The end ------------------------------------------------------------------------------- */
+
+static void close_all(struct dgram_loop *loop)
+{
+    for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
+        if (s->state < SOCKET_CLOSING) {
+            dg_socket_begin_close(s);
+        }
+    }
+}
+
+/* Without the engine: it is broken, or another thread owns the ring. */
+static void abandon_all(struct dgram_loop *loop, int code)
+{
+    dg_send_settle(loop);
+    for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
+        dg_socket_abandon(s, code);
+    }
+    loop->pending.count = 0;
+    while (loop->sockets != NULL) {
+        dg_send_dispatch_done(loop);
+        dg_error_dispatch(loop);
+        dg_socket_dispatch_due(loop, true);
+    }
+}
+
+static void loop_forget(struct dgram_loop *loop, bool forked)
+{
+    loop->backend->close(loop->engine, forked);
+    if (loop->alarm_fd >= 0) {
+        (void) loop->system->close(loop->alarm_fd);
+    }
+    dg_inbox_close(loop);
+    dg_timers_free(loop);
+    dg_error_forget(loop);
+    dg_send_release(loop);
+    dg_pool_abandon(loop->pool);
+    loop_release(loop);
+}
+
+static void loop_destroy(struct dgram_loop *loop)
+{
+    loop->freeing = true;
+    loop->in_turn = true;
+    close_all(loop);
+    int code = 0;
+    while (loop->sockets != NULL && code == 0) {
+        code = loop_turn(loop, -1);
+    }
+    if (code < 0) {
+        abandon_all(loop, code);
+    }
+    dg_inbox_run(loop);
+    dg_send_dispatch_done(loop);
+    if (loop->alarm_fd >= 0) {
+        dg_watch_end(loop, &loop->alarm);
+    }
+    dg_watch_end(loop, &loop->inbox.watch);
+    loop_forget(loop, false);
+}
+
+/* The child's copy: memory and descriptors go, nothing that the parent shares is touched. */
+static void loop_free_forked(struct dgram_loop *loop)
+{
+    while (loop->sockets != NULL) {
+        struct dgram_socket *socket = loop->sockets;
+        loop->sockets = socket->next;
+        if (socket->endpoint.fd >= 0) {
+            (void) loop->system->close(socket->endpoint.fd);
+        }
+        dg_receive_discard_held(socket);
+        dg_send_forget(&socket->parked, loop);
+        dg_release(socket);
+    }
+    dg_send_forget(&loop->done, loop);
+    loop_forget(loop, true);
+}
+
+struct dgram_loop *dgram_loop_free(struct dgram_loop *loop)
+{
+    if (loop == NULL) {
+        return NULL;
+    }
+    if (dg_loop_forked(loop)) {
+        loop_free_forked(loop);
+    } else if (loop->in_turn) {
+        loop->free_requested = true;
+    } else {
+        loop_destroy(loop);
+    }
+    return NULL;
+}

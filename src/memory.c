@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* memory.c: the default allocator, and the two functions through which everything else goes. */
+#include "src/memory.h"
+
+#include <stdlib.h>
+
+#include "src/backend.h"
+
+static void *memory_zeroed(size_t size)
+{
+    return calloc(1, size);
+}
+
+struct dg_memory_hooks dg_memory = {memory_zeroed, free};
+
+void *dg_allocate(size_t size)
+{
+    return dg_memory.allocate(size);
+}
+
+void dg_release(void *memory)
+{
+    dg_memory.release(memory);
+}

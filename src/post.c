@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * post.c: what reaches the loop from other threads and signal handlers.
+ *
+ * Owns the inbox: a bounded array behind a mutex, and a wake-up descriptor that the engine watches.
+ * The loop takes the whole array at once and calls it without the lock, so a post from inside a
+ * posted function waits for the next turn and cannot hold this one for ever.
+ */
+#include <string.h>
+
+#include "src/core.h"
+
+static void inbox_woken(struct dgram_loop *loop, struct dg_watch *watch)
+{
+    (void) watch;
+    loop->system->wake_clear(loop->inbox.fds[0]);
+    loop->touched = false;
+    dg_inbox_run(loop);
+}
+
+int dg_inbox_open(struct dgram_loop *loop)
+{
+    struct inbox *inbox = &loop->inbox;
+    int code = loop->system->wake_open(inbox->fds);
+    if (code < 0) {
+        return code;
+    }
+    (void) pthread_mutex_init(&inbox->lock, NULL); /* a default mutex: cannot fail on this libc */
+    inbox->watch = (struct dg_watch){
+        .base = {.fd = inbox->fds[0], .events = POLLIN},
+        .fn = inbox_woken,
+    };
+    return 0;
+}
+
+void dg_inbox_close(struct dgram_loop *loop)
+{
+    struct inbox *inbox = &loop->inbox;
+    if (inbox->fds[1] != inbox->fds[0]) {
+        (void) loop->system->close(inbox->fds[1]);
+    }
+    (void) loop->system->close(inbox->fds[0]);
+    (void) pthread_mutex_destroy(&inbox->lock);
+    dg_release(inbox->posts);
+    dg_release(inbox->running);
+}
+
+/* Doubles the array. The caller holds the lock. */
+static int inbox_grow(struct inbox *inbox)
+{
+    size_t capacity = inbox->capacity == 0 ? 64 : inbox->capacity * 2;
+    struct post *posts = dg_allocate(capacity * sizeof(*posts));
+    if (posts == NULL) {
+        return -ENOMEM;
+    }
+    if (inbox->count > 0) {
+        memcpy(posts, inbox->posts, inbox->count * sizeof(*posts));
+    }
+    dg_release(inbox->posts);
+    inbox->posts = posts;
+    inbox->capacity = capacity;
+    return 0;
+}
+
+static int inbox_put(struct inbox *inbox, struct post post)
+{
+    if (inbox->count == POSTS_MAX) {
+        return -EAGAIN;
+    }
+    if (inbox->count == inbox->capacity) {
+        int code = inbox_grow(inbox);
+        if (code < 0) {
+            return code;
+        }
+    }
+    inbox->posts[inbox->count++] = post;
+    return 0;
+}
+
+int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *user)
+{
+    if (loop == NULL || fn == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    struct inbox *inbox = &loop->inbox;
+    (void) pthread_mutex_lock(&inbox->lock);
+    bool first = inbox->count == 0;
+    int code = inbox_put(inbox, (struct post){fn, user});
+    (void) pthread_mutex_unlock(&inbox->lock);
+    if (code == 0 && first) {
+        loop->system->wake_signal(inbox->fds[1]);
+    }
+    return code;
+}
+
+void dgram_loop_stop(struct dgram_loop *loop)
+{
+    if (loop != NULL && !dg_loop_forked(loop)) {
+        atomic_store(&loop->inbox.stop, true);
+        loop->system->wake_signal(loop->inbox.fds[1]);
+    }
+}
+
+bool dg_inbox_waiting(struct dgram_loop *loop)
+{
+    (void) pthread_mutex_lock(&loop->inbox.lock);
+    bool waiting = loop->inbox.count > 0;
+    (void) pthread_mutex_unlock(&loop->inbox.lock);
+    return waiting;
+}
+
+void dg_inbox_run(struct dgram_loop *loop)
+{
+    struct inbox *inbox = &loop->inbox;
+    (void) pthread_mutex_lock(&inbox->lock);
+    struct post *posts = inbox->posts;
+    size_t count = inbox->count, capacity = inbox->capacity;
+    inbox->posts = inbox->running;
+    inbox->capacity = inbox->running_capacity;
+    inbox->count = 0;
+    inbox->running = posts;
+    inbox->running_capacity = capacity;
+    (void) pthread_mutex_unlock(&inbox->lock);
+    for (size_t i = 0; i < count; i++) {
+        posts[i].fn(loop, posts[i].user);
+    }
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * receive.c: from RECEIVED records to `message` events.
+ *
+ * Owns the decision when a socket receives (bound, not paused, a handler is set, slots are free)
+ * and the taking apart of trains. A parcel is what one record holds; its messages point into the
+ * slot, which goes back to the engine when the last one is done. Between any two messages the
+ * handler may have closed, paused or changed the socket: `delivers` says so in one flag.
+ */
+#include <string.h>
+
+#include "src/core.h"
+
+/* ---- Starting and stopping ----------------------------------------------------------------- */
+
+static bool socket_has_handler(const struct dgram_socket *socket)
+{
+    return socket->on_message != NULL || socket->on_messages != NULL;
+}
+
+void dg_receive_update(struct dgram_socket *socket)
+{
+    socket->delivers =
+        socket->state < SOCKET_CLOSING && !socket->paused && socket_has_handler(socket);
+    bool wanted = socket->delivers && socket->bound;
+    if (wanted && socket->held_head != NULL) {
+        dg_socket_due(socket, DUE_HELD);
+    }
+    if (wanted != (socket->receive == RECEIVE_ON)) {
+        dg_socket_due(socket, DUE_RECEIVE);
+    }
+}
+
+static int pool_make(struct dgram_loop *loop)
+{
+    int code = dg_pool_create(loop->slots, loop->slot_size, &loop->pool);
+    if (code == 0) {
+        code = loop->backend->provide(loop->engine, dg_pool_slots(loop->pool));
+    }
+    if (code < 0) {
+        dg_pool_abandon(loop->pool);
+        loop->pool = NULL;
+    }
+    return code;
+}
+
+static void receive_begin(struct dgram_socket *socket)
+{
+    struct dgram_loop *loop = socket->loop;
+    int code = loop->pool == NULL ? pool_make(loop) : 0;
+    if (code < 0) {
+        /* Told once; the next change of handlers or pause tries again. */
+        dg_error_queue(socket, "receive", code, NULL, 0, 1);
+        return;
+    }
+    socket->receive = RECEIVE_ON;
+    loop->backend->recv_start(loop->engine, &socket->endpoint);
+}
+
+static void starved_remove(struct dgram_socket *socket)
+{
+    struct socket_list *list = &socket->loop->starved;
+    struct dgram_socket *other = list->head;
+    *list = (struct socket_list){0};
+    for (struct dgram_socket *next; other != NULL; other = next) {
+        next = other->starved_next;
+        if (other != socket) {
+            dg_list_append(list, other, offsetof(struct dgram_socket, starved_next));
+        }
+    }
+    socket->receive = RECEIVE_OFF;
+}
+
+/* Brings the engine in line with what the socket wants. */
+void dg_receive_apply(struct dgram_socket *socket)
+{
+    struct dgram_loop *loop = socket->loop;
+    bool wanted = socket->delivers && socket->bound;
+    if (wanted && socket->receive == RECEIVE_OFF) {
+        receive_begin(socket);
+    } else if (!wanted && socket->receive == RECEIVE_ON) {
+        socket->receive = RECEIVE_STOPPING;
+        loop->backend->recv_stop(loop->engine, &socket->endpoint);
+    } else if (!wanted && socket->receive == RECEIVE_STARVED) {
+        starved_remove(socket);
+    }
+}
+
+/* Errors that end a receive and are not about memory or slots: an ICMP answer to an older send. */
+void dg_receive_stopped(struct dgram_loop *loop, struct dgram_socket *socket, int result)
+{
+    assert(socket->receive == RECEIVE_ON || socket->receive == RECEIVE_STOPPING);
+    socket->receive = RECEIVE_OFF;
+    if (socket->state >= SOCKET_CLOSING) {
+        return;
+    }
+    if (result == -ENOBUFS && socket->delivers) {
+        socket->receive = RECEIVE_STARVED;
+        dg_list_append(&loop->starved, socket, offsetof(struct dgram_socket, starved_next));
+        return;
+    }
+    if (result < 0 && result != -ENOBUFS && result != -ECANCELED) {
+        dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    }
+    dg_receive_update(socket);
+}
+
+/* Gives released slots back, then starts the starved in the order in which they starved, and no
+ * more of them than slots are free: each of the others would only starve again. */
+void dg_receive_prepare(struct dgram_loop *loop)
+{
+    if (loop->pool == NULL) {
+        return;
+    }
+    for (uint32_t slot; dg_pool_returned(loop->pool, &slot);) {
+        loop->backend->recycle(loop->engine, slot);
+    }
+    uint32_t starts = dg_pool_free_count(loop->pool);
+    while (loop->starved.head != NULL && starts-- > 0) {
+        struct dgram_socket *socket = loop->starved.head;
+        loop->starved.head = socket->starved_next;
+        if (loop->starved.head == NULL) {
+            loop->starved.tail = NULL;
+        }
+        socket->receive = RECEIVE_OFF;
+        dg_receive_apply(socket);
+    }
+    bool starving = loop->starved.head != NULL;
+    if (starving != loop->starving) {
+        loop->starving = starving;
+        dg_pool_set_starving(loop->pool, starving, loop->system, loop->inbox.fds[1]);
+    }
+}
+
+/* ---- Delivering ---------------------------------------------------------------------------- */
+
+/* Takes the next datagram off a parcel. False when it was the last. */
+static bool parcel_next(struct parcel *parcel, struct dgram_message *message)
+{
+    uint32_t size =
+        parcel->segment != 0 && parcel->segment < parcel->size ? parcel->segment : parcel->size;
+    message->data = parcel->data;
+    message->size = size;
+    message->real_size = size;
+    parcel->data += size;
+    parcel->size -= size;
+    return parcel->size > 0;
+}
+
+static struct dgram_message parcel_message(const struct parcel *parcel)
+{
+    return (struct dgram_message){.from = parcel->from, .owner = parcel->owner};
+}
+
+/* One handler call per datagram. Returns whether something is left. */
+static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parcel)
+{
+    struct dgram_message message = parcel_message(parcel);
+    bool left = true;
+    while (left && socket->delivers && socket->on_messages == NULL) {
+        left = parcel_next(parcel, &message);
+        if (parcel->truncated) {
+            message.real_size = parcel->real_size;
+            message.flags = DGRAM_TRUNCATED;
+        }
+        socket->stats.received++;
+        socket->stats.received_bytes += message.size;
+        socket->on_message(socket, &message, socket->message_user);
+    }
+    return left;
+}
+
+static bool deliver_array(struct dgram_socket *socket, struct parcel *parcel)
+{
+    struct dgram_message *messages = socket->loop->messages;
+    size_t count = 0;
+    uint64_t bytes = parcel->size;
+    bool left = true;
+    while (left && count < MESSAGES_MAX) {
+        messages[count] = parcel_message(parcel);
+        left = parcel_next(parcel, &messages[count]);
+        if (parcel->truncated) {
+            messages[count].real_size = parcel->real_size;
+            messages[count].flags = DGRAM_TRUNCATED;
+        }
+        count++;
+    }
+    socket->stats.received += count;
+    socket->stats.received_bytes += bytes - parcel->size;
+    socket->on_messages(socket, messages, count, socket->messages_user);
+    return left;
+}
+
+/* Returns whether something is left because the socket no longer delivers. */
+static bool parcel_deliver(struct dgram_socket *socket, struct parcel *parcel)
+{
+    bool left = true;
+    while (left && socket->delivers) {
+        left = socket->on_messages != NULL ? deliver_array(socket, parcel)
+                                           : deliver_one_by_one(socket, parcel);
+    }
+    return left;
+}
+
+/* ---- Holding back -------------------------------------------------------------------------- */
+
+static uint64_t parcel_count(const struct parcel *parcel)
+{
+    if (parcel->segment == 0 || parcel->size == 0) {
+        return 1;
+    }
+    return (parcel->size + parcel->segment - 1) / parcel->segment;
+}
+
+/* The rest of a parcel whose socket was paused: copied, so that a paused socket does not keep slots
+ * from the others. */
+static void parcel_hold(struct dgram_socket *socket, const struct parcel *parcel)
+{
+    struct held *held = dg_allocate(sizeof(*held) + parcel->size);
+    if (held == NULL) {
+        socket->stats.discarded += parcel_count(parcel);
+        return;
+    }
+    held->parcel = *parcel;
+    dg_address_set(&held->from, &parcel->from->u, parcel->from->size);
+    memcpy(held->bytes, parcel->data, parcel->size);
+    held->parcel.data = held->bytes;
+    held->parcel.from = &held->from;
+    held->parcel.owner = DG_OWNER_HELD;
+    if (socket->held_tail != NULL) {
+        socket->held_tail->next = held;
+    } else {
+        socket->held_head = held;
+    }
+    socket->held_tail = held;
+}
+
+static struct held *held_pop(struct dgram_socket *socket)
+{
+    struct held *held = socket->held_head;
+    socket->held_head = held->next;
+    if (socket->held_head == NULL) {
+        socket->held_tail = NULL;
+    }
+    return held;
+}
+
+void dg_receive_deliver_held(struct dgram_socket *socket)
+{
+    while (socket->held_head != NULL && socket->delivers) {
+        struct held *held = socket->held_head;
+        if (parcel_deliver(socket, &held->parcel)) {
+            break; /* paused again in the middle: the parcel remembers where */
+        }
+        dg_release(held_pop(socket));
+    }
+}
+
+void dg_receive_discard_held(struct dgram_socket *socket)
+{
+    while (socket->held_head != NULL) {
+        struct held *held = held_pop(socket);
+        socket->stats.discarded += parcel_count(&held->parcel);
+        dg_release(held);
+    }
+}
+
+/* ---- Records ------------------------------------------------------------------------------- */
+
+static struct parcel parcel_of(struct pool *pool, const struct dgram_socket *socket,
+                               const struct completion *record)
+{
+    struct dgram_addr *from;
+    struct parcel parcel = {
+        .data = record->data,
+        .size = record->size,
+        .real_size = record->real_size,
+        .truncated = record->truncated,
+        .owner = dg_pool_lend(pool, record->slot, &from),
+    };
+    dg_address_set(from, record->name, record->name_size);
+    parcel.from = from;
+    if (parcel.size > socket->loop->slot_size) { /* the slot's headroom is not the program's */
+        parcel.size = socket->loop->slot_size;
+        parcel.truncated = true;
+    }
+    if (socket->gro && record->control_size > 0) {
+        parcel.segment = dg_cmsg_segment(record->control, record->control_size);
+    }
+    return parcel;
+}
+
+void dg_receive_completed(struct dgram_loop *loop, const struct completion *record)
+{
+    struct dgram_socket *socket = (struct dgram_socket *) record->endpoint;
+    struct parcel parcel = parcel_of(loop->pool, socket, record);
+    socket->stats.receives++;
+    socket->stats.truncated += parcel.truncated;
+    bool left = socket->held_head != NULL || parcel_deliver(socket, &parcel);
+    if (left && socket->state < SOCKET_CLOSING) {
+        parcel_hold(socket, &parcel);
+    } else if (left) {
+        socket->stats.discarded += parcel_count(&parcel);
+    }
+    if (dg_pool_settle(loop->pool, record->slot)) {
+        loop->backend->recycle(loop->engine, record->slot);
+    }
+}
+
+int dgram_pause(struct dgram_socket *socket)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->paused = true;
+        dg_receive_update(socket);
+    }
+    return code;
+}
+
+int dgram_resume(struct dgram_socket *socket)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->paused = false;
+        dg_receive_update(socket);
+    }
+    return code;
+}

@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * socket.c: creation, bind, events and the end of sockets.
+ *
+ * Life: open - ending (dgram_end) - closing (dgram_close: no message any more, in the next prepare
+ * the queue gets its last attempt and the engine detaches) - closed (DETACHED came, the descriptor
+ * is closed) - `close` is emitted, the memory is freed. What a call causes but may not do itself is
+ * noted as `due` bits; prepare and dispatch work them off.
+ */
+#include <limits.h>
+#include <netinet/udp.h>
+#include <string.h>
+
+#include "src/core.h"
+
+enum { DG_SOL_UDP = 17, DG_UDP_GRO = 104 }; /* udp(7); private, older headers lack the second */
+
+/* Four default receive buffers hold three trains each; 4 MiB hold a few milliseconds of trains at
+ * full rate. The kernel cuts it to net.core.rmem_max. */
+enum { RECV_BUFFER_DEFAULT = 4 * 1024 * 1024 };
+
+/* UDP_GRO's control message is CMSG_SPACE(sizeof(int)); asked for only where it can come. */
+enum { GRO_CONTROL_SIZE = 24 };
+_Static_assert(GRO_CONTROL_SIZE >= CMSG_SPACE(sizeof(int)), "the segment size fits");
+_Static_assert(GRO_CONTROL_SIZE % 8 == 0, "control sizes are multiples of 8");
+_Static_assert(sizeof(void *) != 8 || sizeof(struct dgram_message) == 64, "frozen");
+
+/* A send queue's default bound, QUEUE_OVERHEAD included. */
+#define SOCKET_QUEUE_LIMIT (UINT64_C(4) * 1024 * 1024)
+
+/* ---- Due work ------------------------------------------------------------------------------ */
+
+void dg_socket_due(struct dgram_socket *socket, unsigned bits)
+{
+    socket->due |= (uint8_t) bits;
+    if (!socket->in_due) {
+        socket->in_due = true;
+        dg_list_append(&socket->loop->due, socket, offsetof(struct dgram_socket, due_next));
+    }
+    dg_loop_touch(socket->loop);
+}
+
+/* Whether the socket keeps the loop alive, counted once in the loop. */
+static void keep_update(struct dgram_socket *socket)
+{
+    bool keeps = socket->state >= SOCKET_CLOSING || (socket->bound && !socket->unreffed);
+    if (keeps != socket->counted) {
+        socket->counted = keeps;
+        socket->loop->keeping += keeps ? 1u : -1u;
+    }
+}
+
+/* ---- Creation ------------------------------------------------------------------------------ */
+
+static int set_int(const struct dgram_socket *socket, int level, int name, int value)
+{
+    return socket->loop->system->setsockopt(socket->endpoint.fd, level, name, &value,
+                                            sizeof(value));
+}
+
+static int apply_flags(struct dgram_socket *socket, uint32_t flags)
+{
+    int code = 0;
+    if (socket->family == AF_INET6) {
+        /* Said either way: the host's default (net.ipv6.bindv6only) is not ours. */
+        code = set_int(socket, IPPROTO_IPV6, IPV6_V6ONLY, (flags & DGRAM_IPV6_ONLY) != 0);
+    }
+    if (code == 0 && (flags & DGRAM_REUSE_ADDR)) {
+        code = set_int(socket, SOL_SOCKET, SO_REUSEADDR, 1);
+    }
+    if (code == 0 && (flags & DGRAM_REUSE_PORT)) {
+        code = set_int(socket, SOL_SOCKET, SO_REUSEPORT, 1);
+    }
+    return code;
+}
+
+static int apply_buffers(struct dgram_socket *socket, const struct dgram_socket_options *options)
+{
+    int code = 0;
+    if (options->recv_buffer_size == 0) {
+        /* A wish: a host that grants less has said so with rmem_max. */
+        (void) set_int(socket, SOL_SOCKET, SO_RCVBUF, RECV_BUFFER_DEFAULT);
+    } else if (options->recv_buffer_size != DGRAM_KERNEL_DEFAULT) {
+        code = set_int(socket, SOL_SOCKET, SO_RCVBUF, (int) options->recv_buffer_size);
+    }
+    if (code == 0 && options->send_buffer_size != 0 &&
+        options->send_buffer_size != DGRAM_KERNEL_DEFAULT) {
+        code = set_int(socket, SOL_SOCKET, SO_SNDBUF, (int) options->send_buffer_size);
+    }
+    return code;
+}
+
+/* Before bind, and never switched off again: trains that are queued then would arrive unmarked. A
+ * kernel without it (before 5.0) simply delivers single datagrams. */
+static void apply_gro(struct dgram_socket *socket, uint32_t flags)
+{
+    if (!(flags & DGRAM_NO_GRO) && socket->loop->slot_size == SLOT_SIZE_DEFAULT) {
+        socket->gro = set_int(socket, DG_SOL_UDP, DG_UDP_GRO, 1) == 0;
+    }
+    socket->endpoint.control_size = socket->gro ? GRO_CONTROL_SIZE : 0;
+}
+
+static int socket_open(struct dgram_socket *socket, const struct dgram_socket_options *options)
+{
+    struct dgram_loop *loop = socket->loop;
+    int code = loop->system->socket(socket->family);
+    if (code < 0) {
+        return code;
+    }
+    socket->endpoint.fd = code;
+    code = apply_flags(socket, options->flags);
+    if (code == 0) {
+        code = apply_buffers(socket, options);
+    }
+    if (code == 0) {
+        apply_gro(socket, options->flags);
+        code = loop->backend->attach(loop->engine, &socket->endpoint);
+    }
+    if (code < 0) {
+        (void) loop->system->close(socket->endpoint.fd);
+    }
+    return code;
+}
+
+static int check_options(uint32_t type, const struct dgram_socket_options *options)
+{
+    const uint32_t known =
+        DGRAM_REUSE_ADDR | DGRAM_REUSE_PORT | DGRAM_IPV6_ONLY | DGRAM_NO_GRO | DGRAM_COPY;
+    if (type != DGRAM_UDP4 && type != DGRAM_UDP6) {
+        return DGRAM_EBADTYPE;
+    }
+    if ((options->flags & ~known) != 0 || options->segments_max > SEGMENTS_LIMIT ||
+        (type == DGRAM_UDP4 && (options->flags & DGRAM_IPV6_ONLY))) {
+        return DGRAM_EBADOPTIONS;
+    }
+    if ((options->recv_buffer_size > INT_MAX &&
+         options->recv_buffer_size != DGRAM_KERNEL_DEFAULT) ||
+        (options->send_buffer_size > INT_MAX &&
+         options->send_buffer_size != DGRAM_KERNEL_DEFAULT)) {
+        return DGRAM_EBADBUFFERSIZE;
+    }
+    return 0;
+}
+
+static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, uint32_t type,
+                        const struct dgram_socket_options *options)
+{
+    bool in4 = type == DGRAM_UDP4;
+    socket->loop = loop;
+    socket->endpoint.fd = -1;
+    socket->family = in4 ? AF_INET : AF_INET6;
+    socket->name_size = in4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    socket->size_max = in4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
+    socket->segments_max = loop->segments_max;
+    if (options->segments_max != 0 && options->segments_max < socket->segments_max) {
+        socket->segments_max = options->segments_max;
+    }
+    socket->copies = (options->flags & DGRAM_COPY) != 0;
+    socket->queue_limit = options->queue_limit != 0 ? options->queue_limit : SOCKET_QUEUE_LIMIT;
+    socket->on_message = options->on_message;
+    socket->message_user = options->user;
+}
+
+static void sockets_link(struct dgram_loop *loop, struct dgram_socket *socket)
+{
+    socket->next = loop->sockets;
+    if (socket->next != NULL) {
+        socket->next->previous = socket;
+    }
+    loop->sockets = socket;
+}
+
+static void sockets_unlink(struct dgram_loop *loop, struct dgram_socket *socket)
+{
+    if (socket->previous != NULL) {
+        socket->previous->next = socket->next;
+    } else {
+        loop->sockets = socket->next;
+    }
+    if (socket->next != NULL) {
+        socket->next->previous = socket->previous;
+    }
+}
+
+/* STOPPED and DETACHED of the endpoint, and READY of its POLLOUT watch. */
+enum { RECORDS_PER_SOCKET = 3 };
+
+static int create_checked(struct dgram_loop *loop, uint32_t type,
+                          const struct dgram_socket_options *options,
+                          struct dgram_socket **ret_socket)
+{
+    int code = dg_loop_reserve(loop, RECORDS_PER_SOCKET);
+    if (code < 0) {
+        return code;
+    }
+    struct dgram_socket *socket = dg_allocate(sizeof(*socket));
+    code = socket == NULL ? -ENOMEM : 0;
+    if (code == 0) {
+        socket_fill(socket, loop, type, options);
+        code = socket_open(socket, options);
+    }
+    if (code < 0) {
+        dg_release(socket);
+        (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
+        return code;
+    }
+    sockets_link(loop, socket);
+    dg_receive_update(socket);
+    *ret_socket = socket;
+    return 0;
+}
+
+int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
+                        const struct dgram_socket_options *options,
+                        struct dgram_socket **ret_socket)
+{
+    struct dgram_socket_options read = {0};
+    if (loop == NULL || ret_socket == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (loop->freeing) {
+        return DGRAM_ENOTRUNNING;
+    }
+    int code =
+        dg_options_read(&read, sizeof(read), options, offsetof(struct dgram_socket_options, flags));
+    if (code == 0) {
+        code = check_options(type, &read);
+    }
+    return code < 0 ? code : create_checked(loop, type, &read, ret_socket);
+}
+
+/* ---- Bind ---------------------------------------------------------------------------------- */
+
+static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address)
+{
+    int code = socket->loop->system->bind(socket->endpoint.fd, &address->u.any, address->size);
+    if (code < 0) {
+        return code;
+    }
+    socket->bound = true;
+    socket->due &= (uint8_t) ~DUE_BIND;
+    keep_update(socket);
+    dg_socket_due(socket, DUE_LISTENING);
+    dg_receive_update(socket);
+    return 0;
+}
+
+int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
+{
+    int code = dg_socket_check(socket);
+    if (code < 0) {
+        return code;
+    }
+    if (socket->bound) {
+        return DGRAM_EALREADYBOUND;
+    }
+    struct dgram_addr local;
+    code = dg_address_read(socket->family, address, port, DG_ANY, &local);
+    return code < 0 ? code : bind_to(socket, &local);
+}
+
+int dg_socket_bind_implicitly(struct dgram_socket *socket)
+{
+    struct dgram_addr any;
+    int code = dg_address_read(socket->family, NULL, 0, DG_ANY, &any);
+    assert(code == 0);
+    (void) code;
+    return bind_to(socket, &any);
+}
+
+int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_address)
+{
+    int code = dg_socket_check(socket);
+    if (code < 0) {
+        return code;
+    }
+    if (ret_address == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (!socket->bound) {
+        return DGRAM_ENOTBOUND;
+    }
+    struct dgram_addr address = {0};
+    socklen_t size = sizeof(address.u);
+    code = socket->loop->system->getsockname(socket->endpoint.fd, &address.u.any, &size);
+    if (code == 0) {
+        address.size = size;
+        *ret_address = address;
+    }
+    return code;
+}
+
+/* ---- Close --------------------------------------------------------------------------------- */
+
+void dg_socket_begin_close(struct dgram_socket *socket)
+{
+    assert(socket->state < SOCKET_CLOSING);
+    socket->state = SOCKET_CLOSING;
+    socket->due &= (uint8_t) ~(DUE_BIND | DUE_LISTENING | DUE_HELD | DUE_DRAIN);
+    dg_receive_update(socket);
+    keep_update(socket);
+    dg_socket_due(socket, DUE_CLOSE);
+}
+
+int dgram_close(struct dgram_socket *socket)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        dg_socket_begin_close(socket);
+    }
+    return code;
+}
+
+int dgram_end(struct dgram_socket *socket)
+{
+    int code = dg_socket_check(socket);
+    if (code < 0) {
+        return code;
+    }
+    if (socket->state == SOCKET_ENDING) {
+        return DGRAM_ENOTRUNNING;
+    }
+    socket->state = SOCKET_ENDING;
+    if (socket->queue_count == 0) {
+        dg_socket_begin_close(socket);
+    }
+    return 0;
+}
+
+/* The queue's last attempt, then the engine lets go. */
+static void close_step(struct dgram_socket *socket)
+{
+    struct dgram_loop *loop = socket->loop;
+    if (socket->queue_count > 0) {
+        (void) dg_send_flush(loop); /* a broken engine shows in the results */
+        dg_send_retry(socket);
+        dg_send_cancel(socket, -ECANCELED);
+    }
+    if (socket->drain_wanted) {
+        socket->drain_wanted = false;
+        loop->drains_wanted--;
+    }
+    dg_receive_discard_held(socket);
+    dg_watch_end(loop, &socket->writable);
+    dg_receive_apply(socket);
+    loop->backend->detach(loop->engine, &socket->endpoint);
+}
+
+void dg_socket_detached(struct dgram_socket *socket)
+{
+    assert(socket->state == SOCKET_CLOSING);
+    (void) socket->loop->system->close(socket->endpoint.fd);
+    socket->endpoint.fd = -1;
+    socket->state = SOCKET_CLOSED;
+    socket->due = 0;
+    dg_socket_due(socket, DUE_CLOSED);
+}
+
+void dg_socket_abandon(struct dgram_socket *socket, int code)
+{
+    if (socket->state < SOCKET_CLOSING) {
+        dg_socket_begin_close(socket);
+    }
+    if (socket->state == SOCKET_CLOSING) {
+        dg_send_cancel(socket, code);
+        dg_receive_discard_held(socket);
+        if (socket->receive == RECEIVE_STARVED) {
+            dg_receive_apply(socket);
+        }
+        socket->due &= (uint8_t) ~DUE_CLOSE;
+        dg_socket_detached(socket);
+    }
+}
+
+static void socket_free(struct dgram_socket *socket)
+{
+    struct dgram_loop *loop = socket->loop;
+    assert(socket->queue_count == 0 && socket->held_head == NULL && !socket->in_blocked);
+    assert(!socket->in_due && socket->last_flow == NULL);
+    sockets_unlink(loop, socket);
+    loop->keeping -= socket->counted;
+    (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
+    dg_release(socket);
+}
+
+/* Every send must have completed before `close`; those that did in this turn come first. */
+static void closed_step(struct dgram_socket *socket)
+{
+    if (socket->queue_count > 0 || dg_error_waits_for(socket)) {
+        dg_socket_due(socket, DUE_CLOSED);
+        return;
+    }
+    socket->state = SOCKET_GONE;
+    if (socket->on_close != NULL) {
+        socket->on_close(socket, socket->close_user);
+    }
+    socket_free(socket);
+}
+
+/* ---- Working off what is due --------------------------------------------------------------- */
+
+static void bind_step(struct dgram_socket *socket)
+{
+    int code = socket->bound ? 0 : dg_socket_bind_implicitly(socket);
+    if (code < 0) {
+        dg_error_queue(socket, "bind", code, NULL, 0, 1);
+    }
+}
+
+static void prepare_step(struct dgram_socket *socket, unsigned due)
+{
+    if (due & DUE_BIND) {
+        bind_step(socket);
+    }
+    if (due & DUE_CLOSE) {
+        close_step(socket);
+    } else if (due & DUE_RECEIVE) {
+        dg_receive_apply(socket);
+    }
+}
+
+static void emit(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
+{
+    if (fn != NULL && socket->state < SOCKET_CLOSING) {
+        fn(socket, user);
+    }
+}
+
+static void dispatch_step(struct dgram_socket *socket, unsigned due)
+{
+    if (due & DUE_LISTENING) {
+        emit(socket, socket->on_listening, socket->listening_user);
+    }
+    if (due & DUE_HELD) {
+        dg_receive_deliver_held(socket);
+    }
+    if (due & DUE_DRAIN) {
+        emit(socket, socket->on_drain, socket->drain_user);
+    }
+    if (due & DUE_CLOSED) {
+        closed_step(socket); /* last: it may free the socket */
+    }
+}
+
+/* Works off the given bits of every socket that was due at the start; what becomes due meanwhile,
+ * and other bits, stay in the list. */
+static void due_run(struct dgram_loop *loop, unsigned bits,
+                    void (*step)(struct dgram_socket *, unsigned))
+{
+    struct dgram_socket *socket = loop->due.head;
+    loop->due = (struct socket_list){0};
+    for (struct dgram_socket *next; socket != NULL; socket = next) {
+        next = socket->due_next;
+        unsigned now = socket->due & bits;
+        socket->due &= (uint8_t) ~bits;
+        socket->in_due = false;
+        if (socket->due != 0) {
+            dg_socket_due(socket, 0);
+        }
+        if (now != 0) {
+            step(socket, now);
+        }
+    }
+}
+
+void dg_socket_prepare_due(struct dgram_loop *loop)
+{
+    due_run(loop, DUE_PREPARE, prepare_step);
+}
+
+void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes)
+{
+    due_run(loop, closes ? DUE_CLOSED : DUE_LISTENING | DUE_HELD | DUE_DRAIN, dispatch_step);
+}
+
+/* ---- Handlers and the rest ----------------------------------------------------------------- */
+
+int dgram_ref(struct dgram_socket *socket)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->unreffed = false;
+        keep_update(socket);
+    }
+    return code;
+}
+
+int dgram_unref(struct dgram_socket *socket)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->unreffed = true;
+        keep_update(socket);
+    }
+    return code;
+}
+
+struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket)
+{
+    return socket == NULL ? NULL : socket->loop;
+}
+
+int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *user)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->on_message = fn;
+        socket->message_user = user;
+        dg_receive_update(socket);
+    }
+    return code;
+}
+
+int dgram_on_messages(struct dgram_socket *socket, dgram_messages_fn *fn, void *user)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->on_messages = fn;
+        socket->messages_user = user;
+        dg_receive_update(socket);
+    }
+    return code;
+}
+
+int dgram_on_listening(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->on_listening = fn;
+        socket->listening_user = user;
+    }
+    return code;
+}
+
+int dgram_on_drain(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
+{
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        socket->on_drain = fn;
+        socket->drain_user = user;
+    }
+    return code;
+}
+
+/* `error` and `close` may come after dgram_close(), so they may be set after it, too. */
+static int check_until_closed(const struct dgram_socket *socket)
+{
+    if (socket == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(socket->loop)) {
+        return DGRAM_EFORKED;
+    }
+    return socket->state == SOCKET_GONE ? DGRAM_ENOTRUNNING : 0;
+}
+
+int dgram_on_error(struct dgram_socket *socket, dgram_error_fn *fn, void *user)
+{
+    int code = check_until_closed(socket);
+    if (code == 0) {
+        socket->on_error = fn;
+        socket->error_user = user;
+    }
+    return code;
+}
+
+int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
+{
+    int code = check_until_closed(socket);
+    if (code == 0) {
+        socket->on_close = fn;
+        socket->close_user = user;
+    }
+    return code;
+}
+
+int dgram_socket_stats(const struct dgram_socket *socket, struct dgram_socket_stats *stats)
+{
+    int code = dg_socket_check(socket);
+    if (code < 0) {
+        return code;
+    }
+    return dg_result_write(stats, &socket->stats, sizeof(socket->stats),
+                           offsetof(struct dgram_socket_stats, received));
+}
