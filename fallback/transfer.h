@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * transfer.h: how the poll engine moves datagrams.
+ *
+ * The inner boundary to what differs by host: the build takes one of transfer_mmsg.c (recvmmsg and
+ * sendmmsg: Linux, FreeBSD, NetBSD) and transfer_msg.c (any POSIX host). Behind it lie system calls
+ * on one socket; nothing there waits, and nothing is kept between the calls.
+ */
+#ifndef DGRAM_FALLBACK_TRANSFER_H
+#define DGRAM_FALLBACK_TRANSFER_H
+
+#include <sys/socket.h>
+
+/* One datagram or train: what struct mmsghdr is where the host has it. */
+struct transfer {
+    struct msghdr header;
+    unsigned int size; /* written: bytes sent, or the real bytes of what was received */
+};
+
+/* Receives at most `count` (1 or more) datagrams: how many came. *ret_error is 0, or the negated
+ * errno that ended it behind them, -EAGAIN when nothing more is queued. A host may keep an error
+ * behind datagrams for its next receive instead. */
+unsigned int dg_transfer_receive(int fd, struct transfer *items, unsigned int count,
+                                 int *ret_error);
+
+/* Sends from the first of `count` (1 or more) on, in order and without gaps: how many were taken,
+ * at least 1, or the negated errno that refused the first. What follows a refused one is not
+ * tried. Taking fewer than `count` tells nothing: the next call begins at the first that is left,
+ * and learns why. */
+int dg_transfer_send(int fd, struct transfer *items, unsigned int count);
+
+#endif

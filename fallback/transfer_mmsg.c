@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * transfer_mmsg.c: datagrams by recvmmsg(2) and sendmmsg(2).
+ *
+ * Owns nothing: it is the system calls and their errors, no more.
+ */
+#include "fallback/transfer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+
+/* The items are handed to the kernel as they are. */
+_Static_assert(sizeof(struct transfer) == sizeof(struct mmsghdr), "a transfer is an mmsghdr");
+_Static_assert(offsetof(struct transfer, header) == offsetof(struct mmsghdr, msg_hdr), "header");
+_Static_assert(offsetof(struct transfer, size) == offsetof(struct mmsghdr, msg_len), "size");
+
+/* With MSG_TRUNC a datagram's real length comes back even where the buffer was smaller. When an
+ * error follows datagrams, Linux returns the datagrams and keeps the error for the next call. */
+unsigned int dg_transfer_receive(int fd, struct transfer *items, unsigned int count, int *ret_error)
+{
+    assert(count > 0);
+    int received;
+    do {
+        received =
+            recvmmsg(fd, (struct mmsghdr *) (void *) items, count, MSG_DONTWAIT | MSG_TRUNC, NULL);
+    } while (received < 0 && errno == EINTR);
+    *ret_error = received < 0 ? -errno : 0;
+    return received < 0 ? 0 : (unsigned int) received;
+}
+
+/*
+ * A batch that ends early hides the errno of the refused datagram, and on Linux that attempt also
+ * uses up a pending ICMP error of the socket: the next call then succeeds, as it would for a caller
+ * that tries a refused datagram once more. One sendmsg each would show these errors, and costs a
+ * quarter more (Linux 6.18: 3.3 against 2.6 us for a train of 64 datagrams of 64 bytes).
+ */
+int dg_transfer_send(int fd, struct transfer *items, unsigned int count)
+{
+    assert(count > 0);
+    if (count > 1) {
+        int taken;
+        do {
+            taken =
+                sendmmsg(fd, (struct mmsghdr *) (void *) items, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } while (taken < 0 && errno == EINTR);
+        assert(taken != 0);
+        return taken < 0 ? -errno : taken;
+    }
+    ssize_t size;
+    do {
+        size = sendmsg(fd, &items->header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (size < 0 && errno == EINTR);
+    if (size < 0) {
+        return -errno;
+    }
+    items->size = (unsigned int) size;
+    return 1;
+}
