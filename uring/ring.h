@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ring.h: what the files of the io_uring engine share. Private to uring/.
+ *
+ *     setup.c   the ring, its buffer ring, the object table: everything that allocates
+ *     send.c    trains into SQEs
+ *     uring.c   receives, watches, submission, completions: the turn
+ *
+ * user_data is operation | generation | index into the object table, never a pointer: a completion
+ * that outlives its object finds another generation there and is dropped.
+ */
+#ifndef DGRAM_URING_RING_H
+#define DGRAM_URING_RING_H
+
+#include <liburing.h>
+
+#include "src/backend.h"
+
+enum {
+    RING_ENTRIES = 256,     /* SQEs; more than a batch of trains, and submitted early when full */
+    RING_COMPLETIONS = 4096 /* CQEs; the kernel keeps what exceeds them (FEAT_NODROP) */
+};
+
+enum operation { OPERATION_RECEIVE = 1, OPERATION_POLL, OPERATION_CANCEL, OPERATION_SEND };
+
+/* An endpoint or a watch, as this engine sees it. */
+struct object {
+    uint32_t index, generation;
+    bool is_watch;
+    bool queued;              /* in the engine's list of objects with something to submit */
+    bool start, cancel;       /* what is to be submitted */
+    bool armed;               /* its operation is in the kernel */
+    bool stopping, detaching; /* endpoint */
+    bool forgotten;           /* watch: unwatch() was called, the object lives until its CQE */
+    uint32_t polls;           /* endpoint: its watches that are in the kernel and hold the socket */
+    struct object *next;      /* in that list */
+    struct endpoint *endpoint;
+    struct watch *watch;
+    struct object *owner; /* watch of an endpoint's own descriptor: that endpoint */
+    struct msghdr header; /* endpoint: read by the kernel when the receive is submitted */
+};
+
+struct engine {
+    struct io_uring ring;
+    struct completions *out;
+    bool enabled; /* by the first wait(), whose thread owns the ring from then on */
+    int event_fd; /* -1 until fd() */
+
+    struct object **objects; /* by index; NULL where free */
+    uint32_t *free_places;   /* a stack of free indices */
+    uint32_t object_capacity, free_count;
+    uint32_t generation;
+    struct object *queue_head, *queue_tail;
+
+    struct slots slots;
+    struct io_uring_buf_ring *buffers;
+    uint32_t buffer_entries;
+    unsigned recycled; /* added to the buffer ring, not yet published */
+
+    struct train *const *sends; /* handed over, not yet answered */
+    uint32_t send_count;
+    uint32_t send_generation;
+};
+
+static inline uint64_t ring_user_data(enum operation operation, uint32_t generation, uint32_t index)
+{
+    return (uint64_t) operation << 56 | (uint64_t) (generation & 0xffffffu) << 32 | index;
+}
+
+/* setup.c */
+int ring_open(const struct engine_config *config, struct engine **ret_engine,
+              const char **ret_call);
+void ring_close(struct engine *engine, bool forked);
+int ring_enable(struct engine *engine);
+int ring_provide(struct engine *engine, const struct slots *slots);
+int ring_event_fd(struct engine *engine);
+struct object *ring_object_make(struct engine *engine);
+void ring_object_free(struct engine *engine, struct object *object);
+
+/* send.c: queues the trains that go by SQE, sends the others; answers them after the submission. */
+void ring_send_queue(struct engine *engine);
+void ring_send_failed(struct engine *engine, uint64_t user_data, int result);
+void ring_send_answer(struct engine *engine, int code);
+
+/* uring.c: a free SQE, submitting what is queued if there is none. */
+struct io_uring_sqe *ring_sqe(struct engine *engine);
+int ring_submit(struct engine *engine);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * send.c: trains to the kernel.
+ *
+ * A train that follows none is one SENDMSG SQE, submitted with all others of the batch.
+ * MSG_DONTWAIT makes the kernel try it inside the submission and never hold it, so that when the
+ * submission returns all its memory is reusable; CQE_SKIP makes only failures speak. Trains without
+ * a failure were taken. (tests/kernel_test.cc pins all three.)
+ *
+ * A chain (trains that follow each other: one destination) must stop at the first refusal. SQEs of
+ * one submission do not: later ones overtake a refused one, and links run one per enter.
+ * sendmmsg(2) stops, at the same cost per train, so chains go that way.
+ */
+#include <limits.h>
+#include <string.h>
+
+#include "uring/ring.h"
+
+enum { CHAIN_CALL = 32 /* messages of one sendmmsg(); a chain is 4 full trains as a rule */ };
+
+static bool chain_goes_on(const struct engine *engine, uint32_t index)
+{
+    return index < engine->send_count && engine->sends[index]->follows;
+}
+
+/* One sendmmsg() of trains [from, to) of a chain; returns how many were taken, or a negated errno
+ * for the first. */
+static int chain_call(struct engine *engine, uint32_t from, uint32_t to)
+{
+    struct mmsghdr messages[CHAIN_CALL];
+    uint32_t count = to - from < CHAIN_CALL ? to - from : CHAIN_CALL;
+    for (uint32_t i = 0; i < count; i++) {
+        messages[i].msg_hdr = engine->sends[from + i]->header;
+    }
+    int taken;
+    do {
+        taken = sendmmsg(engine->sends[from]->endpoint->fd, messages, count, MSG_DONTWAIT);
+    } while (taken < 0 && errno == EINTR);
+    return taken < 0 ? -errno : taken;
+}
+
+static void chain_send(struct engine *engine, uint32_t from, uint32_t to)
+{
+    uint32_t next = from;
+    int result = 0;
+    while (next < to && result >= 0) {
+        result = chain_call(engine, next, to);
+        for (int i = 0; i < result; i++) {
+            engine->sends[next++]->result = 0;
+        }
+    }
+    for (uint32_t i = next; i < to; i++) {
+        engine->sends[i]->result = i == next ? result : -ECANCELED;
+    }
+}
+
+static bool train_queue(struct engine *engine, uint32_t index)
+{
+    struct train *train = engine->sends[index];
+    struct io_uring_sqe *sqe = ring_sqe(engine);
+    if (sqe == NULL) {
+        return false;
+    }
+    io_uring_prep_sendmsg(sqe, train->endpoint->fd, &train->header, MSG_DONTWAIT);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = ring_user_data(OPERATION_SEND, engine->send_generation, index);
+    train->result = 0;
+    return true;
+}
+
+void ring_send_queue(struct engine *engine)
+{
+    engine->send_generation++;
+    for (uint32_t from = 0; from < engine->send_count;) {
+        uint32_t to = from + 1;
+        while (chain_goes_on(engine, to)) {
+            to++;
+        }
+        /* A disabled ring takes no submissions, and enabling it would make this thread its owner:
+         * what is sent before the first turn goes by system call. So does what finds no SQE. */
+        if (to > from + 1 || !engine->enabled || !train_queue(engine, from)) {
+            chain_send(engine, from, to);
+        }
+        from = to;
+    }
+}
+
+void ring_send_failed(struct engine *engine, uint64_t user_data, int result)
+{
+    uint32_t index = (uint32_t) user_data;
+    assert(result < 0 && index < engine->send_count);
+    assert(user_data == ring_user_data(OPERATION_SEND, engine->send_generation, index));
+    engine->sends[index]->result = result;
+}
+
+void ring_send_answer(struct engine *engine, int code)
+{
+    for (uint32_t i = 0; code < 0 && i < engine->send_count; i++) {
+        engine->sends[i]->result = code;
+    }
+    engine->sends = NULL;
+    engine->send_count = 0;
+}

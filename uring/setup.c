@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * setup.c: everything of the io_uring engine that is made once: the ring, the ring of provided
+ * buffers, the table of objects.
+ *
+ * The flags form a ladder: each rung drops what an older kernel refuses with EINVAL. What no rung
+ * can do without is checked afterwards, by feature bit. The ring is created disabled, so that a
+ * loop can be made in one thread and run in another: with SINGLE_ISSUER the thread that enables it
+ * owns it.
+ *
+ * Not used, and why: SQPOLL burns a core; the registered ring descriptor would keep the ring, and
+ * with it bound ports, alive in a thread that no longer runs the loop; registered files measured no
+ * gain; incremental buffers cut datagrams (seen on 6.18); bundles glue datagrams together.
+ */
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "uring/ring.h"
+
+/* ---- The ring ------------------------------------------------------------------------------ */
+
+static const unsigned setup_ladder[] = {
+    /* 6.1: completions run only inside our own wait: no interrupts, no preempted callbacks. */
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+        IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+    /* 6.0 */
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+        IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+    /* 5.19 and whatever else says EINVAL to newer flags */
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED |
+        IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+    IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+};
+
+enum { SETUP_RUNGS = sizeof(setup_ladder) / sizeof(setup_ladder[0]) };
+
+/* Waiting for data without a worker thread, no lost completions, timeouts as an argument of the
+ * wait, silent success of sends. */
+static const unsigned needed_features =
+    IORING_FEAT_FAST_POLL | IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP;
+
+static int ring_setup(struct io_uring *ring, const char **ret_call)
+{
+    int code = -EINVAL;
+    for (size_t rung = 0; rung < SETUP_RUNGS && code == -EINVAL; rung++) {
+        struct io_uring_params params = {.flags = setup_ladder[rung],
+                                         .cq_entries = RING_COMPLETIONS};
+        code = io_uring_queue_init_params(RING_ENTRIES, ring, &params);
+    }
+    *ret_call = "io_uring_setup";
+    if (code == 0 && (ring->features & needed_features) != needed_features) {
+        io_uring_queue_exit(ring);
+        *ret_call = "io_uring_setup (features)";
+        code = -ENOTSUP;
+    }
+    return code;
+}
+
+int ring_open(const struct engine_config *config, struct engine **ret_engine, const char **ret_call)
+{
+    struct engine *engine = dg_allocate(sizeof(*engine));
+    *ret_call = "malloc";
+    if (engine == NULL) {
+        return -ENOMEM;
+    }
+    int code = ring_setup(&engine->ring, ret_call);
+    if (code < 0) {
+        dg_release(engine);
+        return code;
+    }
+    engine->out = config->completions;
+    engine->event_fd = -1;
+    *ret_engine = engine;
+    return 0;
+}
+
+/* liburing 2.3 declares io_uring_enable_rings() but Debian 12's does not export it. */
+int ring_enable(struct engine *engine)
+{
+    int code = 0;
+    if (!engine->enabled) {
+        code = io_uring_register((unsigned) engine->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
+                                 NULL, 0);
+        engine->enabled = code == 0;
+    }
+    return code;
+}
+
+static size_t buffer_ring_bytes(const struct engine *engine)
+{
+    return engine->buffer_entries * sizeof(struct io_uring_buf);
+}
+
+void ring_close(struct engine *engine, bool forked)
+{
+    (void) forked; /* unmapping and closing a child's copy leaves the parent's ring alone */
+    io_uring_queue_exit(&engine->ring);
+    if (engine->buffers != NULL) {
+        (void) munmap(engine->buffers, buffer_ring_bytes(engine));
+    }
+    if (engine->event_fd >= 0) {
+        (void) close(engine->event_fd);
+    }
+    for (uint32_t i = 0; i < engine->object_capacity; i++) {
+        dg_release(engine->objects[i]);
+    }
+    dg_release(engine->objects);
+    dg_release(engine->free_places);
+    dg_release(engine);
+}
+
+/* ---- Provided buffers ---------------------------------------------------------------------- */
+
+static uint32_t power_of_two(uint32_t least)
+{
+    uint32_t power = 1;
+    while (power < least) {
+        power *= 2;
+    }
+    return power;
+}
+
+int ring_provide(struct engine *engine, const struct slots *slots)
+{
+    assert(engine->buffers == NULL);
+    engine->buffer_entries = power_of_two(slots->count);
+    void *memory = mmap(NULL, buffer_ring_bytes(engine), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return -ENOMEM;
+    }
+    struct io_uring_buf_reg registration = {.ring_addr = (uint64_t) (uintptr_t) memory,
+                                            .ring_entries = engine->buffer_entries};
+    int code = io_uring_register_buf_ring(&engine->ring, &registration, 0);
+    if (code < 0) {
+        (void) munmap(memory, buffer_ring_bytes(engine));
+        return code;
+    }
+    engine->buffers = memory;
+    engine->slots = *slots;
+    io_uring_buf_ring_init(engine->buffers);
+    for (uint32_t slot = 0; slot < slots->count; slot++) {
+        io_uring_buf_ring_add(engine->buffers, slots->memory + (size_t) slot * slots->stride,
+                              slots->stride, (unsigned short) slot,
+                              io_uring_buf_ring_mask(engine->buffer_entries), (int) slot);
+    }
+    io_uring_buf_ring_advance(engine->buffers, (int) slots->count);
+    return 0;
+}
+
+/* A ring with DEFER_TASKRUN never wakes epoll by its own descriptor; an eventfd registered with it
+ * does, for 1.5 us of CPU a wake-up, so it is made only when asked for. It starts readable: what
+ * was queued before is submitted by the turn that follows. */
+int ring_event_fd(struct engine *engine)
+{
+    if (engine->event_fd >= 0) {
+        return engine->event_fd;
+    }
+    int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+        return -errno;
+    }
+    int code = io_uring_register_eventfd(&engine->ring, fd);
+    if (code < 0) {
+        (void) close(fd);
+        return code;
+    }
+    engine->event_fd = fd;
+    return fd;
+}
+
+/* ---- Objects ------------------------------------------------------------------------------- */
+
+static int objects_grow(struct engine *engine)
+{
+    uint32_t old = engine->object_capacity, capacity = old == 0 ? 16 : old * 2;
+    struct object **objects = dg_allocate(capacity * sizeof(struct object *));
+    uint32_t *places = dg_allocate(capacity * sizeof(*places));
+    if (objects == NULL || places == NULL) {
+        dg_release(objects);
+        dg_release(places);
+        return -ENOMEM;
+    }
+    if (old > 0) {
+        memcpy(objects, engine->objects, old * sizeof(struct object *));
+    }
+    dg_release(engine->objects);
+    dg_release(engine->free_places);
+    engine->objects = objects;
+    engine->free_places = places; /* grown only when it is empty */
+    engine->object_capacity = capacity;
+    for (uint32_t index = capacity; index > old; index--) {
+        places[engine->free_count++] = index - 1;
+    }
+    return 0;
+}
+
+struct object *ring_object_make(struct engine *engine)
+{
+    if (engine->free_count == 0 && objects_grow(engine) < 0) {
+        return NULL;
+    }
+    struct object *object = dg_allocate(sizeof(*object));
+    if (object != NULL) {
+        object->index = engine->free_places[--engine->free_count];
+        object->generation = ++engine->generation & 0xffffffu;
+        engine->objects[object->index] = object;
+    }
+    return object;
+}
+
+void ring_object_free(struct engine *engine, struct object *object)
+{
+    assert(!object->queued && !object->armed && engine->objects[object->index] == object);
+    engine->objects[object->index] = NULL;
+    engine->free_places[engine->free_count++] = object->index;
+    dg_release(object);
+}
