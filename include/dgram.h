@@ -76,7 +76,7 @@ enum dgram_code {
     DGRAM_EBADTYPE = -10002,       /* the socket type is none of enum dgram_type */
     DGRAM_EBADOPTIONS = -10003,    /* an options struct: size too small, or a value out of range */
     DGRAM_EBADPORT = -10004,       /* a destination port of 0 */
-    DGRAM_EBADADDRESS = -10005,    /* not the text of an IP address; or an unusable dgram_addr */
+    DGRAM_EBADADDRESS = -10005,    /* no IP address, no well-formed name; an unusable dgram_addr */
     DGRAM_EBADFAMILY = -10006,     /* an IPv4 address on a udp6 socket, or the reverse */
     DGRAM_EBADTTL = -10007,        /* a TTL out of range */
     DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of the socket's family */
@@ -89,7 +89,10 @@ enum dgram_code {
     DGRAM_EFORKED = -10015,        /* a child process uses its parent's loop */
     DGRAM_EWRONGTHREAD = -10016,   /* a turn on a thread that does not own the loop */
     DGRAM_EREENTERED = -10017,     /* a turn from inside a callback of the same loop */
-    DGRAM_EBADENGINE = -10018      /* an engine name or number that does not exist */
+    DGRAM_EBADENGINE = -10018,     /* an engine name or number that does not exist */
+    DGRAM_ENOTFOUND = -10019,      /* the name does not exist, or has no address of the family */
+    DGRAM_EDNSTIMEOUT = -10020,    /* no name server answered in time */
+    DGRAM_EDNSFAILED = -10021      /* a name server answered, but with an error or with nonsense */
 };
 
 /* A sentence for a code that this library returned, without a full stop. Never NULL; a static
@@ -153,6 +156,15 @@ enum dgram_engine {
     DGRAM_ENGINE_POLL = 2   /* readiness: epoll or poll(2) */
 };
 
+/*
+ * A question of the library to the program's own resolver (Node: the `lookup` option): the address
+ * of `host` in family 4 or 6. It is answered by one call of dgram_lookup_answer(), inside the hook
+ * or at any time later. `host` is valid until then. Called like all callbacks.
+ */
+struct dgram_lookup;
+typedef void dgram_lookup_fn(struct dgram_loop *loop, struct dgram_lookup *lookup,
+                             const char *host, int family, void *user);
+
 struct dgram_loop_options {
     size_t size;           /* sizeof (struct dgram_loop_options) */
     uint32_t engine;       /* enum dgram_engine */
@@ -162,6 +174,10 @@ struct dgram_loop_options {
     uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
                               kernel takes */
     uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
+    const char *dns_servers; /* name servers instead of the host's: "192.0.2.1,[2001:db8::1]:5353" */
+    const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
+    dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
+    void *lookup_user;
 };
 
 /*
@@ -270,6 +286,15 @@ struct dgram_loop_info {
     uint64_t turns;   /* turns so far */
     uint64_t flushes; /* hand-overs of queued sends to the kernel */
 };
+
+/*
+ * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
+ * `ttl_seconds`, or a negative code, for instance DGRAM_ENOTFOUND. The lookup is gone then. Valid
+ * also after the loop was freed. Returns 0; DGRAM_ENULL, DGRAM_EBADFAMILY (the lookup fails with
+ * it). Loop thread.
+ */
+DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
+                                  const struct dgram_addr *address, uint32_t ttl_seconds);
 
 /* What the loop runs on. Returns 0; DGRAM_ENULL, DGRAM_EBADOPTIONS, DGRAM_EFORKED. Loop thread. */
 DGRAM_API int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info);
@@ -389,9 +414,11 @@ DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
                                   struct dgram_socket **ret_socket);
 
 /*
- * bind (manual: dgram.bind). `address` is the text of a local IP address; NULL or "" is "all
- * interfaces". Port 0 takes a free one: dgram_address() tells which. `listening` follows in the
- * next turn; a failed bind may be tried again.
+ * bind (manual: dgram.bind). `address` is the text of a local IP address or a name; NULL or "" is
+ * "all interfaces". Port 0 takes a free one: dgram_address() tells which. `listening` follows in
+ * the next turn; a failed bind may be tried again. A name is looked up first: until then the socket
+ * is neither unbound nor bound (DGRAM_EALREADYBOUND, DGRAM_ENOTBOUND), its sends wait, and a
+ * failure is an `error` event ("bind") that completes them with the same code.
  * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
  * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop thread.
  */
@@ -458,15 +485,18 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
 #define DGRAM_UDP6_SIZE_MAX 65527u
 
 /*
- * send (manual: dgram.send). One datagram to a port and the text of an IP address; NULL or "" is
- * this host (127.0.0.1 or ::1). An unbound socket is first bound to a free port of all interfaces;
+ * send (manual: dgram.send). One datagram to a port and the text of an IP address or a host name;
+ * NULL or "" is this host (127.0.0.1 or ::1). A name is looked up without blocking, once for all
+ * sends that wait for it, and its answer used for its TTL (256 names, one second at least); the
+ * datagram joins the order of its destination when the name is resolved. An unbound socket is first bound to a free port of all interfaces;
  * `listening` follows. The datagram leaves at the latest at the end of the turn; datagrams to one
  * peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)).
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called (unless the socket has
  * DGRAM_COPY). Without, they are copied before this returns; a failure then is an `error` event.
  *
- * Returns 0: accepted, completes exactly once. Else nothing was kept: DGRAM_EBADPORT,
+ * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
+ * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
  * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full;
  * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
  * errno of the implicit bind. Loop thread.
@@ -478,6 +508,26 @@ DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t s
  * parsed; the fast way. `address` is not kept. */
 DGRAM_API int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
                             const struct dgram_addr *address, dgram_sent_fn *fn, void *user);
+
+/*
+ * A destination that is used again and again: parsed once; a name is looked up by the first send,
+ * and again in the background when its TTL is over, while the last good address stays in use. It
+ * belongs to the loop and must be freed before it. Sends keep no reference.
+ * Returns as dgram_send() for the same text, or DGRAM_EBADTYPE, -ENOMEM. Loop thread.
+ */
+struct dgram_destination;
+DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+                                       const char *address,
+                                       struct dgram_destination **ret_destination);
+
+/* Accepts NULL, returns NULL. Loop thread. */
+DGRAM_API struct dgram_destination *
+dgram_destination_free(struct dgram_destination *destination);
+
+/* The same as dgram_send() to a destination of the socket's type. */
+DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
+                              struct dgram_destination *destination, dgram_sent_fn *fn,
+                              void *user);
 
 /* Bytes and datagrams accepted and not yet completed (Node: getSendQueueSize, getSendQueueCount);
  * 0 for NULL and closed sockets. Loop thread. */

@@ -136,9 +136,10 @@ enum {
     DUE_HELD = 1 << 2,      /* deliver what was held back while paused */
     DUE_DRAIN = 1 << 4,     /* emit */
     DUE_RECEIVE = 1 << 3,   /* start or stop receiving */
+    DUE_RETRY = 1 << 7,     /* send what waited for a name */
     DUE_CLOSE = 1 << 5,     /* one last attempt to send, then detach */
     DUE_CLOSED = 1 << 6,    /* emit `close` and free */
-    DUE_PREPARE = DUE_BIND | DUE_RECEIVE | DUE_CLOSE
+    DUE_PREPARE = DUE_BIND | DUE_RECEIVE | DUE_RETRY | DUE_CLOSE
 };
 
 /* An `error` event that waits for the dispatch. `repeat` equal ones share a record. */
@@ -148,6 +149,7 @@ struct error_event {
     const char *operation;
     int code;
     uint32_t repeat;
+    char *host; /* allocated, or NULL */
     struct dgram_addr address;
 };
 
@@ -220,7 +222,10 @@ struct dgram_socket {
     bool copies;   /* DGRAM_COPY */
     bool blocked;  /* the kernel has no room: sends are parked */
     bool drain_wanted;
-    bool detached; /* DETACHED was seen */
+    in_port_t bind_port;            /* network order, while `binding` */
+    struct name *binding;           /* the name to which it is to be bound, or NULL */
+    struct dgram_socket *bind_next; /* in that name's list */
+    bool detached;                  /* DETACHED was seen */
     sa_family_t family;
     socklen_t name_size;
     uint32_t size_max, segments_max;
@@ -248,6 +253,65 @@ struct dgram_socket {
 
 struct socket_list {
     struct dgram_socket *head, *tail;
+};
+
+/* ---- Names (resolve.c, dns.c) -------------------------------------------------------------- */
+
+enum {
+    HOST_TEXT_MAX = 255, /* RFC 1035: 253 characters, the root's dot, the NUL */
+    NAME_BUCKETS = 64,
+    NAMES_MAX = 256 /* remembered; more only while sends wait for them */
+};
+
+/* A host name in one family, what is known of it, and who waits for it. */
+struct name {
+    struct name *hash_next;
+    struct dgram_lookup *lookup; /* under way, or NULL */
+    struct request_list sends;   /* wait for an answer; their `name` holds the port */
+    struct dgram_socket *binds;  /* sockets that wait to be bound to it */
+    uint32_t destinations;       /* handles that name it */
+    uint64_t used;               /* the turn of its last use */
+    uint64_t expires;            /* loop time; the address is good until then */
+    union dg_name address;
+    bool known; /* there is an address, perhaps an expired one */
+    sa_family_t family;
+    char host[HOST_TEXT_MAX];
+};
+
+/* One question to c-ares or to the program's hook. */
+struct dgram_lookup {
+    struct dgram_loop *loop; /* NULL: the loop was freed meanwhile */
+    struct name *name;
+    struct dgram_lookup *next; /* in the list of questions, then of answers */
+    bool answered;
+    int code;
+    uint32_t ttl;
+    struct dgram_addr address;
+};
+
+struct lookup_list {
+    struct dgram_lookup *head, *tail;
+};
+
+struct dns; /* dns.c: c-ares */
+
+struct resolver {
+    struct name *buckets[NAME_BUCKETS];
+    uint32_t name_count;
+    struct lookup_list questions; /* to be asked in the next dispatch */
+    struct lookup_list answers;   /* to be acted upon in the next dispatch */
+    dgram_lookup_fn *hook;
+    void *hook_user;
+    char *servers, *resolv_conf; /* options, or NULL */
+    struct dns *dns;             /* NULL until the first question */
+};
+
+struct dgram_destination {
+    struct dgram_loop *loop;
+    struct name *name; /* NULL: a literal */
+    union dg_name address;
+    sa_family_t family;
+    in_port_t port; /* network order */
 };
 
 /* ---- Timers, posts ------------------------------------------------------------------------- */
@@ -317,6 +381,7 @@ struct dgram_loop {
 
     struct timers timers;
     struct inbox inbox;
+    struct resolver resolver;
 
     int embed_fd; /* -1 until dgram_loop_fd() */
     int alarm_fd;
@@ -435,6 +500,44 @@ void dg_send_release(struct dgram_loop *loop);
 /* A datagram's accounting ends: it left the queue. */
 void dg_send_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
 
+/* The public sends end here: checks of the socket and the payload, then the queue. */
+int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
+int dg_send_accept(struct dgram_socket *socket, const union dg_name *name, const void *data,
+                   uint32_t size, dgram_sent_fn *fn, void *user);
+/* Accepts a datagram into the list of a name that is being looked up. */
+int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_port_t port,
+                  const void *data, uint32_t size, dgram_sent_fn *fn, void *user);
+/* The wait is over: to this address, or with this code; an `error` event names the host. */
+void dg_send_resolved(struct request *request, const union dg_name *address);
+void dg_send_unresolved(struct request *request, int code, const char *host);
+
+/* ---- resolve.c, dns.c ---------------------------------------------------------------------- */
+
+/* Whether the text may be a host name (RFC 1123): letters, digits, inner hyphens and underscores
+ * in labels of 1 to 63, 253 in all, the last one not a number. */
+bool dg_name_is_well_formed(const char *text);
+
+int dg_resolver_open(struct dgram_loop *loop, const struct dgram_loop_options *options);
+/* Questions are asked, answers acted upon. Part of the dispatch. */
+void dg_resolver_dispatch(struct dgram_loop *loop);
+bool dg_resolver_has_work(const struct dgram_loop *loop);
+void dg_resolver_close(struct dgram_loop *loop, bool forked);
+
+int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t port, const void *data,
+                    uint32_t size, dgram_sent_fn *fn, void *user);
+int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port);
+/* The socket closes: nobody waits for it any more. */
+void dg_resolve_forget(struct dgram_socket *socket);
+
+/* c-ares: asks; answers arrive by dgram_lookup_answer(). */
+void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup);
+uint64_t dg_dns_deadline(const struct dgram_loop *loop);
+void dg_dns_run(struct dgram_loop *loop); /* its timeouts */
+void dg_dns_close(struct dgram_loop *loop, bool forked);
+
+/* socket.c: what dg_resolve_bind() was for. */
+void dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address);
+
 /* ---- train.c ------------------------------------------------------------------------------- */
 
 int dg_batch_create(struct batch **ret_batch);
@@ -508,6 +611,9 @@ int dg_interface_read(const char *text, unsigned *ret_index, struct in_addr *ret
 /* Queues an `error` event for the dispatch, `repeat` times. */
 void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *name,
                     size_t name_size, uint32_t repeat);
+/* The same about a name. */
+void dg_error_queue_host(struct dgram_socket *socket, const char *operation, int code,
+                         const char *host);
 void dg_error_dispatch(struct dgram_loop *loop);
 bool dg_error_waits_for(const struct dgram_socket *socket);
 void dg_error_forget(struct dgram_loop *loop);

@@ -14,7 +14,7 @@
     X(DGRAM_EBADTYPE, "the socket type is neither DGRAM_UDP4 nor DGRAM_UDP6")                      \
     X(DGRAM_EBADOPTIONS, "an options struct has a wrong size or a value out of range")             \
     X(DGRAM_EBADPORT, "the destination port is 0")                                                 \
-    X(DGRAM_EBADADDRESS, "not an IP address")                                                      \
+    X(DGRAM_EBADADDRESS, "neither an IP address nor a host name")                                  \
     X(DGRAM_EBADFAMILY, "the address is not of the socket's family")                               \
     X(DGRAM_EBADTTL, "the TTL is out of range")                                                    \
     X(DGRAM_EBADGROUP, "not a multicast address of the socket's family")                           \
@@ -27,16 +27,21 @@
     X(DGRAM_EFORKED, "the loop belongs to the parent process")                                     \
     X(DGRAM_EWRONGTHREAD, "the loop belongs to another thread")                                    \
     X(DGRAM_EREENTERED, "the loop is already running")                                             \
-    X(DGRAM_EBADENGINE, "there is no such engine: the engines are auto, uring and poll")
+    X(DGRAM_EBADENGINE, "there is no such engine: the engines are auto, uring and poll")           \
+    X(DGRAM_ENOTFOUND, "the name does not exist or has no address of this family")                 \
+    X(DGRAM_EDNSTIMEOUT, "no name server answered in time")                                        \
+    X(DGRAM_EDNSFAILED, "a name server failed or answered nonsense")
 
 /* What sockets, rings and name servers answer with; strerrorname_np() is too new to rely on. */
 #define SYSTEM_CODES(X)                                                                            \
     X(EPERM)                                                                                       \
     X(ENOENT)                                                                                      \
     X(EINTR)                                                                                       \
-    X(EIO) X(ENXIO) X(E2BIG) X(EBADF) X(EAGAIN) X(ENOMEM) X(EACCES) X(EFAULT) X(EBUSY) X(EEXIST)   \
-        X(ENODEV) X(ENOTDIR) X(EINVAL) X(ENFILE) X(EMFILE) X(EFBIG) X(ENOSPC) X(EPIPE) X(EDOM)     \
-            X(ERANGE) X(ENOSYS) X(EOVERFLOW) X(ENOTSOCK) X(EDESTADDRREQ) X(EMSGSIZE) X(EPROTOTYPE) \
+    X(EIO)                                                                                         \
+    X(ENXIO)                                                                                       \
+    X(E2BIG) X(EBADF) X(EAGAIN) X(ENOMEM) X(EACCES) X(EFAULT) X(EBUSY) X(EEXIST) X(ENODEV)         \
+        X(ENOTDIR) X(EINVAL) X(ENFILE) X(EMFILE) X(EFBIG) X(ENOSPC) X(EPIPE) X(EDOM) X(ERANGE)     \
+            X(ENOSYS) X(EOVERFLOW) X(ENOTSOCK) X(EDESTADDRREQ) X(EMSGSIZE) X(EPROTOTYPE)           \
                 X(ENOPROTOOPT) X(EPROTONOSUPPORT) X(EOPNOTSUPP) X(EPFNOSUPPORT) X(EAFNOSUPPORT)    \
                     X(EADDRINUSE) X(EADDRNOTAVAIL) X(ENETDOWN) X(ENETUNREACH) X(ENETRESET)         \
                         X(ECONNABORTED) X(ECONNRESET) X(ENOBUFS) X(EISCONN) X(ENOTCONN)            \
@@ -94,7 +99,8 @@ static bool event_equals(const struct error_event *event, const struct dgram_soc
                          const char *operation, int code, const void *name, size_t name_size)
 {
     return event->socket == socket && event->code == code && event->operation == operation &&
-           event->address.size == name_size && memcmp(&event->address.u, name, name_size) == 0;
+           event->host == NULL && event->address.size == name_size &&
+           memcmp(&event->address.u, name, name_size) == 0;
 }
 
 static struct error_event *event_take(struct dgram_loop *loop)
@@ -105,6 +111,27 @@ static struct error_event *event_take(struct dgram_loop *loop)
         return event;
     }
     return loop->errors_waiting < ERRORS_WAITING_MAX ? dg_allocate(sizeof(*event)) : NULL;
+}
+
+static void event_give(struct dgram_loop *loop, struct error_event *event)
+{
+    if (event != NULL) {
+        event->next = loop->error_store;
+        loop->error_store = event;
+    }
+}
+
+static void event_append(struct dgram_loop *loop, struct error_event *event)
+{
+    event->next = NULL;
+    if (loop->errors_tail != NULL) {
+        loop->errors_tail->next = event;
+    } else {
+        loop->errors_head = event;
+    }
+    loop->errors_tail = event;
+    loop->errors_waiting += event->repeat;
+    dg_loop_touch(loop);
 }
 
 void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *name,
@@ -135,14 +162,25 @@ void dg_error_queue(struct dgram_socket *socket, const char *operation, int code
     *event = (struct error_event){
         .socket = socket, .operation = operation, .code = code, .repeat = repeat};
     dg_address_set(&event->address, name, name_size);
-    if (tail != NULL) {
-        tail->next = event;
-    } else {
-        loop->errors_head = event;
+    event_append(loop, event);
+}
+
+void dg_error_queue_host(struct dgram_socket *socket, const char *operation, int code,
+                         const char *host)
+{
+    struct dgram_loop *loop = socket->loop;
+    size_t size = strlen(host) + 1;
+    struct error_event *event = loop->errors_waiting < ERRORS_WAITING_MAX ? event_take(loop) : NULL;
+    char *copy = event != NULL ? dg_allocate(size) : NULL;
+    if (copy == NULL) {
+        socket->stats.errors_lost++;
+        event_give(loop, event);
+        return;
     }
-    loop->errors_tail = event;
-    loop->errors_waiting += repeat;
-    dg_loop_touch(loop);
+    memcpy(copy, host, size);
+    *event = (struct error_event){
+        .socket = socket, .operation = operation, .code = code, .repeat = 1, .host = copy};
+    event_append(loop, event);
 }
 
 static void event_emit(const struct error_event *event)
@@ -153,6 +191,7 @@ static void event_emit(const struct error_event *event)
         .code = event->code,
         .operation = event->operation,
         .address = event->address.size > 0 ? &event->address : NULL,
+        .host = event->host,
     };
     for (uint32_t i = 0; i < event->repeat; i++) {
         if (socket->on_error == NULL) {
@@ -173,8 +212,9 @@ void dg_error_dispatch(struct dgram_loop *loop)
     while (event != NULL) {
         struct error_event *next = event->next;
         event_emit(event);
-        event->next = loop->error_store;
-        loop->error_store = event;
+        dg_release(event->host);
+        event->host = NULL;
+        event_give(loop, event);
         event = next;
     }
 }
@@ -194,6 +234,7 @@ void dg_error_forget(struct dgram_loop *loop)
     struct error_event *event = loop->errors_head;
     while (event != NULL) {
         struct error_event *next = event->next;
+        dg_release(event->host);
         dg_release(event);
         event = next;
     }

@@ -118,17 +118,31 @@ int dg_watch_arm(struct dgram_loop *loop, struct dg_watch *watch)
     return code;
 }
 
+static void records_forget(const struct completions *list, const struct dg_watch *watch)
+{
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct completion *record = &list->items[i];
+        if (record->kind == COMPLETION_READY && record->watch == &watch->base) {
+            record->watch = NULL;
+        }
+    }
+}
+
+/* The caller may free the watch at once, or arm it anew: no record names it any more. */
 void dg_watch_end(struct dgram_loop *loop, struct dg_watch *watch)
 {
     if (watch->known) {
         loop->backend->unwatch(loop->engine, &watch->base);
         watch->armed = watch->known = false;
+        records_forget(&loop->pending, watch);
+        records_forget(&loop->dispatching, watch);
     }
 }
 
 static void watch_fired(struct dgram_loop *loop, struct dg_watch *watch)
 {
-    if (watch->armed) { /* else it was ended after the record was made */
+    if (watch != NULL) {
+        assert(watch->armed);
         watch->armed = false;
         watch->fn(loop, watch);
     }
@@ -185,9 +199,12 @@ static void loop_release(struct dgram_loop *loop)
     dg_release(loop);
 }
 
-static int loop_open(struct dgram_loop *loop, uint32_t engine)
+static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *options)
 {
     int code = loop_memory(loop);
+    if (code == 0) {
+        code = dg_resolver_open(loop, options);
+    }
     if (code < 0) {
         return code;
     }
@@ -195,7 +212,7 @@ static int loop_open(struct dgram_loop *loop, uint32_t engine)
     if (code < 0) {
         return code;
     }
-    code = dg_engine_open(loop, engine);
+    code = dg_engine_open(loop, options->engine);
     if (code < 0) {
         dg_inbox_close(loop);
         return code;
@@ -230,8 +247,9 @@ int dg_loop_create_with(const struct dgram_loop_options *options, const struct d
         return -ENOMEM;
     }
     loop_fill(loop, &read, system);
-    code = loop_open(loop, read.engine);
+    code = loop_open(loop, &read);
     if (code < 0) {
+        dg_resolver_close(loop, false);
         loop_release(loop);
         return code;
     }
@@ -250,7 +268,7 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 static bool loop_has_work(struct dgram_loop *loop)
 {
     return loop->due.head != NULL || loop->done.head != NULL || loop->errors_head != NULL ||
-           loop->pending.count > 0 || dg_send_wants_answer(loop);
+           loop->pending.count > 0 || dg_send_wants_answer(loop) || dg_resolver_has_work(loop);
 }
 
 static bool loop_is_alive(struct dgram_loop *loop)
@@ -265,7 +283,8 @@ static uint64_t loop_deadline(const struct dgram_loop *loop)
     if (loop->blocked.head != NULL && loop->blocked_until < deadline) {
         deadline = loop->blocked_until;
     }
-    return deadline;
+    uint64_t dns = dg_dns_deadline(loop);
+    return dns < deadline ? dns : deadline;
 }
 
 /* Whether the loop has a reason to sleep. Sends that are handed over now are none: they do not
@@ -353,6 +372,7 @@ static void loop_dispatch(struct dgram_loop *loop)
     dg_timers_run(loop);
     dg_socket_dispatch_due(loop, false);
     dispatch_completions(loop);
+    dg_resolver_dispatch(loop);
     dg_send_dispatch_done(loop);
     dg_error_dispatch(loop);
     dg_socket_dispatch_due(loop, true);
@@ -589,6 +609,7 @@ static void abandon_all(struct dgram_loop *loop, int code)
 
 static void loop_forget(struct dgram_loop *loop, bool forked)
 {
+    dg_resolver_close(loop, forked);
     loop->backend->close(loop->engine, forked);
     if (loop->alarm_fd >= 0) {
         (void) loop->system->close(loop->alarm_fd);

@@ -627,30 +627,23 @@ static int name_read(const struct dgram_socket *socket, const struct dgram_addr 
 _Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
                "name_read() looks at the port of either");
 
-/* Behind others that wait for room. */
-static int send_parked(struct dgram_socket *socket, const union dg_name *name, const void *data,
-                       uint32_t size, struct request *request)
+/* The request of a datagram that outlives this call: it borrows from a caller who waits for a
+ * callback, or owns a copy. NULL when memory ran out; `request` is gone then. */
+static struct request *request_waiting(struct dgram_socket *socket, const void *data, uint32_t size,
+                                       struct request *request)
 {
-    if (request == NULL || request->data == NULL) {
-        struct request *owner =
-            request_with_room(socket, size, request != NULL ? request->fn : NULL,
-                              request != NULL ? request->user : NULL);
-        if (request != NULL) {
-            request_give(socket->loop, request);
-        }
-        if (owner == NULL) {
-            return -ENOMEM;
-        }
-        if (size > 0) {
-            memcpy(owner + 1, data, size);
-        }
-        request = owner;
+    if (request != NULL && request->data != NULL) {
+        return request;
     }
-    request->name = *name;
-    request->name_size = (uint8_t) socket->name_size;
-    socket->stats.parked++;
-    list_append(&socket->parked, request);
-    return 0;
+    struct request *owner = request_with_room(socket, size, request != NULL ? request->fn : NULL,
+                                              request != NULL ? request->user : NULL);
+    if (request != NULL) {
+        request_give(socket->loop, request);
+    }
+    if (owner != NULL && size > 0) {
+        memcpy(owner + 1, data, size);
+    }
+    return owner;
 }
 
 static void send_batched(struct dgram_socket *socket, const union dg_name *name, const void *data,
@@ -678,8 +671,14 @@ static struct request *request_for(struct dgram_socket *socket, const void *data
     return request;
 }
 
-static int send_accept(struct dgram_socket *socket, const union dg_name *name, const void *data,
-                       uint32_t size, dgram_sent_fn *fn, void *user)
+/* The kernel has no room, others wait already, or the socket waits for the name it binds to. */
+static bool must_wait(const struct dgram_socket *socket)
+{
+    return socket->parked.head != NULL || socket->blocked || socket->binding != NULL;
+}
+
+int dg_send_accept(struct dgram_socket *socket, const union dg_name *name, const void *data,
+                   uint32_t size, dgram_sent_fn *fn, void *user)
 {
     struct request *request = NULL;
     if (queue_is_full(socket, size)) {
@@ -688,11 +687,15 @@ static int send_accept(struct dgram_socket *socket, const union dg_name *name, c
     if (fn != NULL && (request = request_for(socket, data, size, fn, user)) == NULL) {
         return -ENOMEM;
     }
-    if (socket->parked.head != NULL || socket->blocked) {
-        int code = send_parked(socket, name, data, size, request);
-        if (code < 0) {
-            return code;
+    if (must_wait(socket)) {
+        request = request_waiting(socket, data, size, request);
+        if (request == NULL) {
+            return -ENOMEM;
         }
+        request->name = *name;
+        request->name_size = (uint8_t) socket->name_size;
+        socket->stats.parked++;
+        list_append(&socket->parked, request);
         send_count(socket, size);
     } else {
         send_count(socket, size);
@@ -702,10 +705,54 @@ static int send_accept(struct dgram_socket *socket, const union dg_name *name, c
     return 0;
 }
 
-int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
-                  const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
+int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_port_t port,
+                  const void *data, uint32_t size, dgram_sent_fn *fn, void *user)
 {
-    union dg_name name;
+    struct request *request = NULL;
+    if (queue_is_full(socket, size)) {
+        return queue_refuse(socket);
+    }
+    if (fn != NULL && (request = request_for(socket, data, size, fn, user)) == NULL) {
+        return -ENOMEM;
+    }
+    request = request_waiting(socket, data, size, request);
+    if (request == NULL) {
+        return -ENOMEM;
+    }
+    request->name.in4.sin_port = port;
+    request->name_size = 0; /* not an address yet */
+    list_append(list, request);
+    send_count(socket, size);
+    return 0;
+}
+
+void dg_send_resolved(struct request *request, const union dg_name *address)
+{
+    struct dgram_socket *socket = request->socket;
+    in_port_t port = request->name.in4.sin_port;
+    request->name = *address;
+    request->name.in4.sin_port = port;
+    request->name_size = (uint8_t) socket->name_size;
+    list_append(&socket->parked, request);
+    if (!socket->blocked && socket->binding == NULL) {
+        dg_socket_due(socket, DUE_RETRY);
+    }
+}
+
+void dg_send_unresolved(struct request *request, int code, const char *host)
+{
+    if (request->fn == NULL) {
+        dg_error_queue_host(request->socket, "send", code, host);
+        request->socket->stats.send_errors++;
+        dg_send_uncount(request->socket, request->size, 1);
+        request_give(request->socket->loop, request);
+    } else {
+        request_complete(request, code);
+    }
+}
+
+int dg_send_check(struct dgram_socket *socket, const void *data, size_t size)
+{
     int code = dg_socket_check(socket);
     if (code < 0) {
         return code;
@@ -713,35 +760,49 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
     if (socket->state != SOCKET_OPEN) {
         return DGRAM_ENOTRUNNING;
     }
-    if (address == NULL || (data == NULL && size > 0)) {
+    if (data == NULL && size > 0) {
         return DGRAM_ENULL;
-    }
-    code = name_read(socket, address, &name);
-    if (code < 0) {
-        return code;
     }
     if (size > socket->size_max) {
         return -EMSGSIZE;
     }
-    if (!socket->bound && (code = dg_socket_bind_implicitly(socket)) < 0) {
-        return code;
+    bool bound = socket->bound || socket->binding != NULL;
+    return bound ? 0 : dg_socket_bind_implicitly(socket);
+}
+
+int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
+                  const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
+{
+    union dg_name name;
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        code = address == NULL ? DGRAM_ENULL : name_read(socket, address, &name);
     }
-    return send_accept(socket, &name, data, (uint32_t) size, fn, user);
+    if (code == 0) {
+        code = dg_send_check(socket, data, size);
+    }
+    return code < 0 ? code : dg_send_accept(socket, &name, data, (uint32_t) size, fn, user);
 }
 
 int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
                const char *address, dgram_sent_fn *fn, void *user)
 {
+    struct dgram_addr target;
     int code = dg_socket_check(socket);
     if (code < 0) {
         return code;
     }
-    struct dgram_addr target;
-    code = dg_address_read(socket->family, address, port, DG_LOOPBACK, &target);
-    if (code < 0) {
-        return code;
+    if (port == 0) {
+        return DGRAM_EBADPORT;
     }
-    return dgram_send_to(socket, data, size, &target, fn, user);
+    code = dg_address_read(socket->family, address, port, DG_LOOPBACK, &target);
+    if (code != DGRAM_EBADADDRESS || !dg_name_is_well_formed(address)) {
+        return code < 0 ? code : dgram_send_to(socket, data, size, &target, fn, user);
+    }
+    code = dg_send_check(socket, data, size);
+    return code < 0
+               ? code
+               : dg_resolve_send(socket, address, htons(port), data, (uint32_t) size, fn, user);
 }
 
 size_t dgram_get_send_queue_size(const struct dgram_socket *socket)

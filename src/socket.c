@@ -43,7 +43,8 @@ void dg_socket_due(struct dgram_socket *socket, unsigned bits)
 /* Whether the socket keeps the loop alive, counted once in the loop. */
 static void keep_update(struct dgram_socket *socket)
 {
-    bool keeps = socket->state >= SOCKET_CLOSING || (socket->bound && !socket->unreffed);
+    bool bound = socket->bound || socket->binding != NULL;
+    bool keeps = socket->state >= SOCKET_CLOSING || (bound && !socket->unreffed);
     if (keeps != socket->counted) {
         socket->counted = keeps;
         socket->loop->keeping += keeps ? 1u : -1u;
@@ -254,12 +255,38 @@ int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
     if (code < 0) {
         return code;
     }
-    if (socket->bound) {
+    if (socket->bound || socket->binding != NULL) {
         return DGRAM_EALREADYBOUND;
     }
     struct dgram_addr local;
     code = dg_address_read(socket->family, address, port, DG_ANY, &local);
+    if (code == DGRAM_EBADADDRESS && dg_name_is_well_formed(address)) {
+        code = dg_resolve_bind(socket, address, port);
+        keep_update(socket);
+        return code;
+    }
     return code < 0 ? code : bind_to(socket, &local);
+}
+
+/* Sends that came meanwhile wait in the parked queue: now they go, or fail with the bind. */
+void dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address)
+{
+    struct dgram_addr local = {.size = socket->name_size};
+    assert(socket->binding == NULL && !socket->bound);
+    if (code == 0) {
+        memcpy(&local.u, address, sizeof(*address));
+        local.u.in4.sin_port = socket->bind_port;
+        code = bind_to(socket, &local);
+        if (code < 0) {
+            dg_error_queue(socket, "bind", code, &local.u, local.size, 1);
+        }
+    }
+    if (code < 0) {
+        dg_send_cancel(socket, code);
+    } else {
+        dg_send_retry(socket);
+    }
+    keep_update(socket);
 }
 
 int dg_socket_bind_implicitly(struct dgram_socket *socket)
@@ -334,6 +361,7 @@ int dgram_end(struct dgram_socket *socket)
 static void close_step(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
+    dg_resolve_forget(socket);
     if (socket->queue_count > 0) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
         dg_send_retry(socket);
@@ -365,6 +393,7 @@ void dg_socket_abandon(struct dgram_socket *socket, int code)
         dg_socket_begin_close(socket);
     }
     if (socket->state == SOCKET_CLOSING) {
+        dg_resolve_forget(socket);
         dg_send_cancel(socket, code);
         dg_receive_discard_held(socket);
         if (socket->receive == RECEIVE_STARVED) {
@@ -404,7 +433,8 @@ static void closed_step(struct dgram_socket *socket)
 
 static void bind_step(struct dgram_socket *socket)
 {
-    int code = socket->bound ? 0 : dg_socket_bind_implicitly(socket);
+    bool bound = socket->bound || socket->binding != NULL;
+    int code = bound ? 0 : dg_socket_bind_implicitly(socket);
     if (code < 0) {
         dg_error_queue(socket, "bind", code, NULL, 0, 1);
     }
@@ -414,6 +444,9 @@ static void prepare_step(struct dgram_socket *socket, unsigned due)
 {
     if (due & DUE_BIND) {
         bind_step(socket);
+    }
+    if ((due & DUE_RETRY) && !socket->blocked) {
+        dg_send_retry(socket);
     }
     if (due & DUE_CLOSE) {
         close_step(socket);

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resolve.c: host names: who waits for them, what is known of them, destination handles.
+ *
+ * Owns the names of a loop, their answers, and the sends and binds that wait for one. It knows no name
+ * server: a question goes to the program's hook or to dns.c, and comes back by dgram_lookup_answer(),
+ * which only appends; the dispatch acts upon it. Concurrent sends to one name share one question.
+ */
+#include <string.h>
+
+#include "src/core.h"
+
+/* Answers of no lifetime (files, TTL 0) would be asked for with every datagram. */
+enum { TTL_LEAST = 1 };
+#define SECOND_NS UINT64_C(1000000000)
+
+/* ---- Text ---------------------------------------------------------------------------------- */
+
+static bool is_label_character(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+}
+
+static bool label_is_well_formed(const char *label, size_t length, bool *ret_number)
+{
+    bool number = true;
+    if (length == 0 || length > 63 || label[0] == '-' || label[length - 1] == '-') {
+        return false;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (!is_label_character(label[i])) {
+            return false;
+        }
+        number = number && label[i] >= '0' && label[i] <= '9';
+    }
+    *ret_number = number;
+    return true;
+}
+
+bool dg_name_is_well_formed(const char *text)
+{
+    size_t length = strnlen(text, HOST_TEXT_MAX + 1);
+    bool number = true;
+    if (length > 0 && text[length - 1] == '.') {
+        length--; /* the root's dot: a fully qualified name */
+    }
+    if (length == 0 || length >= HOST_TEXT_MAX) {
+        return false;
+    }
+    for (const char *end = text + length; text < end;) {
+        const char *dot = memchr(text, '.', (size_t) (end - text));
+        size_t label = dot != NULL ? (size_t) (dot - text) : (size_t) (end - text);
+        if (!label_is_well_formed(text, label, &number) || (dot != NULL && dot + 1 == end)) {
+            return false;
+        }
+        text += label + (dot != NULL);
+    }
+    return !number; /* "10.1" and "256.1.1.1" are mistyped addresses, not names */
+}
+
+/* ---- The table ----------------------------------------------------------------------------- */
+
+static void host_copy(char *target, const char *host)
+{
+    size_t i = 0;
+    for (; host[i] != '\0' && i < HOST_TEXT_MAX - 1; i++) {
+        target[i] = host[i] >= 'A' && host[i] <= 'Z' ? (char) (host[i] + 32) : host[i];
+    }
+    target[i] = '\0';
+}
+
+static struct name **bucket_of(struct resolver *resolver, const char *host)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    for (; *host != '\0'; host++) {
+        hash = (hash ^ (unsigned char) *host) * 16777619u;
+    }
+    return &resolver->buckets[hash % NAME_BUCKETS];
+}
+
+static bool name_is_idle(const struct name *name)
+{
+    return name->lookup == NULL && name->sends.head == NULL && name->binds == NULL &&
+           name->destinations == 0;
+}
+
+static void name_remove(struct resolver *resolver, struct name *name)
+{
+    struct name **link = bucket_of(resolver, name->host);
+    while (*link != name) {
+        link = &(*link)->hash_next;
+    }
+    *link = name->hash_next;
+    resolver->name_count--;
+    dg_release(name);
+}
+
+/* Forgets the idle name that was used longest ago. */
+static void names_shrink(struct resolver *resolver)
+{
+    struct name *oldest = NULL;
+    for (size_t i = 0; i < NAME_BUCKETS; i++) {
+        for (struct name *name = resolver->buckets[i]; name != NULL; name = name->hash_next) {
+            if (name_is_idle(name) && (oldest == NULL || name->used < oldest->used)) {
+                oldest = name;
+            }
+        }
+    }
+    if (oldest != NULL) {
+        name_remove(resolver, oldest);
+    }
+}
+
+static struct name *name_get(struct dgram_loop *loop, const char *text, sa_family_t family)
+{
+    struct resolver *resolver = &loop->resolver;
+    char host[HOST_TEXT_MAX];
+    host_copy(host, text);
+    struct name **bucket = bucket_of(resolver, host);
+    struct name *name = *bucket;
+    while (name != NULL && (name->family != family || strcmp(name->host, host) != 0)) {
+        name = name->hash_next;
+    }
+    if (name == NULL) {
+        if (resolver->name_count >= NAMES_MAX) {
+            names_shrink(resolver);
+        }
+        name = dg_allocate(sizeof(*name));
+        if (name == NULL) {
+            return NULL;
+        }
+        memcpy(name->host, host, sizeof(host));
+        name->family = family;
+        name->hash_next = *bucket;
+        *bucket = name;
+        resolver->name_count++;
+    }
+    name->used = loop->turns;
+    return name;
+}
+
+/* ---- Questions and answers ----------------------------------------------------------------- */
+
+static void lookups_append(struct lookup_list *list, struct dgram_lookup *lookup)
+{
+    lookup->next = NULL;
+    if (list->tail != NULL) {
+        list->tail->next = lookup;
+    } else {
+        list->head = lookup;
+    }
+    list->tail = lookup;
+}
+
+/* Asked in the dispatch, because the hook is a callback. */
+static int name_ask(struct dgram_loop *loop, struct name *name)
+{
+    if (name->lookup != NULL) {
+        return 0;
+    }
+    struct dgram_lookup *lookup = dg_allocate(sizeof(*lookup));
+    if (lookup == NULL) {
+        return -ENOMEM;
+    }
+    lookup->loop = loop;
+    lookup->name = name;
+    name->lookup = lookup;
+    lookups_append(&loop->resolver.questions, lookup);
+    dg_loop_touch(loop);
+    return 0;
+}
+
+static bool name_is_fresh(const struct dgram_loop *loop, const struct name *name)
+{
+    return name->known && name->expires > loop->now;
+}
+
+int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgram_addr *address,
+                        uint32_t ttl_seconds)
+{
+    if (lookup == NULL || (code >= 0 && address == NULL)) {
+        return DGRAM_ENULL;
+    }
+    if (lookup->loop == NULL) {
+        dg_release(lookup);
+        return 0;
+    }
+    assert(!lookup->answered);
+    lookup->answered = true;
+    lookup->ttl = ttl_seconds < TTL_LEAST ? TTL_LEAST : ttl_seconds;
+    lookup->code = code < 0 ? code : 0;
+    if (code >= 0 && address->u.any.sa_family != lookup->name->family) {
+        lookup->code = DGRAM_EBADFAMILY;
+    } else if (code >= 0) {
+        lookup->address = *address;
+    }
+    code = lookup->code == DGRAM_EBADFAMILY ? DGRAM_EBADFAMILY : 0;
+    lookups_append(&lookup->loop->resolver.answers, lookup);
+    dg_loop_touch(lookup->loop);
+    return code;
+}
+
+static void binds_answer(struct name *name, int code)
+{
+    while (name->binds != NULL) {
+        struct dgram_socket *socket = name->binds;
+        name->binds = socket->bind_next;
+        socket->binding = NULL;
+        if (code < 0) {
+            dg_error_queue_host(socket, "bind", code, name->host);
+        }
+        dg_socket_bind_resolved(socket, code, &name->address);
+    }
+}
+
+static void sends_answer(struct name *name, int code)
+{
+    struct request *request = name->sends.head;
+    name->sends = (struct request_list){0};
+    for (struct request *next; request != NULL; request = next) {
+        next = request->next;
+        if (code < 0) {
+            dg_send_unresolved(request, code, name->host);
+        } else {
+            dg_send_resolved(request, &name->address);
+        }
+    }
+}
+
+/* A failed refresh keeps the last good address; those who wait for a first one are told. */
+static void name_answer(struct dgram_loop *loop, struct dgram_lookup *lookup)
+{
+    struct name *name = lookup->name;
+    name->lookup = NULL;
+    if (lookup->code == 0) {
+        name->known = true;
+        memcpy(&name->address, &lookup->address.u, sizeof(name->address));
+        name->expires = loop->now + lookup->ttl * SECOND_NS;
+    }
+    binds_answer(name, lookup->code);
+    sends_answer(name, lookup->code);
+}
+
+static struct dgram_lookup *lookups_take(struct lookup_list *list)
+{
+    struct dgram_lookup *all = list->head;
+    *list = (struct lookup_list){0};
+    return all;
+}
+
+static void question_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
+{
+    struct resolver *resolver = &loop->resolver;
+    if (resolver->hook != NULL) {
+        int family = lookup->name->family == AF_INET ? 4 : 6;
+        resolver->hook(loop, lookup, lookup->name->host, family, resolver->hook_user);
+    } else {
+        dg_dns_ask(loop, lookup);
+    }
+}
+
+void dg_resolver_dispatch(struct dgram_loop *loop)
+{
+    dg_dns_run(loop);
+    struct dgram_lookup *lookup = lookups_take(&loop->resolver.questions);
+    for (struct dgram_lookup *next; lookup != NULL; lookup = next) {
+        next = lookup->next;
+        question_ask(loop, lookup);
+    }
+    lookup = lookups_take(&loop->resolver.answers);
+    for (struct dgram_lookup *next; lookup != NULL; lookup = next) {
+        next = lookup->next;
+        name_answer(loop, lookup);
+        dg_release(lookup);
+    }
+}
+
+bool dg_resolver_has_work(const struct dgram_loop *loop)
+{
+    return loop->resolver.questions.head != NULL || loop->resolver.answers.head != NULL;
+}
+
+/* ---- Waiting ------------------------------------------------------------------------------- */
+
+static union dg_name name_with_port(const union dg_name *address, in_port_t port)
+{
+    union dg_name with = *address;
+    with.in4.sin_port = port; /* at the same place in sockaddr_in6 */
+    return with;
+}
+
+static int send_to_name(struct dgram_socket *socket, struct name *name, in_port_t port,
+                        const void *data, uint32_t size, dgram_sent_fn *fn, void *user)
+{
+    if (name->sends.head == NULL && name->known) {
+        union dg_name address = name_with_port(&name->address, port);
+        return dg_send_accept(socket, &address, data, size, fn, user);
+    }
+    int code = name_ask(socket->loop, name);
+    if (code < 0) {
+        return code;
+    }
+    return dg_send_await(socket, &name->sends, port, data, size, fn, user);
+}
+
+int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t port, const void *data,
+                    uint32_t size, dgram_sent_fn *fn, void *user)
+{
+    struct name *name = name_get(socket->loop, host, socket->family);
+    if (name == NULL) {
+        return -ENOMEM;
+    }
+    if (name->sends.head == NULL && !name_is_fresh(socket->loop, name) && name->destinations == 0) {
+        name->known = false; /* only a handle goes on with an expired address */
+    }
+    return send_to_name(socket, name, port, data, size, fn, user);
+}
+
+int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port)
+{
+    struct name *name = name_get(socket->loop, host, socket->family);
+    int code = name != NULL ? name_ask(socket->loop, name) : -ENOMEM;
+    if (code == 0) {
+        socket->binding = name;
+        socket->bind_port = htons(port);
+        socket->bind_next = name->binds;
+        name->binds = socket;
+    }
+    return code;
+}
+
+static void sends_forget(struct name *name, const struct dgram_socket *socket)
+{
+    struct request *request = name->sends.head;
+    name->sends = (struct request_list){0};
+    for (struct request *next; request != NULL; request = next) {
+        next = request->next;
+        if (request->socket == socket) {
+            dg_send_unresolved(request, -ECANCELED, name->host);
+            continue;
+        }
+        request->next = NULL;
+        if (name->sends.tail != NULL) {
+            name->sends.tail->next = request;
+        } else {
+            name->sends.head = request;
+        }
+        name->sends.tail = request;
+    }
+}
+
+void dg_resolve_forget(struct dgram_socket *socket)
+{
+    struct resolver *resolver = &socket->loop->resolver;
+    if (socket->binding != NULL) {
+        struct dgram_socket **link = &socket->binding->binds;
+        while (*link != socket) {
+            link = &(*link)->bind_next;
+        }
+        *link = socket->bind_next;
+        socket->binding = NULL;
+    }
+    if (socket->queue_count == 0) {
+        return;
+    }
+    for (size_t i = 0; i < NAME_BUCKETS; i++) {
+        for (struct name *name = resolver->buckets[i]; name != NULL; name = name->hash_next) {
+            sends_forget(name, socket);
+        }
+    }
+}
+
+/* ---- Destinations -------------------------------------------------------------------------- */
+
+int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+                             const char *address, struct dgram_destination **ret_destination)
+{
+    if (loop == NULL || ret_destination == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (type != DGRAM_UDP4 && type != DGRAM_UDP6) {
+        return DGRAM_EBADTYPE;
+    }
+    if (port == 0) {
+        return DGRAM_EBADPORT;
+    }
+    struct dgram_addr literal = {0};
+    sa_family_t family = type == DGRAM_UDP4 ? AF_INET : AF_INET6;
+    int code = dg_address_read(family, address, port, DG_LOOPBACK, &literal);
+    bool named = code == DGRAM_EBADADDRESS && dg_name_is_well_formed(address);
+    if (code < 0 && !named) {
+        return code;
+    }
+    struct name *name = named ? name_get(loop, address, family) : NULL;
+    struct dgram_destination *made = dg_allocate(sizeof(*made));
+    if (made == NULL || (named && name == NULL)) {
+        dg_release(made);
+        return -ENOMEM;
+    }
+    made->loop = loop;
+    made->family = family;
+    made->port = htons(port);
+    made->name = name;
+    if (named) {
+        name->destinations++;
+    } else {
+        memcpy(&made->address, &literal.u, sizeof(made->address));
+    }
+    *ret_destination = made;
+    return 0;
+}
+
+struct dgram_destination *dgram_destination_free(struct dgram_destination *destination)
+{
+    if (destination != NULL) {
+        if (destination->name != NULL) {
+            assert(destination->name->destinations > 0);
+            destination->name->destinations--;
+        }
+        dg_release(destination);
+    }
+    return NULL;
+}
+
+int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
+                    struct dgram_destination *destination, dgram_sent_fn *fn, void *user)
+{
+    int code = dg_send_check(socket, data, size);
+    if (code < 0) {
+        return code;
+    }
+    if (destination == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (destination->family != socket->family) {
+        return DGRAM_EBADFAMILY;
+    }
+    struct name *name = destination->name;
+    if (name == NULL) {
+        return dg_send_accept(socket, &destination->address, data, (uint32_t) size, fn, user);
+    }
+    if (name->known && !name_is_fresh(socket->loop, name)) {
+        (void) name_ask(socket->loop, name); /* in the background: the last good address serves */
+    }
+    return send_to_name(socket, name, destination->port, data, (uint32_t) size, fn, user);
+}
+
+/* ---- The loop's ends ----------------------------------------------------------------------- */
+
+static char *text_copy(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = dg_allocate(size);
+    if (copy != NULL) {
+        memcpy(copy, text, size);
+    }
+    return copy;
+}
+
+int dg_resolver_open(struct dgram_loop *loop, const struct dgram_loop_options *options)
+{
+    struct resolver *resolver = &loop->resolver;
+    resolver->hook = options->lookup;
+    resolver->hook_user = options->lookup_user;
+    if (options->dns_servers != NULL) {
+        resolver->servers = text_copy(options->dns_servers);
+    }
+    if (options->resolv_conf != NULL) {
+        resolver->resolv_conf = text_copy(options->resolv_conf);
+    }
+    bool complete = (options->dns_servers == NULL || resolver->servers != NULL) &&
+                    (options->resolv_conf == NULL || resolver->resolv_conf != NULL);
+    return complete ? 0 : -ENOMEM;
+}
+
+/* A question that the hook has not answered outlives the loop; c-ares answers all when it ends. */
+static void lookup_orphan(struct resolver *resolver, struct dgram_lookup *lookup)
+{
+    if (lookup->answered || resolver->hook == NULL) {
+        dg_release(lookup);
+    } else {
+        lookup->loop = NULL;
+        lookup->name = NULL;
+    }
+}
+
+void dg_resolver_close(struct dgram_loop *loop, bool forked)
+{
+    struct resolver *resolver = &loop->resolver;
+    for (struct dgram_lookup *l = lookups_take(&resolver->questions), *next; l != NULL; l = next) {
+        next = l->next;
+        l->answered = true; /* nobody was asked */
+    }
+    dg_dns_close(loop, forked);
+    for (size_t i = 0; i < NAME_BUCKETS; i++) {
+        for (struct name *name = resolver->buckets[i], *next; name != NULL; name = next) {
+            next = name->hash_next;
+            if (name->lookup != NULL) {
+                lookup_orphan(resolver, name->lookup);
+            }
+            dg_send_forget(&name->sends, loop);
+            dg_release(name);
+        }
+    }
+    dg_release(resolver->servers);
+    dg_release(resolver->resolv_conf);
+    *resolver = (struct resolver){0};
+}
