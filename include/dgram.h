@@ -4,8 +4,8 @@
  *
  * THE MODEL
  *
- * A *loop* waits for the kernel. A *socket* belongs to one loop for life. A program creates sockets,
- * gives them handlers, and runs the loop; the loop calls the handlers back:
+ * A *loop* waits for the kernel. A *socket* belongs to one loop for life. A program creates
+ * sockets, gives them handlers, and runs the loop; the loop calls the handlers back:
  *
  *     message     a datagram came               listening   the socket is bound and receives
  *     error       something failed later        close       the socket is gone, its port is free
@@ -162,8 +162,8 @@ enum dgram_engine {
  * or at any time later. `host` is valid until then. Called like all callbacks.
  */
 struct dgram_lookup;
-typedef void dgram_lookup_fn(struct dgram_loop *loop, struct dgram_lookup *lookup,
-                             const char *host, int family, void *user);
+typedef void dgram_lookup_fn(struct dgram_loop *loop, struct dgram_lookup *lookup, const char *host,
+                             int family, void *user);
 
 struct dgram_loop_options {
     size_t size;           /* sizeof (struct dgram_loop_options) */
@@ -173,8 +173,8 @@ struct dgram_loop_options {
                               holds any datagram or train; smaller ones switch UDP_GRO off */
     uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
                               kernel takes */
-    uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
-    const char *dns_servers; /* name servers instead of the host's: "192.0.2.1,[2001:db8::1]:5353" */
+    uint64_t queue_limit; /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
+    const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53" */
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
@@ -252,16 +252,16 @@ DGRAM_API int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *
  */
 DGRAM_API int dgram_loop_fd(struct dgram_loop *loop);
 
-/* The loop's clock in nanoseconds (CLOCK_MONOTONIC), read once per turn; 0 for NULL. Loop thread. */
+/* The loop's clock: CLOCK_MONOTONIC in nanoseconds, read once a turn. 0 for NULL. Loop thread. */
 DGRAM_API uint64_t dgram_loop_now(const struct dgram_loop *loop);
 
 /* Why an engine works here or does not. All text is static. */
 struct dgram_engine_report {
-    size_t size;        /* sizeof (struct dgram_engine_report), set by the caller */
-    int32_t code;       /* 0: it works; else the negated errno of `call`, or -ENOTSUP: not built in */
-    uint32_t engine;    /* enum dgram_engine */
-    const char *name;   /* "uring", "poll" */
-    const char *call;   /* the call that failed, "" if none */
+    size_t size;      /* sizeof (struct dgram_engine_report), set by the caller */
+    int32_t code;     /* 0: it works; else the negated errno of `call`, or -ENOTSUP: not built in */
+    uint32_t engine;  /* enum dgram_engine */
+    const char *name; /* "uring", "poll" */
+    const char *call; /* the call that failed, "" if none */
     const char *advice; /* the usual cause and its cure, "" if none */
 };
 
@@ -358,7 +358,7 @@ struct dgram_message {
     uint64_t reserved[2];
 };
 
-/* What failed after its call had returned (manual: Event 'error'). Valid until the handler returns. */
+/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. */
 struct dgram_error {
     size_t size;                      /* sizeof (struct dgram_error) */
     int code;                         /* as returned by functions */
@@ -462,7 +462,7 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  *
  * message    a datagram. The socket receives while it is bound and a handler is set; without one
  *            datagrams stay in the kernel's buffer until that is full.
- * messages   the same, in arrays of 1 to 256 datagrams of this socket; replaces `message` while set.
+ * messages   the same in arrays of 1 to 256 datagrams of a socket; replaces `message` while set.
  * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid.
  * error      a failure that no call returned and no send callback took. Without a handler it is
  *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
@@ -488,9 +488,10 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * send (manual: dgram.send). One datagram to a port and the text of an IP address or a host name;
  * NULL or "" is this host (127.0.0.1 or ::1). A name is looked up without blocking, once for all
  * sends that wait for it, and its answer used for its TTL (256 names, one second at least); the
- * datagram joins the order of its destination when the name is resolved. An unbound socket is first bound to a free port of all interfaces;
- * `listening` follows. The datagram leaves at the latest at the end of the turn; datagrams to one
- * peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)).
+ * datagram joins the order of its destination when the name is resolved. An unbound socket is first
+ * bound to a free port of all interfaces; `listening` follows. The datagram leaves at the latest at
+ * the end of the turn; datagrams to one peer leave together where the kernel can do that
+ * (UDP_SEGMENT, udp(7)).
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called (unless the socket has
  * DGRAM_COPY). Without, they are copied before this returns; a failure then is an `error` event.
@@ -521,13 +522,11 @@ DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, u
                                        struct dgram_destination **ret_destination);
 
 /* Accepts NULL, returns NULL. Loop thread. */
-DGRAM_API struct dgram_destination *
-dgram_destination_free(struct dgram_destination *destination);
+DGRAM_API struct dgram_destination *dgram_destination_free(struct dgram_destination *destination);
 
 /* The same as dgram_send() to a destination of the socket's type. */
 DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
-                              struct dgram_destination *destination, dgram_sent_fn *fn,
-                              void *user);
+                              struct dgram_destination *destination, dgram_sent_fn *fn, void *user);
 
 /* Bytes and datagrams accepted and not yet completed (Node: getSendQueueSize, getSendQueueCount);
  * 0 for NULL and closed sockets. Loop thread. */
@@ -558,19 +557,19 @@ DGRAM_API int dgram_message_retain(const struct dgram_message *message,
 DGRAM_API void dgram_message_release(struct dgram_message *kept);
 
 struct dgram_socket_stats {
-    size_t size;            /* sizeof (struct dgram_socket_stats), set by the caller */
-    uint64_t received;      /* datagrams delivered to handlers */
+    size_t size;       /* sizeof (struct dgram_socket_stats), set by the caller */
+    uint64_t received; /* datagrams delivered to handlers */
     uint64_t received_bytes;
-    uint64_t receives;      /* receives of the kernel: datagrams or whole trains */
-    uint64_t truncated;     /* datagrams that were cut to fit the slot */
-    uint64_t discarded;     /* taken from the kernel, but closed or out of memory before delivery */
-    uint64_t sent;          /* datagrams that the kernel took */
+    uint64_t receives;  /* receives of the kernel: datagrams or whole trains */
+    uint64_t truncated; /* datagrams that were cut to fit the slot */
+    uint64_t discarded; /* taken from the kernel, but closed or out of memory before delivery */
+    uint64_t sent;      /* datagrams that the kernel took */
     uint64_t sent_bytes;
-    uint64_t sends;         /* sends of the kernel: datagrams or whole trains */
+    uint64_t sends;          /* sends of the kernel: datagrams or whole trains */
     uint64_t trains_refused; /* trains that had to be sent one by one */
-    uint64_t parked;        /* datagrams that had to wait for room in the kernel */
-    uint64_t send_errors;   /* sends that failed, with and without a callback */
-    uint64_t errors_lost;   /* errors that no handler got */
+    uint64_t parked;         /* datagrams that had to wait for room in the kernel */
+    uint64_t send_errors;    /* sends that failed, with and without a callback */
+    uint64_t errors_lost;    /* errors that no handler got */
 };
 
 /* Counters since creation. Returns 0; DGRAM_EBADOPTIONS, DGRAM_ENOTRUNNING, DGRAM_ENULL. */
@@ -601,7 +600,8 @@ DGRAM_API int dgram_set_multicast_loopback(struct dgram_socket *socket, bool on)
  * is: on udp4 a local IPv4 address ("10.0.0.1"), on udp6 a zone ("::%eth0"), on both the name of an
  * interface ("eth0"). NULL or "" lets the kernel choose. DGRAM_EBADINTERFACE for other text.
  */
-DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket, const char *interface_text);
+DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
+                                            const char *interface_text);
 
 /*
  * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel

@@ -64,8 +64,14 @@ struct request_list {
     struct request *head, *tail;
 };
 
-/* One destination of one socket within a submission. */
+/*
+ * One destination of one socket within a submission. Its *lane* is the fast way into its last
+ * train: so many more datagrams of exactly this size and without a callback may simply be copied to
+ * `lane`, and are accounted for when dg_flow_sync() comes by.
+ */
 struct flow {
+    unsigned char *lane;
+    uint32_t lane_size, lane_left, lane_granted;
     union dg_name name;
     socklen_t name_size;
     uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
@@ -101,6 +107,8 @@ enum {
     BATCH_FULL_TRAINS = 4,    /* submit after so many full ones: measured best, while the arena
                                        is in cache; 8 cost 10-25 % more, 1 costs 10-15 % more */
     BATCH_BYTES = 256 * 1024, /* submit when so much arena is used */
+    /* What lanes may hold unaccounted: a whole arena of one-byte datagrams, each charged. */
+    BATCH_CHARGE_MAX = BATCH_BYTES + BATCH_TRAINS * SEGMENTS_LIMIT * QUEUE_OVERHEAD,
     ARENA_BYTES = BATCH_BYTES + 2 * 65536, /* so there is always room for one more datagram */
     CHUNK_BYTES = 1024                     /* first arena chunk of a train */
 };
@@ -184,7 +192,7 @@ enum receive_state {
     RECEIVE_OFF,
     RECEIVE_ON,
     RECEIVE_STOPPING, /* recv_stop() was called, STOPPED has not come */
-    RECEIVE_STARVED   /* no slot was free; in the loop's list of the starved */
+    RECEIVE_STARVED   /* no slot was free; in one of the loop's lists of the starved */
 };
 
 /* ---- Watches ------------------------------------------------------------------------------- */
@@ -218,6 +226,7 @@ struct dgram_socket {
     uint8_t receive;                      /* enum receive_state */
     bool in_due, in_blocked;
     bool bound, gro, unreffed, counted, paused;
+    bool fed;      /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
     bool blocked;  /* the kernel has no room: sends are parked */
@@ -345,8 +354,18 @@ struct inbox {
     struct post *posts, *running;
     size_t count, capacity, running_capacity;
     atomic_bool stop;
-    int fds[2]; /* wake-up: read end, write end; equal where an eventfd serves */
+    int fds[2]; /* wake-up: read end, write end */
     struct dg_watch watch;
+};
+
+/* What an outer loop waits on: one descriptor over the engine's, a kick and an alarm. The kick says
+ * that the core itself has work, whatever the engine has armed. */
+struct embedding {
+    int fd;      /* -1 until dgram_loop_fd() */
+    int kick[2]; /* as wake_open() makes it */
+    int alarm;
+    uint64_t deadline; /* for which the alarm is set */
+    bool kicked;
 };
 
 /* ---- The loop ------------------------------------------------------------------------------ */
@@ -369,8 +388,9 @@ struct dgram_loop {
     struct socket_list blocked; /* waiting for a moment after ENOBUFS */
     uint64_t blocked_until;
 
-    struct pool *pool; /* NULL until the first socket receives */
-    struct socket_list starved;
+    struct pool *pool;              /* NULL until the first socket receives */
+    struct socket_list starved;     /* got nothing since they were started: first in turn */
+    struct socket_list starved_fed; /* got something */
     bool starving;                  /* the pool tells of released slots */
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
 
@@ -383,11 +403,7 @@ struct dgram_loop {
     struct inbox inbox;
     struct resolver resolver;
 
-    int embed_fd; /* -1 until dgram_loop_fd() */
-    int alarm_fd;
-    struct dg_watch alarm;
-    uint64_t alarm_deadline;
-    bool touched; /* a wake-up is on its way */
+    struct embedding embedding;
 
     uint64_t now;
     uint64_t queue_charge, queue_limit; /* of all sockets */
@@ -497,7 +513,8 @@ void dg_send_prepare(struct dgram_loop *loop);
 bool dg_send_wants_answer(const struct dgram_loop *loop);
 void dg_send_release(struct dgram_loop *loop);
 
-/* A datagram's accounting ends: it left the queue. */
+/* Datagrams join and leave the queue. */
+void dg_send_count(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
 void dg_send_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
 
 /* The public sends end here: checks of the socket and the payload, then the queue. */
@@ -556,6 +573,10 @@ void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32
 bool dg_batch_append(struct batch *batch, struct flow *flow, const void *data, uint32_t size,
                      struct request *request);
 
+/* Accounts for what the lanes of a flow, or of all flows, took. */
+void dg_flow_sync(struct flow *flow);
+void dg_batch_sync(struct batch *batch);
+
 /* Readies every train for the engine, trains of one flow next to each other; returns how many. */
 size_t dg_batch_order(struct batch *batch);
 void dg_train_ready(struct dg_train *train);
@@ -570,7 +591,7 @@ void dg_receive_update(struct dgram_socket *socket);
 void dg_receive_apply(struct dgram_socket *socket);
 void dg_receive_prepare(struct dgram_loop *loop);
 void dg_receive_completed(struct dgram_loop *loop, const struct completion *record);
-void dg_receive_stopped(struct dgram_loop *loop, struct dgram_socket *socket, int result);
+void dg_receive_stopped(struct dgram_socket *socket, int result);
 void dg_receive_deliver_held(struct dgram_socket *socket);
 void dg_receive_discard_held(struct dgram_socket *socket);
 

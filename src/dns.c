@@ -287,7 +287,8 @@ void dg_dns_run(struct dgram_loop *loop)
     }
 }
 
-/* In a forked child the watches are the parent's too: its sockets are closed, no engine is asked. */
+/* In a forked child the watches are the parent's too: its sockets are closed, no engine is
+ * asked. */
 void dg_dns_close(struct dgram_loop *loop, bool forked)
 {
     struct dns *dns = loop->resolver.dns;

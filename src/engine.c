@@ -242,7 +242,8 @@ int dgram_engine_probe(uint32_t engine, struct dgram_engine_report *report)
         .call = failure.call,
         .advice = advice_for(&failure),
     };
-    return dg_result_write(report, &ours, sizeof(ours), offsetof(struct dgram_engine_report, code));
+    return dg_result_write(report, &ours, sizeof(ours),
+                           offsetof(struct dgram_engine_report, engine));
 }
 
 /* ---- The choice ---------------------------------------------------------------------------- */

@@ -33,20 +33,16 @@
     X(DGRAM_EDNSFAILED, "a name server failed or answered nonsense")
 
 /* What sockets, rings and name servers answer with; strerrorname_np() is too new to rely on. */
-#define SYSTEM_CODES(X)                                                                            \
-    X(EPERM)                                                                                       \
-    X(ENOENT)                                                                                      \
-    X(EINTR)                                                                                       \
-    X(EIO)                                                                                         \
-    X(ENXIO)                                                                                       \
-    X(E2BIG) X(EBADF) X(EAGAIN) X(ENOMEM) X(EACCES) X(EFAULT) X(EBUSY) X(EEXIST) X(ENODEV)         \
-        X(ENOTDIR) X(EINVAL) X(ENFILE) X(EMFILE) X(EFBIG) X(ENOSPC) X(EPIPE) X(EDOM) X(ERANGE)     \
-            X(ENOSYS) X(EOVERFLOW) X(ENOTSOCK) X(EDESTADDRREQ) X(EMSGSIZE) X(EPROTOTYPE)           \
-                X(ENOPROTOOPT) X(EPROTONOSUPPORT) X(EOPNOTSUPP) X(EPFNOSUPPORT) X(EAFNOSUPPORT)    \
-                    X(EADDRINUSE) X(EADDRNOTAVAIL) X(ENETDOWN) X(ENETUNREACH) X(ENETRESET)         \
-                        X(ECONNABORTED) X(ECONNRESET) X(ENOBUFS) X(EISCONN) X(ENOTCONN)            \
-                            X(ETIMEDOUT) X(ECONNREFUSED) X(EHOSTDOWN) X(EHOSTUNREACH) X(EALREADY)  \
-                                X(EINPROGRESS) X(ECANCELED) X(EPROTO) X(ETIME)
+/* clang-format off */
+#define SYSTEM_CODES(X) \
+    X(EPERM) X(ENOENT) X(EINTR) X(EIO) X(ENXIO) X(E2BIG) X(EBADF) X(EAGAIN) X(ENOMEM) X(EACCES) \
+    X(EFAULT) X(EBUSY) X(EEXIST) X(ENODEV) X(ENOTDIR) X(EINVAL) X(ENFILE) X(EMFILE) X(EFBIG) \
+    X(ENOSPC) X(EPIPE) X(EDOM) X(ERANGE) X(ENOSYS) X(EOVERFLOW) X(ENOTSOCK) X(EDESTADDRREQ) \
+    X(EMSGSIZE) X(EPROTOTYPE) X(ENOPROTOOPT) X(EPROTONOSUPPORT) X(EOPNOTSUPP) X(EPFNOSUPPORT) \
+    X(EAFNOSUPPORT) X(EADDRINUSE) X(EADDRNOTAVAIL) X(ENETDOWN) X(ENETUNREACH) X(ENETRESET) \
+    X(ECONNABORTED) X(ECONNRESET) X(ENOBUFS) X(EISCONN) X(ENOTCONN) X(ETIMEDOUT) X(ECONNREFUSED) \
+    X(EHOSTDOWN) X(EHOSTUNREACH) X(EALREADY) X(EINPROGRESS) X(ECANCELED) X(EPROTO) X(ETIME)
+/* clang-format on */
 
 struct code_name {
     int code;

@@ -150,8 +150,8 @@ static void watch_fired(struct dgram_loop *loop, struct dg_watch *watch)
 
 /* ---- Creation ------------------------------------------------------------------------------ */
 
-/* READY of the inbox and of the alarm. */
-enum { RECORDS_PER_LOOP = 2 };
+/* READY of the inbox. */
+enum { RECORDS_PER_LOOP = 1 };
 #define LOOP_QUEUE_LIMIT (UINT64_C(16) * 1024 * 1024)
 
 static int check_loop_options(const struct dgram_loop_options *options)
@@ -169,7 +169,7 @@ static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *
     loop->system = system;
     loop->config.completions = &loop->pending;
     loop->fork_generation = dg_fork_generation;
-    loop->embed_fd = loop->alarm_fd = -1;
+    loop->embedding.fd = -1;
     loop->slots = options->slots != 0 ? options->slots : SLOTS_DEFAULT;
     loop->slot_size = options->slot_size != 0 ? options->slot_size : SLOT_SIZE_DEFAULT;
     loop->queue_limit = options->queue_limit != 0 ? options->queue_limit : LOOP_QUEUE_LIMIT;
@@ -274,7 +274,7 @@ static bool loop_has_work(struct dgram_loop *loop)
 static bool loop_is_alive(struct dgram_loop *loop)
 {
     return loop->keeping > 0 || loop->timers.keeping > 0 || loop->queue_charge > 0 ||
-           loop_has_work(loop) || dg_inbox_waiting(loop);
+           loop->batch->train_count > 0 || loop_has_work(loop) || dg_inbox_waiting(loop);
 }
 
 static uint64_t loop_deadline(const struct dgram_loop *loop)
@@ -323,9 +323,6 @@ static void loop_prepare(struct dgram_loop *loop)
     if (!loop->inbox.watch.armed) {
         (void) dg_watch_arm(loop, &loop->inbox.watch); /* only the first arming can fail */
     }
-    if (loop->alarm_fd >= 0 && !loop->alarm.armed) {
-        (void) dg_watch_arm(loop, &loop->alarm);
-    }
 }
 
 static void dispatch_record(struct dgram_loop *loop, const struct completion *record)
@@ -338,7 +335,7 @@ static void dispatch_record(struct dgram_loop *loop, const struct completion *re
         watch_fired(loop, (struct dg_watch *) record->watch);
         break;
     case COMPLETION_STOPPED:
-        dg_receive_stopped(loop, (struct dgram_socket *) record->endpoint, record->result);
+        dg_receive_stopped((struct dgram_socket *) record->endpoint, record->result);
         break;
     case COMPLETION_DETACHED:
         dg_socket_detached((struct dgram_socket *) record->endpoint);
@@ -390,6 +387,111 @@ static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     return code;
 }
 
+/* ---- Embedding ----------------------------------------------------------------------------- */
+
+void dg_loop_touch(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd >= 0 && !loop->in_turn && !embedding->kicked) {
+        embedding->kicked = true;
+        loop->system->wake_signal(embedding->kick[1]);
+    }
+}
+
+static void embedding_clear(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd < 0) {
+        return;
+    }
+    if (embedding->kicked) {
+        embedding->kicked = false;
+        loop->system->wake_clear(embedding->kick[0]);
+    }
+    if (embedding->deadline <= loop->system->now()) {
+        loop->system->wake_clear(embedding->alarm); /* reads an expiry count as it does a wake's */
+        embedding->deadline = UINT64_MAX;
+    }
+}
+
+/* Between turns the alarm stands at the next deadline, and the kick says whether there is work. */
+static void embedding_set(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd < 0) {
+        return;
+    }
+    uint64_t deadline = loop_deadline(loop);
+    if (deadline != embedding->deadline) {
+        loop->system->alarm_set(embedding->alarm, deadline);
+        embedding->deadline = deadline;
+    }
+    if (loop_has_work(loop)) {
+        dg_loop_touch(loop);
+    }
+}
+
+static void embedding_close(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd >= 0) {
+        (void) loop->system->close(embedding->fd);
+        (void) loop->system->close(embedding->alarm);
+        (void) loop->system->close(embedding->kick[1]);
+        (void) loop->system->close(embedding->kick[0]);
+        embedding->fd = -1;
+    }
+}
+
+static int embedding_open(struct dgram_loop *loop)
+{
+    const struct dg_system *system = loop->system;
+    struct embedding embedding = {.deadline = UINT64_MAX};
+    int engine_fd = loop->backend->fd(loop->engine);
+    if (engine_fd < 0) {
+        return engine_fd;
+    }
+    int code = system->wake_open(embedding.kick);
+    if (code < 0) {
+        return code;
+    }
+    code = embedding.alarm = system->alarm_open();
+    if (code >= 0) {
+        const int fds[] = {engine_fd, embedding.kick[0], embedding.alarm};
+        code = embedding.fd = system->gather_open(fds, sizeof(fds) / sizeof(fds[0]));
+        if (code < 0) {
+            (void) system->close(embedding.alarm);
+        }
+    }
+    if (code < 0) {
+        (void) system->close(embedding.kick[1]);
+        (void) system->close(embedding.kick[0]);
+        return code;
+    }
+    loop->embedding = embedding;
+    return 0;
+}
+
+int dgram_loop_fd(struct dgram_loop *loop)
+{
+    if (loop == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (loop->embedding.fd < 0) {
+        int code = embedding_open(loop);
+        if (code < 0) {
+            return code;
+        }
+        dg_loop_touch(loop); /* the first turn arms and submits what was set up before */
+    }
+    return loop->embedding.fd;
+}
+
+/* ---- Turning ------------------------------------------------------------------------------- */
+
 static int turn_begin(struct dgram_loop *loop)
 {
     if (loop == NULL) {
@@ -423,36 +525,20 @@ static bool turn_end(struct dgram_loop *loop)
     return false;
 }
 
-/* Between turns of an embedded loop everything is submitted, the alarm stands at the next deadline
- * and the descriptor is readable if there is work. */
-static int turn_settle_embedding(struct dgram_loop *loop)
-{
-    int code = dg_send_flush(loop);
-    if (loop->embed_fd >= 0) {
-        uint64_t deadline = loop_deadline(loop);
-        if (deadline != loop->alarm_deadline) {
-            loop->system->alarm_set(loop->alarm_fd, deadline);
-            loop->alarm_deadline = deadline;
-        }
-        if (loop_has_work(loop)) {
-            dg_loop_touch(loop);
-        }
-    }
-    return code;
-}
-
 int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     int code = turn_begin(loop);
     if (code < 0) {
         return code;
     }
+    embedding_clear(loop);
     code = loop_turn(loop, timeout_ns);
-    loop->in_turn = false;
     if (code == 0 && !loop->free_requested) {
         loop_prepare(loop);
-        code = turn_settle_embedding(loop);
+        code = dg_send_flush(loop); /* nothing waits for a turn that may be long in coming */
     }
+    loop->in_turn = false;
+    embedding_set(loop);
     atomic_store(&loop->inbox.stop, false);
     int alive = loop_is_alive(loop);
     if (turn_end(loop)) {
@@ -517,68 +603,8 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
         .turns = loop->turns,
         .flushes = loop->flushes,
     };
-    return dg_result_write(info, &ours, sizeof(ours), offsetof(struct dgram_loop_info, engine));
-}
-
-/* ---- Embedding ----------------------------------------------------------------------------- */
-
-void dg_loop_touch(struct dgram_loop *loop)
-{
-    if (loop->embed_fd >= 0 && !loop->in_turn && !loop->touched) {
-        loop->touched = true;
-        loop->system->wake_signal(loop->inbox.fds[1]);
-    }
-}
-
-static void alarm_rang(struct dgram_loop *loop, struct dg_watch *watch)
-{
-    (void) watch;
-    loop->system->wake_clear(loop->alarm_fd); /* reads an expiry count as it reads an eventfd's */
-    loop->alarm_deadline = UINT64_MAX;
-}
-
-static int embed_open(struct dgram_loop *loop)
-{
-    int fd = loop->backend->fd(loop->engine);
-    if (fd < 0) {
-        return fd;
-    }
-    int alarm_fd = loop->system->alarm_open();
-    if (alarm_fd < 0) {
-        return alarm_fd;
-    }
-    loop->alarm = (struct dg_watch){
-        .base = {.fd = alarm_fd, .events = POLLIN},
-        .fn = alarm_rang,
-    };
-    int code = dg_watch_arm(loop, &loop->alarm);
-    if (code < 0) {
-        (void) loop->system->close(alarm_fd);
-        return code;
-    }
-    loop->alarm_fd = alarm_fd;
-    loop->alarm_deadline = UINT64_MAX;
-    loop->embed_fd = fd;
-    loop->touched = false;
-    return fd;
-}
-
-int dgram_loop_fd(struct dgram_loop *loop)
-{
-    if (loop == NULL) {
-        return DGRAM_ENULL;
-    }
-    if (dg_loop_forked(loop)) {
-        return DGRAM_EFORKED;
-    }
-    if (loop->embed_fd >= 0) {
-        return loop->embed_fd;
-    }
-    int fd = embed_open(loop);
-    if (fd >= 0) {
-        dg_loop_touch(loop); /* the first turn arms and submits what was set up before */
-    }
-    return fd;
+    return dg_result_write(info, &ours, sizeof(ours),
+                           offsetof(struct dgram_loop_info, segments_max));
 }
 
 /* ---- The end ------------------------------------------------------------------------------- */
@@ -611,9 +637,7 @@ static void loop_forget(struct dgram_loop *loop, bool forked)
 {
     dg_resolver_close(loop, forked);
     loop->backend->close(loop->engine, forked);
-    if (loop->alarm_fd >= 0) {
-        (void) loop->system->close(loop->alarm_fd);
-    }
+    embedding_close(loop);
     dg_inbox_close(loop);
     dg_timers_free(loop);
     dg_error_forget(loop);
@@ -636,9 +660,6 @@ static void loop_destroy(struct dgram_loop *loop)
     }
     dg_inbox_run(loop);
     dg_send_dispatch_done(loop);
-    if (loop->alarm_fd >= 0) {
-        dg_watch_end(loop, &loop->alarm);
-    }
     dg_watch_end(loop, &loop->inbox.watch);
     loop_forget(loop, false);
 }

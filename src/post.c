@@ -14,7 +14,6 @@ static void inbox_woken(struct dgram_loop *loop, struct dg_watch *watch)
 {
     (void) watch;
     loop->system->wake_clear(loop->inbox.fds[0]);
-    loop->touched = false;
     dg_inbox_run(loop);
 }
 
@@ -36,9 +35,7 @@ int dg_inbox_open(struct dgram_loop *loop)
 void dg_inbox_close(struct dgram_loop *loop)
 {
     struct inbox *inbox = &loop->inbox;
-    if (inbox->fds[1] != inbox->fds[0]) {
-        (void) loop->system->close(inbox->fds[1]);
-    }
+    (void) loop->system->close(inbox->fds[1]);
     (void) loop->system->close(inbox->fds[0]);
     (void) pthread_mutex_destroy(&inbox->lock);
     dg_release(inbox->posts);

@@ -57,18 +57,53 @@ static void receive_begin(struct dgram_socket *socket)
     loop->backend->recv_start(loop->engine, &socket->endpoint);
 }
 
-static void starved_remove(struct dgram_socket *socket)
+static bool starved_remove_from(struct socket_list *list, const struct dgram_socket *socket)
 {
-    struct socket_list *list = &socket->loop->starved;
+    bool found = false;
     struct dgram_socket *other = list->head;
     *list = (struct socket_list){0};
     for (struct dgram_socket *next; other != NULL; other = next) {
         next = other->starved_next;
-        if (other != socket) {
+        if (other == socket) {
+            found = true;
+        } else {
             dg_list_append(list, other, offsetof(struct dgram_socket, starved_next));
         }
     }
+    return found;
+}
+
+static void starved_remove(struct dgram_socket *socket)
+{
+    struct dgram_loop *loop = socket->loop;
+    if (!starved_remove_from(&loop->starved, socket)) {
+        (void) starved_remove_from(&loop->starved_fed, socket);
+    }
     socket->receive = RECEIVE_OFF;
+}
+
+static struct dgram_socket *starved_pop(struct dgram_loop *loop)
+{
+    struct socket_list *list = loop->starved.head != NULL ? &loop->starved : &loop->starved_fed;
+    struct dgram_socket *socket = list->head;
+    if (socket != NULL) {
+        list->head = socket->starved_next;
+        if (list->head == NULL) {
+            list->tail = NULL;
+        }
+    }
+    return socket;
+}
+
+/* One flooded socket takes all slots as soon as it is started; those that got nothing meanwhile
+ * must come before it, or it would be first every time. */
+static void starved_append(struct dgram_socket *socket)
+{
+    struct dgram_loop *loop = socket->loop;
+    struct socket_list *list = socket->fed ? &loop->starved_fed : &loop->starved;
+    socket->fed = false;
+    socket->receive = RECEIVE_STARVED;
+    dg_list_append(list, socket, offsetof(struct dgram_socket, starved_next));
 }
 
 /* Brings the engine in line with what the socket wants. */
@@ -87,7 +122,7 @@ void dg_receive_apply(struct dgram_socket *socket)
 }
 
 /* Errors that end a receive and are not about memory or slots: an ICMP answer to an older send. */
-void dg_receive_stopped(struct dgram_loop *loop, struct dgram_socket *socket, int result)
+void dg_receive_stopped(struct dgram_socket *socket, int result)
 {
     assert(socket->receive == RECEIVE_ON || socket->receive == RECEIVE_STOPPING);
     socket->receive = RECEIVE_OFF;
@@ -95,8 +130,7 @@ void dg_receive_stopped(struct dgram_loop *loop, struct dgram_socket *socket, in
         return;
     }
     if (result == -ENOBUFS && socket->delivers) {
-        socket->receive = RECEIVE_STARVED;
-        dg_list_append(&loop->starved, socket, offsetof(struct dgram_socket, starved_next));
+        starved_append(socket);
         return;
     }
     if (result < 0 && result != -ENOBUFS && result != -ECANCELED) {
@@ -116,16 +150,11 @@ void dg_receive_prepare(struct dgram_loop *loop)
         loop->backend->recycle(loop->engine, slot);
     }
     uint32_t starts = dg_pool_free_count(loop->pool);
-    while (loop->starved.head != NULL && starts-- > 0) {
-        struct dgram_socket *socket = loop->starved.head;
-        loop->starved.head = socket->starved_next;
-        if (loop->starved.head == NULL) {
-            loop->starved.tail = NULL;
-        }
-        socket->receive = RECEIVE_OFF;
-        dg_receive_apply(socket);
+    for (struct dgram_socket *s; starts > 0 && (s = starved_pop(loop)) != NULL; starts--) {
+        s->receive = RECEIVE_OFF;
+        dg_receive_apply(s);
     }
-    bool starving = loop->starved.head != NULL;
+    bool starving = loop->starved.head != NULL || loop->starved_fed.head != NULL;
     if (starving != loop->starving) {
         loop->starving = starving;
         dg_pool_set_starving(loop->pool, starving, loop->system, loop->inbox.fds[1]);
@@ -294,6 +323,7 @@ void dg_receive_completed(struct dgram_loop *loop, const struct completion *reco
 {
     struct dgram_socket *socket = (struct dgram_socket *) record->endpoint;
     struct parcel parcel = parcel_of(loop->pool, socket, record);
+    socket->fed = true;
     socket->stats.receives++;
     socket->stats.truncated += parcel.truncated;
     bool left = socket->held_head != NULL || parcel_deliver(socket, &parcel);

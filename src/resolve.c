@@ -2,9 +2,10 @@
 /*
  * resolve.c: host names: who waits for them, what is known of them, destination handles.
  *
- * Owns the names of a loop, their answers, and the sends and binds that wait for one. It knows no name
- * server: a question goes to the program's hook or to dns.c, and comes back by dgram_lookup_answer(),
- * which only appends; the dispatch acts upon it. Concurrent sends to one name share one question.
+ * Owns the names of a loop, their answers, and the sends and binds that wait for one. It knows no
+ * name server: a question goes to the program's hook or to dns.c, and comes back by
+ * dgram_lookup_answer(), which only appends; the dispatch acts upon it. Concurrent sends to one
+ * name share one question.
  */
 #include <string.h>
 

@@ -108,11 +108,11 @@ static uint64_t queue_charge(const struct dgram_socket *socket)
     return socket->queue_bytes + QUEUE_OVERHEAD * socket->queue_count;
 }
 
-static void send_count(struct dgram_socket *socket, uint32_t size)
+void dg_send_count(struct dgram_socket *socket, uint64_t bytes, uint64_t count)
 {
-    socket->queue_bytes += size;
-    socket->queue_count++;
-    socket->loop->queue_charge += size + QUEUE_OVERHEAD;
+    socket->queue_bytes += bytes;
+    socket->queue_count += count;
+    socket->loop->queue_charge += bytes + QUEUE_OVERHEAD * count;
 }
 
 void dg_send_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t count)
@@ -568,6 +568,9 @@ int dg_send_flush(struct dgram_loop *loop)
     dg_send_hand_over(loop);
     int code = loop->backend->flush(loop->engine);
     dg_send_settle(loop);
+    if (loop->pending.count > 0) {
+        dg_loop_touch(loop); /* the engine had more to tell than results of sends */
+    }
     return code;
 }
 
@@ -696,9 +699,9 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name, const
         request->name_size = (uint8_t) socket->name_size;
         socket->stats.parked++;
         list_append(&socket->parked, request);
-        send_count(socket, size);
+        dg_send_count(socket, size, 1);
     } else {
-        send_count(socket, size);
+        dg_send_count(socket, size, 1);
         send_batched(socket, name, data, size, request);
     }
     dg_loop_touch(socket->loop);
@@ -722,7 +725,7 @@ int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_por
     request->name.in4.sin_port = port;
     request->name_size = 0; /* not an address yet */
     list_append(list, request);
-    send_count(socket, size);
+    dg_send_count(socket, size, 1);
     return 0;
 }
 
@@ -770,8 +773,8 @@ int dg_send_check(struct dgram_socket *socket, const void *data, size_t size)
     return bound ? 0 : dg_socket_bind_implicitly(socket);
 }
 
-int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
-                  const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
+static int send_to(struct dgram_socket *socket, const void *data, size_t size,
+                   const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
 {
     union dg_name name;
     int code = dg_socket_check(socket);
@@ -782,6 +785,37 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
         code = dg_send_check(socket, data, size);
     }
     return code < 0 ? code : dg_send_accept(socket, &name, data, (uint32_t) size, fn, user);
+}
+
+static bool flow_is_to(const struct flow *flow, const struct dgram_addr *address)
+{
+    uint64_t one, two;
+    memcpy(&one, &flow->name, sizeof(one));
+    memcpy(&two, &address->u, sizeof(two));
+    if (one != two || address->size < flow->name_size) {
+        return false;
+    }
+    return flow->name_size == sizeof(struct sockaddr_in) ||
+           memcmp(&flow->name, &address->u, sizeof(struct sockaddr_in6)) == 0;
+}
+
+/*
+ * The fast way: another datagram of the same size to the same peer, without a callback. A flow
+ * exists in this submission only if its socket is open, bound and not blocked, so all that was
+ * checked for its first datagram holds. 48 instructions instead of some 250 (callgrind).
+ */
+int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
+                  const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
+{
+    struct flow *flow = socket != NULL ? socket->last_flow : NULL;
+    if (flow != NULL && fn == NULL && data != NULL && address != NULL && size == flow->lane_size &&
+        flow->lane_left > 0 && flow_is_to(flow, address) && !dg_loop_forked(socket->loop)) {
+        memcpy(flow->lane, data, size);
+        flow->lane += size;
+        flow->lane_left--;
+        return 0;
+    }
+    return send_to(socket, data, size, address, fn, user);
 }
 
 int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
@@ -797,7 +831,7 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
     }
     code = dg_address_read(socket->family, address, port, DG_LOOPBACK, &target);
     if (code != DGRAM_EBADADDRESS || !dg_name_is_well_formed(address)) {
-        return code < 0 ? code : dgram_send_to(socket, data, size, &target, fn, user);
+        return code < 0 ? code : send_to(socket, data, size, &target, fn, user);
     }
     code = dg_send_check(socket, data, size);
     return code < 0
@@ -807,10 +841,18 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
 
 size_t dgram_get_send_queue_size(const struct dgram_socket *socket)
 {
-    return socket == NULL ? 0 : (size_t) socket->queue_bytes;
+    if (socket == NULL) {
+        return 0;
+    }
+    dg_batch_sync(socket->loop->batch);
+    return (size_t) socket->queue_bytes;
 }
 
 size_t dgram_get_send_queue_count(const struct dgram_socket *socket)
 {
-    return socket == NULL ? 0 : (size_t) socket->queue_count;
+    if (socket == NULL) {
+        return 0;
+    }
+    dg_batch_sync(socket->loop->batch);
+    return (size_t) socket->queue_count;
 }

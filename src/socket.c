@@ -322,9 +322,17 @@ int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_address)
 
 /* ---- Close --------------------------------------------------------------------------------- */
 
+/* No datagram may take the fast way any more, and those that did count. */
+static void lane_close(struct dgram_socket *socket)
+{
+    dg_batch_sync(socket->loop->batch);
+    socket->last_flow = NULL;
+}
+
 void dg_socket_begin_close(struct dgram_socket *socket)
 {
     assert(socket->state < SOCKET_CLOSING);
+    lane_close(socket);
     socket->state = SOCKET_CLOSING;
     socket->due &= (uint8_t) ~(DUE_BIND | DUE_LISTENING | DUE_HELD | DUE_DRAIN);
     dg_receive_update(socket);
@@ -350,6 +358,7 @@ int dgram_end(struct dgram_socket *socket)
     if (socket->state == SOCKET_ENDING) {
         return DGRAM_ENOTRUNNING;
     }
+    lane_close(socket);
     socket->state = SOCKET_ENDING;
     if (socket->queue_count == 0) {
         dg_socket_begin_close(socket);
@@ -617,5 +626,5 @@ int dgram_socket_stats(const struct dgram_socket *socket, struct dgram_socket_st
         return code;
     }
     return dg_result_write(stats, &socket->stats, sizeof(socket->stats),
-                           offsetof(struct dgram_socket_stats, received));
+                           offsetof(struct dgram_socket_stats, received_bytes));
 }

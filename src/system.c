@@ -3,11 +3,12 @@
 #include "src/system.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -55,30 +56,45 @@ static uint64_t host_now(void)
     return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
 }
 
+/*
+ * A pipe, not an eventfd: when a ring that has an eventfd of its own polls another eventfd, writing
+ * to that one makes the kernel put the ring's signal off (no eventfd is signalled inside another's
+ * wake-up), and from the second time on it is lost (seen on 6.18: the descriptor of an embedded
+ * loop stays silent). A pipe's wake-up signals at once.
+ */
 static int host_wake_open(int ret_fds[2])
 {
-    int fd = checked(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (fd >= 0) {
-        ret_fds[0] = ret_fds[1] = fd;
-    }
-    return fd < 0 ? fd : 0;
+    return checked(pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK));
 }
 
-/* A full counter or pipe is readable already, so a failed write loses nothing. */
+/* A full pipe is readable already, so a failed write loses nothing. */
 static void host_wake_signal(int fd)
 {
     int saved = errno;
-    uint64_t one = 1;
-    ssize_t ignored = write(fd, &one, sizeof(one));
+    ssize_t ignored = write(fd, "", 1);
     (void) ignored;
     errno = saved; /* for the signal handlers that end up here */
 }
 
 static void host_wake_clear(int fd)
 {
-    uint64_t count;
-    while (read(fd, &count, sizeof(count)) == (ssize_t) sizeof(count)) {
+    char bytes[64]; /* also room for the expiry count of an alarm */
+    while (read(fd, bytes, sizeof(bytes)) == (ssize_t) sizeof(bytes)) {
     }
+}
+
+static int host_gather_open(const int *fds, size_t count)
+{
+    int gather = checked(epoll_create1(EPOLL_CLOEXEC));
+    for (size_t i = 0; gather >= 0 && i < count; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        int code = checked(epoll_ctl(gather, EPOLL_CTL_ADD, fds[i], &event));
+        if (code < 0) {
+            (void) close(gather);
+            gather = code;
+        }
+    }
+    return gather;
 }
 
 static int host_alarm_open(void)
@@ -169,6 +185,7 @@ const struct dg_system dg_system_host = {
     .wake_open = host_wake_open,
     .wake_signal = host_wake_signal,
     .wake_clear = host_wake_clear,
+    .gather_open = host_gather_open,
     .alarm_open = host_alarm_open,
     .alarm_set = host_alarm_set,
     .segments_max = host_segments_max,

@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 
 struct dg_system {
-    /* socket(2): always close-on-exec, and blocking: io_uring gives up on an empty O_NONBLOCK
-     * socket instead of waiting for it. Engines pass MSG_DONTWAIT where they must not sleep. */
+    /* socket(2): close-on-exec, and blocking, because an adopted socket may be blocking as well:
+     * engines pass MSG_DONTWAIT wherever they must not sleep. */
     int (*socket)(int family);
     int (*bind)(int fd, const struct sockaddr *address, socklen_t size);
     int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t size);
@@ -30,6 +30,9 @@ struct dg_system {
     int (*wake_open)(int ret_fds[2]);
     void (*wake_signal)(int fd);
     void (*wake_clear)(int fd);
+
+    /* One descriptor that is readable while any of these is. -ENOTSUP where the host has none. */
+    int (*gather_open)(const int *fds, size_t count);
 
     /* An alarm: readable from `deadline` of now()'s clock on; UINT64_MAX: never.
      * -ENOTSUP where the host has none. */

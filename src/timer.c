@@ -148,7 +148,7 @@ int dgram_timer_start(struct dgram_timer *timer, int64_t delay_ns, int64_t inter
     timer->deadline = loop->system->now() + (uint64_t) delay_ns;
     timer->interval = (uint64_t) interval_ns;
     heap_insert(&loop->timers, timer);
-    dg_loop_touch(loop);
+    dg_loop_touch(loop); /* an embedded loop sets its alarm at the end of the turn that follows */
     return 0;
 }
 

@@ -107,6 +107,7 @@ static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *sock
     struct batch *batch = loop->batch;
     assert(batch->flow_count < BATCH_TRAINS);
     struct flow *flow = &batch->flows[batch->flow_count++];
+    flow->lane_left = flow->lane_granted = 0;
     flow->name = *name;
     flow->name_size = socket->name_size;
     flow->trains_below = trains_below(loop, name);
@@ -174,29 +175,26 @@ static struct dg_train *train_open(struct batch *batch, struct flow *flow, uint3
     return train;
 }
 
-/* More arena for a train: in place if its chunk is the last one, else another chunk, twice what the
- * train holds already. False if it may gather no further chunk. */
+/* More arena for a train. Its chunk being the last one tells of a run to one peer: it is extended
+ * in place to all that the train may hold. Else the train gets another chunk as large as all it
+ * has. False if it may gather no further chunk. */
 static bool train_make_room(struct batch *batch, struct dg_train *train, uint32_t size)
 {
-    uint32_t want = train->bytes == 0 ? CHUNK_BYTES : train->bytes;
     uint32_t left = train->bytes_max > train->bytes ? train->bytes_max - train->bytes : size;
-    want = want > left ? left : want;
-    want = want < size ? size : want;
-    size_t free_bytes = (size_t) (batch->arena_end - batch->arena_top);
     if (train->room_end == batch->arena_top && train->room_end != NULL) {
-        uint32_t have = (uint32_t) (train->room_end - train->room);
-        want = want > free_bytes ? (uint32_t) free_bytes : want;
-        if (have + want < size) {
-            return false;
-        }
-        batch->arena_top += want;
-        train->room_end += want;
+        uint32_t more = left - (uint32_t) (train->room_end - train->room);
+        assert(left >= size && more <= (size_t) (batch->arena_end - batch->arena_top));
+        batch->arena_top += more;
+        train->room_end += more;
         return true;
     }
-    if (train->base.header.msg_iovlen == TRAIN_VECTORS || free_bytes < size) {
+    if (train->base.header.msg_iovlen == TRAIN_VECTORS) {
         return false;
     }
-    want = want > free_bytes ? (uint32_t) free_bytes : want;
+    uint32_t want = train->bytes == 0 ? CHUNK_BYTES : train->bytes;
+    want = want > left ? left : want;
+    want = want < size ? size : want;
+    assert(want <= (size_t) (batch->arena_end - batch->arena_top));
     train->room = batch->arena_top;
     batch->arena_top += want;
     train->room_end = batch->arena_top;
@@ -263,9 +261,51 @@ static void train_close_if_full(struct batch *batch, struct dg_train *train, uin
     }
 }
 
+/* Opens the lane of a flow as wide as its last train has room, less one: the datagram that fills
+ * the train comes the slow way, which closes it. No lane while a queue limit is near. */
+static void lane_open(struct flow *flow, const struct dg_train *train)
+{
+    const struct dgram_socket *socket = flow->socket;
+    uint64_t charge = socket->queue_bytes + QUEUE_OVERHEAD * socket->queue_count;
+    if (train->full || charge + BATCH_CHARGE_MAX > socket->queue_limit ||
+        socket->loop->queue_charge + BATCH_CHARGE_MAX > socket->loop->queue_limit) {
+        return;
+    }
+    uint32_t room = (uint32_t) (train->room_end - train->room) / train->segment;
+    uint32_t places = (train->bytes_max - train->bytes) / train->segment - 1;
+    flow->lane = train->room;
+    flow->lane_size = train->segment;
+    flow->lane_left = flow->lane_granted = room < places ? room : places;
+}
+
+void dg_flow_sync(struct flow *flow)
+{
+    uint32_t count = flow->lane_granted - flow->lane_left;
+    flow->lane_granted = flow->lane_left = 0;
+    if (count == 0) {
+        return;
+    }
+    struct dg_train *train = flow->tail;
+    uint32_t bytes = count * train->segment;
+    assert(flow->lane == train->room + bytes && flow->lane <= train->room_end);
+    train->room = flow->lane;
+    train->vectors[train->base.header.msg_iovlen - 1].iov_len += bytes;
+    train->bytes += bytes;
+    train->count = (uint16_t) (train->count + count);
+    dg_send_count(flow->socket, bytes, count);
+}
+
+void dg_batch_sync(struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->flow_count; i++) {
+        dg_flow_sync(&batch->flows[i]);
+    }
+}
+
 bool dg_batch_append(struct batch *batch, struct flow *flow, const void *data, uint32_t size,
                      struct request *request)
 {
+    dg_flow_sync(flow);
     struct dg_train *train = flow->tail;
     if (train == NULL || train->full || size > train->segment || size == 0 ||
         !train_take(batch, train, data, size, request)) {
@@ -280,6 +320,7 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const void *data, u
     train->count++;
     train->bytes += size;
     train_close_if_full(batch, train, size);
+    lane_open(flow, train);
     return batch->train_count == BATCH_TRAINS || batch->full_trains >= BATCH_FULL_TRAINS ||
            (size_t) (batch->arena_top - batch->arena) >= BATCH_BYTES;
 }
@@ -305,6 +346,7 @@ void dg_train_ready(struct dg_train *train)
 size_t dg_batch_order(struct batch *batch)
 {
     size_t count = 0;
+    dg_batch_sync(batch);
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         for (struct dg_train *train = batch->flows[i].head; train != NULL; train = train->next) {
             dg_train_ready(train);
