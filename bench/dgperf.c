@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dgperf.c: main: the table of subcommands.
+ *
+ * Owns nothing but the choice. Options are read in options.c.
+ */
+#include <dgram.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine.h"
+#include "plan.h"
+
+static const struct command commands[] = {
+    {"stream", "one sender, one receiver: datagrams a second", stream_main, FOR_STREAM},
+    {"fanout", "one sender, 64 receivers, a datagram to each in turn", stream_main, FOR_FANOUT},
+    {"ping", "round trips against an echo server: percentiles", ping_main, FOR_PING},
+    {"echo", "an echo server, until Ctrl-C", echo_main, FOR_ECHO},
+    {"peers", "which engines can run on this machine", peers_main, FOR_PEERS},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *out)
+{
+    fputs("usage: dgperf COMMAND [OPTION]...\n\n", out);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    }
+    fputs("\nengines:\n", out);
+    for (const struct engine *const *engine = engines; *engine; engine++) {
+        fprintf(out, "  %-8s %s\n", (*engine)->name, (*engine)->summary);
+    }
+    fputs("\n'dgperf COMMAND --help' lists the options of one.\n"
+          "Exit code: 0 all well; 1 the run failed, or datagrams were lost or wrong;\n"
+          "2 a wrong command line; 3 the engine cannot run here.\n",
+          out);
+}
+
+static int run(const struct command *command, int argc, char **argv)
+{
+    struct plan plan;
+    int code = options_read(command, argc, argv, &plan);
+
+    if (code != 0) {
+        return code < 0 ? EXIT_GOOD : code;
+    }
+    return command->run(&plan);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        usage(stdout);
+        return EXIT_GOOD;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("dgperf %s\n", dgram_version());
+        return EXIT_GOOD;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            return run(&commands[i], argc - 1, argv + 1);
+        }
+    }
+    if (argc > 1) {
+        fprintf(stderr, "dgperf: no command '%s'\n\n", name);
+    }
+    usage(stderr);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options.c: the command line into a plan.
+ *
+ * Owns the options' names, ranges and defaults, and every complaint about them. Starts nothing.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+#include "harness.h"
+
+#define SECONDS_DEFAULT 3.0
+#define SECONDS_LEAST 0.01
+#define SECONDS_MOST 86400.0
+#define COUNT_MOST UINT64_C(1000000000000000)
+
+#define FOR_RATE (FOR_STREAM | FOR_FANOUT)
+#define FOR_RUNS (FOR_RATE | FOR_PING | FOR_ECHO)
+
+/* Each reads one option's text. Returns 0, or -1 after saying what is wrong with it. */
+typedef int read_fn(struct plan *plan, const char *name, const char *text);
+
+struct option_entry {
+    const char *name;
+    const char *value; /* what help calls it; NULL: a flag */
+    const char *help;
+    read_fn *read;
+    uint32_t commands;
+};
+
+/* ---- Values -------------------------------------------------------------------------------- */
+
+static int number_parse(const char *name, const char *text, uint64_t least, uint64_t most,
+                        uint64_t *ret_value)
+{
+    char *end;
+    unsigned long long value;
+
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || value < least || value > most) {
+        complain("--%s %s: must be a whole number from %" PRIu64 " to %" PRIu64, name, text, least,
+                 most);
+        return -1;
+    }
+    *ret_value = value;
+    return 0;
+}
+
+static int number_parse32(const char *name, const char *text, uint32_t least, uint32_t most,
+                          uint32_t *ret_value)
+{
+    uint64_t value;
+
+    if (number_parse(name, text, least, most, &value) != 0) {
+        return -1;
+    }
+    *ret_value = (uint32_t) value;
+    return 0;
+}
+
+static const struct engine *engine_parse(const char *name, const char *text)
+{
+    const struct engine *found = engine_by_name(text);
+    char names[256] = "";
+
+    if (found) {
+        return found;
+    }
+    for (const struct engine *const *engine = engines; *engine; engine++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof(names) - used, "%s%s", used > 0 ? ", " : "", (*engine)->name);
+    }
+    complain("--%s %s: must be one of %s", name, text, names);
+    return NULL;
+}
+
+static int read_engine(struct plan *plan, const char *name, const char *text)
+{
+    plan->engine = engine_parse(name, text);
+    return plan->engine ? 0 : -1;
+}
+
+static int read_server_engine(struct plan *plan, const char *name, const char *text)
+{
+    plan->server_engine = engine_parse(name, text);
+    return plan->server_engine ? 0 : -1;
+}
+
+static int read_size(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse32(name, text, SIZE_LEAST, SIZE_MOST, &plan->size);
+}
+
+static int read_seconds(struct plan *plan, const char *name, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+
+    if (*text == '\0' || *end != '\0' || !(value >= SECONDS_LEAST && value <= SECONDS_MOST)) {
+        complain("--%s %s: must be a number from %g to %g", name, text, SECONDS_LEAST,
+                 SECONDS_MOST);
+        return -1;
+    }
+    plan->seconds = value;
+    return 0;
+}
+
+static int read_count(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse(name, text, 1, COUNT_MOST, &plan->count);
+}
+
+static int read_window(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse32(name, text, 1, WINDOW_MOST, &plan->window);
+}
+
+static int read_segments(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse32(name, text, 1, TRAIN_SEGMENTS, &plan->segments);
+}
+
+static int read_busy_poll(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse32(name, text, 0, 1000000, &plan->busy_poll_us);
+}
+
+static int read_mode(struct plan *plan, const char *name, const char *text)
+{
+    (void) name;
+    plan->mode = text;
+    return 0;
+}
+
+static int read_host(struct plan *plan, const char *name, const char *text)
+{
+    struct dgram_addr address;
+
+    if (dgram_addr_parse(text, 0, &address) != 0) {
+        complain("--%s %s: must be the text of an IP address", name, text);
+        return -1;
+    }
+    plan->host = text;
+    return 0;
+}
+
+static int read_port(struct plan *plan, const char *name, const char *text)
+{
+    uint32_t port;
+
+    if (number_parse32(name, text, 0, 65535, &port) != 0) {
+        return -1;
+    }
+    plan->port = (uint16_t) port;
+    return 0;
+}
+
+static int read_distinct_sizes(struct plan *plan, const char *name, const char *text)
+{
+    (void) name;
+    (void) text;
+    plan->distinct_sizes = true;
+    return 0;
+}
+
+static int read_borrow(struct plan *plan, const char *name, const char *text)
+{
+    (void) name;
+    (void) text;
+    plan->borrow = true;
+    return 0;
+}
+
+static int read_json(struct plan *plan, const char *name, const char *text)
+{
+    (void) name;
+    (void) text;
+    plan->json = true;
+    return 0;
+}
+
+/* ---- The table ----------------------------------------------------------------------------- */
+
+static const struct option_entry entries[] = {
+    {"engine", "NAME", "what to measure; 'dgperf peers' lists them (auto)", read_engine, FOR_RUNS},
+    {"server-engine", "NAME", "of ping's own server (as --engine)", read_server_engine, FOR_PING},
+    {"mode", "NAME", "how libuv is used (the best, after short trials)", read_mode, FOR_RATE},
+    {"host", "ADDRESS", "ping: the server (an own one); echo: where to listen (127.0.0.1)",
+     read_host, FOR_PING | FOR_ECHO},
+    {"port", "NUMBER", "ping: of the server; echo: where to listen (any)", read_port,
+     FOR_PING | FOR_ECHO},
+    {"size", "BYTES", "payload of each datagram, 8 to 65507 (64)", read_size, FOR_RATE | FOR_PING},
+    {"distinct-sizes", NULL, "sizes from 8 to --size, no two neighbours equal", read_distinct_sizes,
+     FOR_RATE | FOR_PING},
+    {"seconds", "NUMBER", "how long (3; echo: until Ctrl-C)", read_seconds, FOR_RUNS},
+    {"count", "NUMBER", "how many datagrams, in place of --seconds", read_count,
+     FOR_RATE | FOR_PING},
+    {"window", "NUMBER", "datagrams under way (half the receive buffer, at most 16384; ping: 1)",
+     read_window, FOR_RATE | FOR_PING},
+    {"segments", "NUMBER", "datagrams a train may hold, 1 to 128; 1: no trains", read_segments,
+     FOR_RUNS},
+    {"busy-poll", "MICROSECONDS", "look so long for datagrams before sleeping (0)", read_busy_poll,
+     FOR_RUNS},
+    {"borrow", NULL, "send with a callback and lent bytes; the library's engines only", read_borrow,
+     FOR_RATE},
+    {"json", NULL, "print one line of JSON", read_json, FOR_RUNS | FOR_PEERS},
+};
+
+#define ENTRIES (sizeof(entries) / sizeof(entries[0]))
+#define HELP ((int) ENTRIES) /* the index of --help, after the entries */
+
+static void help(const struct command *command)
+{
+    printf("usage: dgperf %s [OPTION]...\n\n%s\n\n", command->name, command->summary);
+    for (size_t i = 0; i < ENTRIES; i++) {
+        char name[48];
+
+        if (entries[i].commands & command->bit) {
+            snprintf(name, sizeof(name), "--%s%s%s", entries[i].name, entries[i].value ? " " : "",
+                     entries[i].value ? entries[i].value : "");
+            printf("  %-24s %s\n", name, entries[i].help);
+        }
+    }
+    if (command->bit & FOR_RATE) {
+        puts("\nRates count what was received. CPU figures are of the sending and the receiving\n"
+             "thread, user and system; what the sender spends waiting for credit is not in them\n"
+             "(JSON: send_wait_ns).");
+    }
+}
+
+/* The long options of this command; what is another command's is unknown to it. */
+static void long_options_fill(const struct command *command, struct option *options)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < ENTRIES; i++) {
+        if (entries[i].commands & command->bit) {
+            options[used++] = (struct option){
+                .name = entries[i].name,
+                .has_arg = entries[i].value ? required_argument : no_argument,
+                .val = (int) i,
+            };
+        }
+    }
+    options[used++] = (struct option){.name = "help", .has_arg = no_argument, .val = HELP};
+    options[used] = (struct option){.name = NULL};
+}
+
+/* ---- What does not go together ------------------------------------------------------------- */
+
+static bool mode_exists(const struct engine *engine, const char *mode)
+{
+    const char *const *candidate = engine->modes;
+
+    while (candidate && *candidate && strcmp(*candidate, mode) != 0) {
+        candidate++;
+    }
+    return candidate && *candidate;
+}
+
+static int mode_check(const struct plan *plan)
+{
+    if (!plan->mode || mode_exists(plan->engine, plan->mode)) {
+        return 0;
+    }
+    complain("--mode %s: not a mode of engine %s", plan->mode, plan->engine->name);
+    for (const char *const *mode = plan->engine->modes; mode && *mode; mode++) {
+        complain("  --mode %s is one", *mode);
+    }
+    return EXIT_USAGE;
+}
+
+static int engine_options_check(const struct plan *plan, const struct engine *engine)
+{
+    if (plan->busy_poll_us > 0 && !(engine->traits & ENGINE_BUSY_POLL)) {
+        complain("--busy-poll: not supported by this engine yet: %s", engine->name);
+        return EXIT_USAGE;
+    }
+    if (plan->segments > 1 && !(engine->traits & ENGINE_TRAINS)) {
+        complain("--segments %" PRIu32 ": engine %s makes no trains; only 1 is possible",
+                 plan->segments, engine->name);
+        return EXIT_USAGE;
+    }
+    if (plan->borrow && !(engine->traits & ENGINE_BORROWS)) {
+        complain("--borrow: engine %s has no such choice; auto, uring and poll have", engine->name);
+        return EXIT_USAGE;
+    }
+    return mode_check(plan);
+}
+
+static int ping_options_check(const struct plan *plan, bool server_given)
+{
+    if (plan->port > 0 && !plan->host) {
+        complain("--port needs --host: without it ping starts a server of its own");
+        return EXIT_USAGE;
+    }
+    if (plan->host && plan->port == 0) {
+        complain("--host needs --port, from 1 to 65535");
+        return EXIT_USAGE;
+    }
+    if (plan->host && server_given) {
+        complain("--server-engine and --host exclude each other");
+        return EXIT_USAGE;
+    }
+    return plan->host ? 0 : engine_options_check(plan, plan->server_engine);
+}
+
+static int plan_check(const struct command *command, const struct plan *plan, bool server_given)
+{
+    int code = engine_options_check(plan, plan->engine);
+
+    if (code != 0) {
+        return code;
+    }
+    if (plan->seconds > 0 && plan->count > 0) {
+        complain("--seconds and --count exclude each other");
+        return EXIT_USAGE;
+    }
+    if (plan->distinct_sizes && plan->size == SIZE_LEAST) {
+        complain("--distinct-sizes needs --size from %u to %u", SIZE_LEAST + 1, SIZE_MOST);
+        return EXIT_USAGE;
+    }
+    return command->bit == FOR_PING ? ping_options_check(plan, server_given) : 0;
+}
+
+/* ---- Reading ------------------------------------------------------------------------------- */
+
+/* What getopt_long() found. Returns 0, an exit code, or -1 after help. */
+static int option_take(const struct command *command, char **argv, int found, struct plan *plan)
+{
+    if (found == HELP) {
+        help(command);
+        return -1;
+    }
+    if (found == '?') {
+        complain("%s %s: no such option; try 'dgperf %s --help'", command->name, argv[optind - 1],
+                 command->name);
+        return EXIT_USAGE;
+    }
+    if (found == ':') {
+        complain("%s %s: needs a value", command->name, argv[optind - 1]);
+        return EXIT_USAGE;
+    }
+    return entries[found].read(plan, entries[found].name, optarg) == 0 ? 0 : EXIT_USAGE;
+}
+
+static int options_take(const struct command *command, int argc, char **argv, struct plan *plan)
+{
+    struct option options[ENTRIES + 2];
+    int found;
+
+    long_options_fill(command, options);
+    opterr = 0;
+    while ((found = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+        int code = option_take(command, argv, found, plan);
+
+        if (code != 0) {
+            return code;
+        }
+    }
+    if (optind < argc) {
+        complain("%s: '%s' is no option", command->name, argv[optind]);
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
+int options_read(const struct command *command, int argc, char **argv, struct plan *plan)
+{
+    bool server_given;
+    int code;
+
+    *plan = (struct plan){
+        .engine = &engine_auto,
+        .scenario = command->name,
+        .size = 64,
+        .peers = command->bit == FOR_FANOUT ? FANOUT_PEERS : 1,
+    };
+    code = options_take(command, argc, argv, plan);
+    if (code != 0) {
+        return code;
+    }
+    server_given = plan->server_engine != NULL;
+    if (!server_given) {
+        plan->server_engine = plan->engine;
+    }
+    code = plan_check(command, plan, server_given);
+    if (code == 0 && plan->seconds <= 0 && plan->count == 0 && command->bit != FOR_ECHO) {
+        plan->seconds = SECONDS_DEFAULT;
+    }
+    return code;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * plan.h: what the user asked for, read by every file of dgperf and written by options.c only.
+ *
+ * Never holds anything that is found out while running.
+ */
+#ifndef DGPERF_PLAN_H
+#define DGPERF_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct engine;
+
+#define EXIT_GOOD 0        /* it ran, and every datagram came, once, in order and whole */
+#define EXIT_BAD_RUN 1     /* it could not run to its end, or datagrams were lost or wrong */
+#define EXIT_USAGE 2       /* the command line is wrong */
+#define EXIT_UNAVAILABLE 3 /* the engine cannot run on this machine */
+
+#define SIZE_LEAST 8u    /* room for the number that each datagram carries */
+#define SIZE_MOST 65507u /* the largest UDP payload over IPv4 */
+#define WINDOW_MOST 1000000u
+#define FANOUT_PEERS 64u
+
+struct plan {
+    const struct engine *engine;
+    const struct engine *server_engine; /* ping: of its own server */
+    const char *scenario;               /* the subcommand's name */
+    const char *host;                   /* ping: the server; echo: where to bind; NULL: not given */
+    const char *mode;                   /* one of the engine's modes; NULL: the best */
+    double seconds;                     /* 0: until `count`, or until Ctrl-C */
+    uint64_t count;                     /* 0: until `seconds` are over */
+    uint32_t size;
+    uint32_t window;       /* 0: what half of the receive buffer holds */
+    uint32_t busy_poll_us; /* how long to spin before sleeping */
+    uint32_t segments;     /* datagrams a train may hold; 0: what the engine likes */
+    uint32_t peers;        /* receiving sockets: 1, for fanout FANOUT_PEERS */
+    uint16_t port;
+    bool distinct_sizes;
+    bool borrow;
+    bool json;
+};
+
+struct command {
+    const char *name;
+    const char *summary;
+    int (*run)(const struct plan *plan); /* returns one of EXIT_... */
+    uint32_t bit;                        /* which options apply: options.c */
+};
+
+/* Reads the arguments after the subcommand. Returns 0, or the exit code after saying why; below
+ * zero: help was asked for and given. */
+int options_read(const struct command *command, int argc, char **argv, struct plan *plan);
+
+/* The bits of struct command. */
+#define FOR_STREAM 0x1u
+#define FOR_FANOUT 0x2u
+#define FOR_ECHO 0x4u
+#define FOR_PING 0x8u
+#define FOR_PEERS 0x10u
+
+int stream_main(const struct plan *plan);
+int echo_main(const struct plan *plan);
+int ping_main(const struct plan *plan);
+int peers_main(const struct plan *plan);
+
+#endif

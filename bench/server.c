@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * server.c: the echo server and the subcommand `echo`.
+ *
+ * Owns what comes in and goes back out. Never looks into a datagram.
+ */
+#include "server.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "report.h"
+
+static void server_take(struct end *end, const struct dgram_addr *from, const void *data,
+                        uint32_t size)
+{
+    struct server *server = end->user;
+    int result = end->engine->reply(end, from, data, size);
+
+    server->received++;
+    server->bytes += size;
+    if (result > 0) {
+        server->dropped++;
+    } else if (result < 0) {
+        server->side.failed = true;
+    }
+}
+
+static bool server_is_over(const struct server *server)
+{
+    const struct side *side = &server->side;
+
+    return end_stopped(&side->end) || (server->timed && crew_time_over(side->crew, clock_now()));
+}
+
+static int server_work(struct side *side)
+{
+    struct server *server = side->run;
+    uint64_t seen = 0;
+
+    while (!server_is_over(server)) {
+        if (side->end.engine->turn(&side->end, true) != 0 || side->failed) {
+            return -1;
+        }
+        if (server->received != seen) {
+            seen = server->received;
+            server->last_ns = clock_now() - side->crew->started;
+            atomic_store_explicit(&server->received_live, seen, memory_order_relaxed);
+        }
+    }
+    return 0;
+}
+
+void server_init(struct server *server, struct crew *crew, const struct engine *engine, bool timed)
+{
+    memset(server, 0, sizeof(*server));
+    atomic_init(&server->received_live, 0);
+    end_init(&server->side.end, crew, engine, ROLE_SERVER);
+    server->side.end.on_datagram = server_take;
+    server->side.end.user = server;
+    server->side.work = server_work;
+    server->side.run = server;
+    server->side.name = "server";
+    server->side.place = 1;
+    server->timed = timed;
+}
+
+/* ---- echo ---------------------------------------------------------------------------------- */
+
+static void echo_live(void *user, double elapsed, char *text, size_t room)
+{
+    struct server *server = user;
+    uint64_t received = atomic_load_explicit(&server->received_live, memory_order_relaxed);
+    double left = crew_time_left(server->side.crew, elapsed);
+    int used = snprintf(text, room, "echo %s: %" PRIu64 " received in %.0f s",
+                        server->side.end.engine_name, received, elapsed);
+
+    if (left >= 0 && used > 0 && (size_t) used < room) {
+        snprintf(text + used, room - (size_t) used, ", %.0f s left", left);
+    }
+}
+
+/* With --json the only line on standard output is the object. */
+static void echo_announce(const struct plan *plan, const struct end *end)
+{
+    FILE *out = plan->json ? stderr : stdout;
+    char text[DGRAM_ADDR_TEXT_MAX];
+
+    fprintf(out, "echo, %s: %s port %u\n", end->engine_name, dgram_addr_text(&end->local[0], text),
+            dgram_addr_port(&end->local[0]));
+    fflush(out);
+}
+
+static void echo_result(const struct server *server, struct result *result)
+{
+    double seconds = (double) server->last_ns / 1e9;
+
+    *result = (struct result){
+        .engine = server->side.end.engine_name,
+        .mode = server->side.end.mode,
+        .segments = server->side.end.train,
+        .sent = server->received - server->dropped,
+        .received = server->received,
+        .bytes = server->bytes,
+        .lost = server->dropped,
+        .sender = {.seconds = seconds},
+        .receiver = {.seconds = seconds, .cpu_ns = server->side.cpu_ns, .known = true},
+    };
+}
+
+static int echo_run(const struct plan *plan, struct crew *crew, struct server *server)
+{
+    struct side *const sides[] = {&server->side};
+    struct result result;
+
+    if (side_start(crew, &server->side) != 0) {
+        return EXIT_BAD_RUN;
+    }
+    echo_announce(plan, &server->side.end);
+    crew_go(crew);
+    crew_watch(crew, sides, 1, echo_live, server);
+    if (side_join(&server->side) != 0) {
+        return EXIT_BAD_RUN;
+    }
+    echo_result(server, &result);
+    report(plan, &result);
+    return result.lost == 0 ? EXIT_GOOD : EXIT_BAD_RUN;
+}
+
+int echo_main(const struct plan *plan)
+{
+    static struct server server;
+    struct crew crew;
+    int code = engine_check(plan->engine);
+
+    if (code != 0) {
+        return code;
+    }
+    crew_init(&crew, plan);
+    server_init(&server, &crew, plan->engine, true);
+    if (dgram_addr_parse(plan->host ? plan->host : "127.0.0.1", plan->port,
+                         &server.side.end.bind_to) != 0) {
+        complain("--host %s: must be the text of an IP address", plan->host);
+        return EXIT_USAGE;
+    }
+    interrupts_catch();
+    code = echo_run(plan, &crew, &server);
+    crew_destroy(&crew);
+    return code;
+}

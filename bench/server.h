@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * server.h: the side that sends back what comes; `echo` runs it alone, `ping` beside its client.
+ */
+#ifndef DGPERF_SERVER_H
+#define DGPERF_SERVER_H
+
+#include "harness.h"
+
+struct server {
+    struct side side;
+    bool timed; /* ends with the plan's time */
+    uint64_t received;
+    uint64_t bytes;
+    uint64_t dropped; /* replies for which there was no room */
+    uint64_t last_ns; /* from the start to the last turn that brought something */
+    _Atomic uint64_t received_live;
+};
+
+/* On 127.0.0.1 and a free port, until the crew stops; the caller may set other ends. */
+void server_init(struct server *server, struct crew *crew, const struct engine *engine, bool timed);
+
+#endif
