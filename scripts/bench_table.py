@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Medians of the runs in results/, as Markdown, and as columns for the charts.
+
+bench_table.py               prints the tables, writes results/SCENARIO.dat
+bench_table.py --mode NAME   prints the mode in which this engine ran mostly, if it has any
+"""
+import json
+import pathlib
+import statistics
+import sys
+from collections import Counter, defaultdict
+
+RESULTS = pathlib.Path(__file__).resolve().parent.parent / 'results'
+SCENARIOS = ['stream', 'fanout', 'ping']
+BASE, LIMIT = 'libuv', 'raw-gso'
+
+
+def runs():
+    """(scenario, size) -> engine -> list of runs, in the order in which they ran."""
+    table = defaultdict(lambda: defaultdict(list))
+    for path in RESULTS.glob('*-*.json'):
+        for line in path.read_text().splitlines():
+            run = json.loads(line)
+            table[run['scenario'], run['size']][run['engine']].append(run)
+    return dict(sorted(table.items(), key=lambda item: (SCENARIOS.index(item[0][0]), item[0][1])))
+
+
+def median(items, key):
+    values = [run[key] for run in items if run.get(key) is not None]
+    return statistics.median(values) if values else None
+
+
+def number(value, decimals=0):
+    return '-' if value is None else f'{value:,.{decimals}f}'
+
+
+def ratio(value, other):
+    return f'{value / other:.2f}' if value is not None and other else '-'
+
+
+def loss(items):
+    lost, sent = sum(run['lost'] for run in items), sum(run['sent'] for run in items)
+    return '0' if not lost else f'{100 * lost / max(sent, 1):.3g} %'
+
+
+def spread(items, key):
+    values = [run[key] for run in items]
+    middle = statistics.median(values)
+    return f'{100 * (max(values) - min(values)) / 2 / middle:.0f} %' if middle else '-'
+
+
+def markdown(heading, rows):
+    """Words to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in [heading, *rows]) for i in range(len(heading))]
+    words = [all(row[i][:1].isalpha() for row in rows) for i in range(len(heading))]
+
+    def text(row):
+        cells = [cell.ljust(width) if left else cell.rjust(width)
+                 for cell, width, left in zip(row, widths, words)]
+        return '| ' + ' | '.join(cells) + ' |'
+
+    rule = ['-' * width if left else '-' * (width - 1) + ':' for width, left in zip(widths, words)]
+    return '\n'.join([text(heading), text(rule), *map(text, rows)])
+
+
+def rate_table(table):
+    rows = []
+    for (scenario, size), engines in table.items():
+        if scenario == 'ping':
+            continue
+        rates = {engine: median(items, 'recv_pps') for engine, items in engines.items()}
+        for engine, items in engines.items():
+            rows.append([
+                engine, scenario, str(size), number(rates[engine]), spread(items, 'recv_pps'),
+                ratio(rates[engine], rates.get(BASE)), ratio(rates[engine], rates.get(LIMIT)),
+                loss(items), number(median(items, 'send_cpu_ns'), 1),
+                number(median(items, 'recv_cpu_ns'), 1)])
+    return markdown(['engine', 'scenario', 'bytes', 'received/s', '±', f'/ {BASE}', f'/ {LIMIT}',
+                     'lost', 'CPU ns sent', 'CPU ns received'], rows)
+
+
+def ping_table(table):
+    rows = []
+    for (scenario, size), engines in table.items():
+        for engine, items in engines.items():
+            rtts = [run['rtt_ns'] for run in items if 'rtt_ns' in run]
+            if scenario == 'ping' and rtts:
+                rows.append([engine, str(size), *(number(median(rtts, key) / 1000, 1)
+                                                  for key in ('min', 'p50', 'p99', 'p999'))])
+    heading = ['round trip, µs', 'bytes', 'min', 'p50', 'p99', 'p99.9']
+    return markdown(heading, rows) if rows else ''
+
+
+def write_columns(table):
+    """One file a scenario with more than one size: a line a size, a column an engine."""
+    for scenario in {scenario for scenario, _ in table if scenario != 'ping'}:
+        sizes = sorted(size for name, size in table if name == scenario)
+        engines = list(dict.fromkeys(e for size in sizes for e in table[scenario, size]))
+        lines = ['bytes ' + ' '.join(engines)]
+        for size in sizes:
+            rates = [median(table[scenario, size].get(e, []), 'recv_pps') for e in engines]
+            lines.append(' '.join(['?' if v is None else str(v) for v in [size, *rates]]))
+        if len(sizes) > 1:
+            (RESULTS / f'{scenario}.dat').write_text('\n'.join(lines) + '\n')
+
+
+def main(arguments):
+    table = runs()
+    everything = [run for engines in table.values() for items in engines.values() for run in items]
+    if arguments[:1] == ['--mode']:
+        modes = Counter(run['mode'] for run in everything
+                        if run['engine'] == arguments[1] and run['scenario'] == 'stream'
+                        and 'mode' in run)
+        print(modes.most_common(1)[0][0] if modes else '')
+        return
+    if not everything:
+        sys.exit('no results')
+    one = everything[0]
+    rounds = max(len(items) for engines in table.values() for items in engines.values())
+    modes = defaultdict(set)
+    for run in everything:
+        if 'mode' in run:
+            modes[run['engine']].add(run['mode'])
+    print(f"libdgram {one['version']}, Linux {one['kernel']}, {one['cpu']}; "
+          f"medians of {rounds} rounds, ± is half the range."
+          + ''.join(f' {engine} ran as {", ".join(sorted(names))}.'
+                    for engine, names in modes.items()) + '\n')
+    print(rate_table(table) + '\n')
+    print(ping_table(table))
+    write_columns(table)
+
+
+main(sys.argv[1:])

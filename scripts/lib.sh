@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+# Shared by scripts/test and scripts/bench: finding what is missing and installing it.
+# shellcheck shell=bash
+
+no_install=false
+missing=() # packages without which nothing works
+useful=()  # packages without which a part is left out
+
+has() { command -v "$1"; }
+has_pc() { pkg-config --exists "$1"; }
+
+# need PACKAGE COMMAND...: PACKAGE is missing unless the command succeeds. want: the same, optional.
+need() {
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+want() {
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || useful+=("$package")
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif has sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "this needs root: $*" >&2
+        exit 1
+    fi
+}
+
+# Installs what need and want found, or names it and stops where that is not possible or not wished.
+# What is only useful never stops anything.
+install_missing() {
+    [ $((${#missing[@]} + ${#useful[@]})) -gt 0 ] || return 0
+    if $no_install || ! has apt-get >/dev/null; then
+        [ ${#useful[@]} = 0 ] || echo "not here, left out: ${useful[*]}"
+        [ ${#missing[@]} = 0 ] && return
+        echo "not here, but needed (Debian's names): ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root apt-get update -qq
+    # Names differ between releases (libclang-rt-dev): what this one does not have it does not need.
+    local package packages=()
+    for package in "${missing[@]}" "${useful[@]}"; do
+        if [ -n "$(apt-cache madison "$package")" ]; then
+            packages+=("$package")
+        else
+            echo "no package $package in this release"
+        fi
+    done
+    [ ${#packages[@]} -gt 0 ] || return 0
+    echo "installing: ${packages[*]}"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+        "${packages[@]}" >/dev/null
+}
+
+# What every build needs.
+need_build_tools() {
+    need gcc has gcc
+    need libc6-dev test -e /usr/include/stdio.h
+    need meson has meson
+    need ninja-build has ninja
+    need pkg-config has pkg-config
+    need python3 has python3
+    need libc-ares-dev has_pc libcares
+    need liburing-dev has_pc liburing
+}
+
+# configure DIRECTORY OPTION...: makes a build directory or brings it up to date. One that another
+# version of meson or another place left behind is made anew.
+configure() {
+    local directory=$1
+    shift
+    if [ -e "$directory/build.ninja" ]; then
+        # What was installed meanwhile must be looked for again.
+        meson configure "$directory" --clearcache >/dev/null &&
+            meson setup --reconfigure "$directory" "$@" && return
+    fi
+    rm -rf "$directory"
+    meson setup "$directory" "$@"
+}
