@@ -229,7 +229,8 @@ DGRAM_API int dgram_loop_flush(struct dgram_loop *loop);
 
 /*
  * Makes dgram_loop_run() return 1 after the callbacks of the current turn; if none runs, the next
- * call returns 1 at once. Any thread, and signal handlers (async-signal-safe).
+ * call returns 1 at once. A dgram_loop_turn() does not sleep instead, and has used it up then. Any
+ * thread, and signal handlers (async-signal-safe).
  */
 DGRAM_API void dgram_loop_stop(struct dgram_loop *loop);
 
@@ -238,7 +239,8 @@ typedef void dgram_post_fn(struct dgram_loop *loop, void *user);
 /*
  * Has the loop call `fn` in one of its next turns, in the order of the posts of each thread.
  * The loop must not be freed meanwhile; what is still waiting when it is freed is called then.
- * Returns 0; -EAGAIN when 65,536 posts are waiting, -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED.
+ * Returns 0; -EAGAIN when 65,536 posts are waiting, -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED;
+ * DGRAM_ENOTRUNNING while the loop is being freed.
  * Any thread; not from a signal handler.
  */
 DGRAM_API int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *user);
@@ -405,9 +407,10 @@ struct dgram_socket_options {
 
 /*
  * createSocket. Makes an unbound socket; every setter works on it at once. It does not keep the
- * loop running until it is bound. `options` may be NULL and is not kept.
- * Returns 0; DGRAM_EBADTYPE, DGRAM_EBADOPTIONS, -E2BIG, DGRAM_ENULL, DGRAM_EFORKED, -EMFILE,
- * -ENFILE, -ENOMEM, -EAFNOSUPPORT, or the errno of an option that the host refuses. Loop thread.
+ * loop running until it is bound. `options` may be NULL and is not kept. Returns 0; DGRAM_EBADTYPE,
+ * DGRAM_EBADOPTIONS, DGRAM_EBADBUFFERSIZE, -E2BIG, DGRAM_ENULL, DGRAM_EFORKED, DGRAM_ENOTRUNNING
+ * (the loop is being freed), -EMFILE, -ENFILE, -ENOMEM, -EAFNOSUPPORT, or the errno of an option
+ * that the host refuses. Loop thread.
  */
 DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
                                   const struct dgram_socket_options *options,

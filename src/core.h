@@ -244,6 +244,7 @@ struct dgram_socket {
     struct request_list parked_again; /* refused in the submission that is being settled */
     struct dg_watch writable;
     uint32_t refused_trains;
+    uint32_t futile; /* refusals for want of buffers since something was sent */
     uint64_t queue_bytes, queue_count, queue_limit;
 
     struct held *held_head, *held_tail;
@@ -391,7 +392,6 @@ struct dgram_loop {
     struct pool *pool;              /* NULL until the first socket receives */
     struct socket_list starved;     /* got nothing since they were started: first in turn */
     struct socket_list starved_fed; /* got something */
-    bool starving;                  /* the pool tells of released slots */
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
 
     struct dgram_socket *sockets;
@@ -412,6 +412,7 @@ struct dgram_loop {
     uint32_t segments_max, slots, slot_size;
     bool in_turn, owned, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
+    bool arms;       /* a watch was armed since the engine last submitted */
     pthread_t owner;
     unsigned fork_generation;
     uint64_t turns, flushes;
@@ -425,6 +426,9 @@ struct dgram_loop {
 /* dgram_loop_create() on another system: for tests. */
 int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
                         struct dgram_loop **ret_loop);
+/* The same on this engine, whatever the options say; NULL: as they say. */
+int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_system *system,
+                      const struct backend *backend, struct dgram_loop **ret_loop);
 
 /* Grows with every fork; a loop of another generation belongs to the parent process. */
 extern unsigned dg_fork_generation;
@@ -452,8 +456,9 @@ int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t lea
 
 /* ---- engine.c ------------------------------------------------------------------------------ */
 
-/* Opens the wanted engine, or the best one; fills the loop's backend, engine and refused_... */
-int dg_engine_open(struct dgram_loop *loop, uint32_t engine);
+/* Opens the given engine, or if it is NULL the wanted or the best one; fills the loop's backend,
+ * engine and refused_... */
+int dg_engine_open(struct dgram_loop *loop, const struct backend *given, uint32_t engine);
 uint32_t dg_engine_number(const struct backend *backend);
 
 /* ---- socket.c ------------------------------------------------------------------------------ */
@@ -509,7 +514,7 @@ void dg_send_dispatch_done(struct dgram_loop *loop);
 void dg_send_retry_blocked(struct dgram_loop *loop);
 /* Retries what waited for a moment, and notes who is due a `drain`. */
 void dg_send_prepare(struct dgram_loop *loop);
-/* Whether a completion of the batch has to be told to someone before the loop may sleep. */
+/* Whether somebody has to hear what becomes of the batch before the loop may sleep. */
 bool dg_send_wants_answer(const struct dgram_loop *loop);
 void dg_send_release(struct dgram_loop *loop);
 
@@ -590,6 +595,8 @@ void dg_train_copy(const struct dg_train *train, uint32_t offset, uint32_t size,
 void dg_receive_update(struct dgram_socket *socket);
 void dg_receive_apply(struct dgram_socket *socket);
 void dg_receive_prepare(struct dgram_loop *loop);
+/* Starved sockets could be started: the loop must not sleep. */
+bool dg_receive_has_work(const struct dgram_loop *loop);
 void dg_receive_completed(struct dgram_loop *loop, const struct completion *record);
 void dg_receive_stopped(struct dgram_socket *socket, int result);
 void dg_receive_deliver_held(struct dgram_socket *socket);
@@ -606,7 +613,6 @@ void *dg_pool_lend(struct pool *pool, uint32_t slot, struct dgram_addr **ret_fro
 bool dg_pool_settle(struct pool *pool, uint32_t slot);
 /* The next slot whose last retained message was released since; false if there is none. */
 bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot);
-void dg_pool_set_starving(struct pool *pool, bool starving, const struct dg_system *system, int fd);
 /* The loop ends. The memory goes when the last retained message is released. */
 void dg_pool_abandon(struct pool *pool);
 

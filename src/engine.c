@@ -188,6 +188,9 @@ static struct failure probe_steps(struct probe *probe)
     if (failure.code == 0) {
         failure.call = "receive a datagram";
         failure.code = probe_datagram(probe);
+        if (failure.code == -ENETUNREACH || failure.code == -ENETDOWN) {
+            failure.code = 0; /* no loopback to try with: no fault of the engine's */
+        }
     }
     return failure;
 }
@@ -314,9 +317,12 @@ static int open_best(struct dgram_loop *loop)
     return backend_open(loop, poll_backend).code;
 }
 
-int dg_engine_open(struct dgram_loop *loop, uint32_t engine)
+int dg_engine_open(struct dgram_loop *loop, const struct backend *given, uint32_t engine)
 {
     loop->refused_call = loop->refused_advice = "";
+    if (given != NULL) {
+        return backend_open(loop, given).code;
+    }
     int code = choice_read(&engine);
     if (code < 0) {
         return code;

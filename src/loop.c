@@ -99,8 +99,11 @@ int dg_loop_reserve(struct dgram_loop *loop, int records)
     uint32_t doubled = loop->pending.capacity * 2;
     uint32_t capacity = doubled > needed ? doubled : needed;
     struct completions *other = loop->dispatches ? &loop->spare : &loop->dispatching;
-    if (needed > loop->pending.capacity &&
-        (completions_grow(other, capacity) < 0 || completions_grow(&loop->pending, capacity) < 0)) {
+    if (loop->dispatches && loop->spare.capacity == 0) {
+        loop->spare.capacity = loop->dispatching.capacity; /* it stands for that one */
+    }
+    if ((needed > other->capacity && completions_grow(other, capacity) < 0) ||
+        (needed > loop->pending.capacity && completions_grow(&loop->pending, capacity) < 0)) {
         return -ENOMEM;
     }
     loop->completions_needed = needed;
@@ -113,6 +116,7 @@ int dg_watch_arm(struct dgram_loop *loop, struct dg_watch *watch)
 {
     assert(!watch->armed);
     int code = loop->backend->watch(loop->engine, &watch->base);
+    loop->arms = true;
     watch->armed = code == 0;
     watch->known = watch->known || code == 0;
     return code;
@@ -199,7 +203,8 @@ static void loop_release(struct dgram_loop *loop)
     dg_release(loop);
 }
 
-static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *options)
+static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *options,
+                     const struct backend *backend)
 {
     int code = loop_memory(loop);
     if (code == 0) {
@@ -212,7 +217,7 @@ static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *o
     if (code < 0) {
         return code;
     }
-    code = dg_engine_open(loop, options->engine);
+    code = dg_engine_open(loop, backend, options->engine);
     if (code < 0) {
         dg_inbox_close(loop);
         return code;
@@ -225,8 +230,8 @@ static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *o
     return code;
 }
 
-int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
-                        struct dgram_loop **ret_loop)
+int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_system *system,
+                      const struct backend *backend, struct dgram_loop **ret_loop)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct dgram_loop_options read = {0};
@@ -247,7 +252,7 @@ int dg_loop_create_with(const struct dgram_loop_options *options, const struct d
         return -ENOMEM;
     }
     loop_fill(loop, &read, system);
-    code = loop_open(loop, &read);
+    code = loop_open(loop, &read, backend);
     if (code < 0) {
         dg_resolver_close(loop, false);
         loop_release(loop);
@@ -255,6 +260,12 @@ int dg_loop_create_with(const struct dgram_loop_options *options, const struct d
     }
     *ret_loop = loop;
     return 0;
+}
+
+int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
+                        struct dgram_loop **ret_loop)
+{
+    return dg_loop_create_on(options, system, NULL, ret_loop);
 }
 
 int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loop **ret_loop)
@@ -268,7 +279,8 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 static bool loop_has_work(struct dgram_loop *loop)
 {
     return loop->due.head != NULL || loop->done.head != NULL || loop->errors_head != NULL ||
-           loop->pending.count > 0 || dg_send_wants_answer(loop) || dg_resolver_has_work(loop);
+           loop->pending.count > 0 || dg_send_wants_answer(loop) || dg_resolver_has_work(loop) ||
+           dg_receive_has_work(loop);
 }
 
 static bool loop_is_alive(struct dgram_loop *loop)
@@ -350,7 +362,7 @@ static void dispatch_completions(struct dgram_loop *loop)
     loop->pending.count = 0;
     loop->dispatching = list;
     loop->dispatches = true;
-    for (uint32_t i = 0; i < list.count; i++) {
+    for (uint32_t i = 0; i < list.count && !dg_loop_forked(loop); i++) {
         dispatch_record(loop, &list.items[i]);
     }
     loop->dispatches = false;
@@ -358,21 +370,32 @@ static void dispatch_completions(struct dgram_loop *loop)
     if (loop->spare.items != NULL) {
         dg_release(loop->dispatching.items);
         loop->dispatching = loop->spare;
-        loop->spare = (struct completions){0};
     }
+    loop->spare = (struct completions){0};
 }
 
-/* Sockets are freed in the last step only, when no record and no request names them any more. */
+static void dispatch_events(struct dgram_loop *loop)
+{
+    dg_socket_dispatch_due(loop, false);
+}
+
+static void dispatch_closes(struct dgram_loop *loop)
+{
+    dg_socket_dispatch_due(loop, true);
+}
+
+/* Sockets are freed in the last step only, when no record and no request names them any more. A
+ * callback that forks returns in the child as well: nothing more of the parent's runs there. */
 static void loop_dispatch(struct dgram_loop *loop)
 {
+    static void (*const steps[])(struct dgram_loop *) = {
+        dg_timers_run,         dispatch_events,   dispatch_completions, dg_resolver_dispatch,
+        dg_send_dispatch_done, dg_error_dispatch, dispatch_closes,
+    };
     loop->now = loop->system->now();
-    dg_timers_run(loop);
-    dg_socket_dispatch_due(loop, false);
-    dispatch_completions(loop);
-    dg_resolver_dispatch(loop);
-    dg_send_dispatch_done(loop);
-    dg_error_dispatch(loop);
-    dg_socket_dispatch_due(loop, true);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !dg_loop_forked(loop); i++) {
+        steps[i](loop);
+    }
 }
 
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
@@ -381,9 +404,20 @@ static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     loop_prepare(loop);
     int64_t patience = loop_patience(loop, timeout_ns);
     dg_send_hand_over(loop);
+    loop->arms = false;
     int code = loop->backend->wait(loop->engine, patience);
     dg_send_settle(loop);
     loop_dispatch(loop);
+    return dg_loop_forked(loop) ? DGRAM_EFORKED : code;
+}
+
+/* Nothing waits for a turn that may be long in coming: all is submitted. */
+static int loop_leave(struct dgram_loop *loop, int code)
+{
+    if (code == 0 && !loop->free_requested) {
+        loop_prepare(loop);
+        code = dg_send_flush(loop);
+    }
     return code;
 }
 
@@ -418,7 +452,7 @@ static void embedding_clear(struct dgram_loop *loop)
 static void embedding_set(struct dgram_loop *loop)
 {
     struct embedding *embedding = &loop->embedding;
-    if (embedding->fd < 0) {
+    if (embedding->fd < 0 || dg_loop_forked(loop)) {
         return;
     }
     uint64_t deadline = loop_deadline(loop);
@@ -512,16 +546,15 @@ static int turn_begin(struct dgram_loop *loop)
     return 0;
 }
 
-static void loop_destroy(struct dgram_loop *loop);
-
 /* Leaves the turn; true if a callback had asked to free the loop, which is gone then. */
 static bool turn_end(struct dgram_loop *loop)
 {
     loop->in_turn = false;
     if (loop->free_requested) {
-        loop_destroy(loop);
+        (void) dgram_loop_free(loop);
         return true;
     }
+    embedding_set(loop);
     return false;
 }
 
@@ -532,14 +565,8 @@ int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
         return code;
     }
     embedding_clear(loop);
-    code = loop_turn(loop, timeout_ns);
-    if (code == 0 && !loop->free_requested) {
-        loop_prepare(loop);
-        code = dg_send_flush(loop); /* nothing waits for a turn that may be long in coming */
-    }
-    loop->in_turn = false;
-    embedding_set(loop);
-    atomic_store(&loop->inbox.stop, false);
+    bool stopped = atomic_exchange(&loop->inbox.stop, false);
+    code = loop_leave(loop, loop_turn(loop, stopped ? 0 : timeout_ns));
     int alive = loop_is_alive(loop);
     if (turn_end(loop)) {
         return 0;
@@ -554,6 +581,7 @@ int dgram_loop_run(struct dgram_loop *loop)
         return code;
     }
     bool stopped = false;
+    embedding_clear(loop);
     while (code == 0 && !stopped) {
         stopped = atomic_exchange(&loop->inbox.stop, false);
         if (stopped || !loop_is_alive(loop)) {
@@ -562,6 +590,7 @@ int dgram_loop_run(struct dgram_loop *loop)
         code = loop_turn(loop, -1);
         stopped = loop->free_requested;
     }
+    code = loop_leave(loop, code);
     if (turn_end(loop)) {
         return 1;
     }
@@ -686,10 +715,10 @@ struct dgram_loop *dgram_loop_free(struct dgram_loop *loop)
     if (loop == NULL) {
         return NULL;
     }
-    if (dg_loop_forked(loop)) {
-        loop_free_forked(loop);
-    } else if (loop->in_turn) {
+    if (loop->in_turn) {
         loop->free_requested = true;
+    } else if (dg_loop_forked(loop)) {
+        loop_free_forked(loop);
     } else {
         loop_destroy(loop);
     }

@@ -4,8 +4,9 @@
  *
  * Life of a slot: the engine's (free) - lent to the core with a RECEIVED record - free again after
  * the dispatch, or pinned by retained messages until the last of them is released, on any thread.
- * Released slots wait in a list for the loop, which gives them back to the engine. The pool
- * outlives its loop while messages are retained.
+ * Released slots wait in a list for the loop, which gives them back to the engine with its next
+ * turn; it need not be woken for that, because at most a quarter of the slots can be pinned. The
+ * pool outlives its loop while messages are retained.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -28,8 +29,6 @@ struct pool {
 
     pthread_mutex_t lock; /* guards what releasing threads and the loop share: */
     uint32_t returned;    /* list of released slots, index plus one */
-    const struct dg_system *system;
-    int wake_fd; /* where to tell of a released slot; -1: nobody waits */
 
     struct slot states[];
 };
@@ -59,7 +58,6 @@ int dg_pool_create(uint32_t slots, uint32_t slot_size, struct pool **ret_pool)
     }
     pool->slots.memory = memory;
     pool->payload = slot_size;
-    pool->wake_fd = -1;
     atomic_init(&pool->users, 1);
     (void) pthread_mutex_init(&pool->lock, NULL); /* a default mutex: cannot fail on this libc */
     for (uint32_t i = 0; i < slots; i++) {
@@ -131,18 +129,9 @@ bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot)
     return true;
 }
 
-void dg_pool_set_starving(struct pool *pool, bool starving, const struct dg_system *system, int fd)
-{
-    (void) pthread_mutex_lock(&pool->lock);
-    pool->system = system;
-    pool->wake_fd = starving ? fd : -1;
-    (void) pthread_mutex_unlock(&pool->lock);
-}
-
 void dg_pool_abandon(struct pool *pool)
 {
     if (pool != NULL) {
-        dg_pool_set_starving(pool, false, NULL, -1);
         pool_unuse(pool);
     }
 }
@@ -199,9 +188,6 @@ static void slot_return(struct pool *pool, struct slot *slot)
     (void) pthread_mutex_lock(&pool->lock);
     slot->next_returned = pool->returned;
     pool->returned = index + 1;
-    if (pool->wake_fd >= 0) {
-        pool->system->wake_signal(pool->wake_fd);
-    }
     (void) pthread_mutex_unlock(&pool->lock);
 }
 
@@ -215,10 +201,10 @@ void dgram_message_release(struct dgram_message *kept)
     } else {
         struct slot *slot = kept->owner;
         struct pool *pool = slot->pool;
-        atomic_fetch_sub(&pool->pinned, 1);
         if (atomic_fetch_sub(&slot->messages, 1) == 1) {
             slot_return(pool, slot);
         }
+        atomic_fetch_sub(&pool->pinned, 1); /* after the slot is back: PIN_SHARE holds */
         pool_unuse(pool);
     }
     kept->owner = NULL;

@@ -83,6 +83,9 @@ int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *user)
         return DGRAM_EFORKED;
     }
     struct inbox *inbox = &loop->inbox;
+    if (loop->freeing) {
+        return DGRAM_ENOTRUNNING;
+    }
     (void) pthread_mutex_lock(&inbox->lock);
     bool first = inbox->count == 0;
     int code = inbox_put(inbox, (struct post){fn, user});

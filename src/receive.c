@@ -18,15 +18,20 @@ static bool socket_has_handler(const struct dgram_socket *socket)
     return socket->on_message != NULL || socket->on_messages != NULL;
 }
 
+/* What is held back comes first, and the kernel's buffer is the place where more of it waits. */
+static bool receive_is_wanted(const struct dgram_socket *socket)
+{
+    return socket->delivers && socket->bound && socket->held_head == NULL;
+}
+
 void dg_receive_update(struct dgram_socket *socket)
 {
     socket->delivers =
         socket->state < SOCKET_CLOSING && !socket->paused && socket_has_handler(socket);
-    bool wanted = socket->delivers && socket->bound;
-    if (wanted && socket->held_head != NULL) {
+    if (socket->delivers && socket->held_head != NULL) {
         dg_socket_due(socket, DUE_HELD);
     }
-    if (wanted != (socket->receive == RECEIVE_ON)) {
+    if (receive_is_wanted(socket) != (socket->receive == RECEIVE_ON)) {
         dg_socket_due(socket, DUE_RECEIVE);
     }
 }
@@ -50,7 +55,7 @@ static void receive_begin(struct dgram_socket *socket)
     int code = loop->pool == NULL ? pool_make(loop) : 0;
     if (code < 0) {
         /* Told once; the next change of handlers or pause tries again. */
-        dg_error_queue(socket, "receive", code, NULL, 0, 1);
+        dg_error_queue(socket, "recvmsg", code, NULL, 0, 1);
         return;
     }
     socket->receive = RECEIVE_ON;
@@ -110,7 +115,7 @@ static void starved_append(struct dgram_socket *socket)
 void dg_receive_apply(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    bool wanted = socket->delivers && socket->bound;
+    bool wanted = receive_is_wanted(socket);
     if (wanted && socket->receive == RECEIVE_OFF) {
         receive_begin(socket);
     } else if (!wanted && socket->receive == RECEIVE_ON) {
@@ -139,8 +144,8 @@ void dg_receive_stopped(struct dgram_socket *socket, int result)
     dg_receive_update(socket);
 }
 
-/* Gives released slots back, then starts the starved in the order in which they starved, and no
- * more of them than slots are free: each of the others would only starve again. */
+/* Gives released slots back, then starts the starved, and no more of them in a turn than slots are
+ * free: if all are flooded, each of the others would only starve again. */
 void dg_receive_prepare(struct dgram_loop *loop)
 {
     if (loop->pool == NULL) {
@@ -154,11 +159,12 @@ void dg_receive_prepare(struct dgram_loop *loop)
         s->receive = RECEIVE_OFF;
         dg_receive_apply(s);
     }
-    bool starving = loop->starved.head != NULL || loop->starved_fed.head != NULL;
-    if (starving != loop->starving) {
-        loop->starving = starving;
-        dg_pool_set_starving(loop->pool, starving, loop->system, loop->inbox.fds[1]);
-    }
+}
+
+bool dg_receive_has_work(const struct dgram_loop *loop)
+{
+    bool starved = loop->starved.head != NULL || loop->starved_fed.head != NULL;
+    return starved && dg_pool_free_count(loop->pool) > 0;
 }
 
 /* ---- Delivering ---------------------------------------------------------------------------- */
@@ -283,6 +289,7 @@ void dg_receive_deliver_held(struct dgram_socket *socket)
         }
         dg_release(held_pop(socket));
     }
+    dg_receive_update(socket);
 }
 
 void dg_receive_discard_held(struct dgram_socket *socket)

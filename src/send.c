@@ -18,6 +18,8 @@
 /* ENOBUFS says that a device queue is full; POLLOUT does not tell when it no longer is. */
 #define NOBUFS_RETRY_NS UINT64_C(1000000)
 
+enum { FUTILE_TRIES = 1000 };
+
 enum { REQUESTS_PER_SLAB = 63, REFUSALS_BEFORE_OFF = 8 };
 
 struct request_slab {
@@ -330,9 +332,9 @@ static void train_park(struct dg_train *train, uint32_t from)
             datagram_complete(train, request, datagram_size(train, i), -ENOMEM);
             continue;
         }
+        socket->stats.parked += parked->name_size == 0; /* else it was parked before */
         parked->name = train->flow->name;
         parked->name_size = (uint8_t) train->flow->name_size;
-        socket->stats.parked++;
         list_append(&socket->parked_again, parked);
     }
 }
@@ -492,6 +494,16 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
     return alone.result;
 }
 
+/* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
+ * ever hold gets it for ever: when nothing at all could be sent for a second, it is the result. */
+static bool is_back_pressure(struct dgram_socket *socket, int result)
+{
+    if (result == -ENOBUFS) {
+        return ++socket->futile <= FUTILE_TRIES;
+    }
+    return result == -EAGAIN;
+}
+
 /* A refused train: its datagrams one by one, in order, each with its own true result. False when
  * the kernel had no room: then the rest and what follows are parked. */
 static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
@@ -499,7 +511,7 @@ static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
     refusal_learn(loop, train);
     for (uint32_t i = 0; i < train->count; i++) {
         int result = datagram_send_alone(loop, train, i);
-        if (result == -EAGAIN || result == -ENOBUFS) {
+        if (is_back_pressure(train->flow->socket, result)) {
             flow_park(train, i, result);
             return false;
         }
@@ -515,10 +527,11 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
     int result = train->base.result;
     if (result >= 0) {
         train->flow->socket->stats.sends++;
+        train->flow->socket->futile = 0;
         train_complete(train, result);
         return true;
     }
-    if (result == -EAGAIN || result == -ENOBUFS) {
+    if (is_back_pressure(train->flow->socket, result)) {
         flow_park(train, 0, result);
         return false;
     }
@@ -566,8 +579,13 @@ void dg_send_hand_over(struct dgram_loop *loop)
 int dg_send_flush(struct dgram_loop *loop)
 {
     dg_send_hand_over(loop);
+    loop->arms = false;
     int code = loop->backend->flush(loop->engine);
     dg_send_settle(loop);
+    if (loop->arms && code == 0) {
+        code = loop->backend->flush(loop->engine); /* what was parked waits for POLLOUT now */
+        loop->arms = false;
+    }
     if (loop->pending.count > 0) {
         dg_loop_touch(loop); /* the engine had more to tell than results of sends */
     }
@@ -577,6 +595,9 @@ int dg_send_flush(struct dgram_loop *loop)
 bool dg_send_wants_answer(const struct dgram_loop *loop)
 {
     const struct batch *batch = loop->batch;
+    if (loop->drains_wanted > 0 && batch->train_count > 0) {
+        return true;
+    }
     for (uint32_t i = 0; i < batch->train_count; i++) {
         const struct dg_train *train = &batch->trains[i];
         if (train->asked.head != NULL || train->flow->socket->state == SOCKET_ENDING) {
@@ -670,6 +691,7 @@ static struct request *request_for(struct dgram_socket *socket, const void *data
         request->data = socket->copies ? NULL : data;
         request->size = size;
         request->heap = false;
+        request->name_size = 0;
     }
     return request;
 }
@@ -773,8 +795,10 @@ int dg_send_check(struct dgram_socket *socket, const void *data, size_t size)
     return bound ? 0 : dg_socket_bind_implicitly(socket);
 }
 
-static int send_to(struct dgram_socket *socket, const void *data, size_t size,
-                   const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
+/* Not inlined, so that the fast way below saves no registers for it. */
+__attribute__((noinline)) static int send_to(struct dgram_socket *socket, const void *data,
+                                             size_t size, const struct dgram_addr *address,
+                                             dgram_sent_fn *fn, void *user)
 {
     union dg_name name;
     int code = dg_socket_check(socket);
@@ -785,6 +809,27 @@ static int send_to(struct dgram_socket *socket, const void *data, size_t size,
         code = dg_send_check(socket, data, size);
     }
     return code < 0 ? code : dg_send_accept(socket, &name, data, (uint32_t) size, fn, user);
+}
+
+/*
+ * Copies a payload whose first bytes were written a moment ago, as a program does that numbers or
+ * stamps its datagrams: a vector load of bytes that are still in the store buffer in narrower
+ * pieces has to wait for them (measured: 12 % of both sides' time at 64 B). Words do not wait.
+ */
+static inline void lane_copy(unsigned char *target, const unsigned char *source, size_t size)
+{
+    enum { FRESH = 64 };
+    size_t words = (size < FRESH ? size : FRESH) / sizeof(uint64_t);
+    for (size_t i = 0; i < words; i++) {
+        uint64_t word;
+        memcpy(&word, source + i * sizeof(word), sizeof(word));
+        __asm__("" : "+r"(word)); /* keeps the compiler from making vectors of the words */
+        memcpy(target + i * sizeof(word), &word, sizeof(word));
+    }
+    size_t done = words * sizeof(uint64_t);
+    if (done < size) {
+        memcpy(target + done, source + done, size - done);
+    }
 }
 
 static bool flow_is_to(const struct flow *flow, const struct dgram_addr *address)
@@ -810,7 +855,7 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
     struct flow *flow = socket != NULL ? socket->last_flow : NULL;
     if (flow != NULL && fn == NULL && data != NULL && address != NULL && size == flow->lane_size &&
         flow->lane_left > 0 && flow_is_to(flow, address) && !dg_loop_forked(socket->loop)) {
-        memcpy(flow->lane, data, size);
+        lane_copy(flow->lane, data, size);
         flow->lane += size;
         flow->lane_left--;
         return 0;
@@ -841,7 +886,7 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
 
 size_t dgram_get_send_queue_size(const struct dgram_socket *socket)
 {
-    if (socket == NULL) {
+    if (socket == NULL || socket->state >= SOCKET_CLOSING) {
         return 0;
     }
     dg_batch_sync(socket->loop->batch);
@@ -850,7 +895,7 @@ size_t dgram_get_send_queue_size(const struct dgram_socket *socket)
 
 size_t dgram_get_send_queue_count(const struct dgram_socket *socket)
 {
-    if (socket == NULL) {
+    if (socket == NULL || socket->state >= SOCKET_CLOSING) {
         return 0;
     }
     dg_batch_sync(socket->loop->batch);

@@ -374,8 +374,8 @@ static void close_step(struct dgram_socket *socket)
     if (socket->queue_count > 0) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
         dg_send_retry(socket);
-        dg_send_cancel(socket, -ECANCELED);
     }
+    dg_send_cancel(socket, -ECANCELED);
     if (socket->drain_wanted) {
         socket->drain_wanted = false;
         loop->drains_wanted--;

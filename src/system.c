@@ -147,13 +147,16 @@ static unsigned probe_segments(void)
     socklen_t size = sizeof(self);
     int fd = host_socket(AF_INET);
     if (fd < 0) {
-        return 1;
+        return 0;
     }
-    unsigned segments = 1;
+    unsigned segments = 0;
     unsigned char byte[2];
     if (bind(fd, (struct sockaddr *) &self, size) == 0 &&
         getsockname(fd, (struct sockaddr *) &self, &size) == 0) {
-        segments = train_goes(fd, &self, 128) ? 128 : train_goes(fd, &self, 64) ? 64 : 1;
+        segments = train_goes(fd, &self, 128) ? 128 : train_goes(fd, &self, 64) ? 64 : 0;
+        if (segments == 0 && errno != ENETUNREACH && errno != ENETDOWN) {
+            segments = 1;
+        }
         if (segments > 1 && recv(fd, byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) != 1) {
             segments = 1;
         }
@@ -162,7 +165,8 @@ static unsigned probe_segments(void)
     return segments;
 }
 
-/* Once per process: two threads that probe at the same time find the same. */
+/* Once per process: two threads that probe at the same time find the same. Where there is no
+ * loopback to ask (yet), 64 is a fair guess: a refused train costs no datagram. */
 static unsigned host_segments_max(void)
 {
     static atomic_uint known;
@@ -171,7 +175,7 @@ static unsigned host_segments_max(void)
         segments = probe_segments();
         atomic_store(&known, segments);
     }
-    return segments;
+    return segments != 0 ? segments : 64;
 }
 
 const struct dg_system dg_system_host = {

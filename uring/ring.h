@@ -60,6 +60,7 @@ struct engine {
     struct train *const *sends; /* handed over, not yet answered */
     uint32_t send_count;
     uint32_t send_generation;
+    bool send_refused; /* by system call: there is no CQE that would end a sleep */
 };
 
 static inline uint64_t ring_user_data(enum operation operation, uint32_t generation, uint32_t index)

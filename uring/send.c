@@ -51,6 +51,7 @@ static void chain_send(struct engine *engine, uint32_t from, uint32_t to)
     }
     for (uint32_t i = next; i < to; i++) {
         engine->sends[i]->result = i == next ? result : -ECANCELED;
+        engine->send_refused = true;
     }
 }
 
@@ -100,4 +101,5 @@ void ring_send_answer(struct engine *engine, int code)
     }
     engine->sends = NULL;
     engine->send_count = 0;
+    engine->send_refused = false;
 }

@@ -333,10 +333,16 @@ static int uring_flush(struct engine *engine)
     return 0;
 }
 
+/* Something to tell that is no CQE, or something left to submit. */
+static bool must_not_sleep(const struct engine *engine)
+{
+    return engine->out->count > 0 || engine->send_refused || engine->queue_head != NULL;
+}
+
 static int enter(struct engine *engine, int64_t timeout_ns)
 {
     struct io_uring_cqe *cqe;
-    if (timeout_ns == 0 || engine->out->count > 0) {
+    if (timeout_ns == 0 || must_not_sleep(engine)) {
         return io_uring_submit_and_get_events(&engine->ring);
     }
     if (timeout_ns < 0) {
