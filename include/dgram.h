@@ -51,6 +51,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 #ifdef __cplusplus
@@ -512,6 +513,30 @@ DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t s
  * parsed; the fast way. `address` is not kept. */
 DGRAM_API int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
                             const struct dgram_addr *address, dgram_sent_fn *fn, void *user);
+
+/* One datagram of dgram_send_many(). Zero what is not used. */
+struct dgram_outgoing {
+    const void *data; /* the payload; or, if `pieces` is set, ignored */
+    size_t size;
+    const struct iovec *pieces; /* parts that are joined into one datagram; copied in the call */
+    size_t piece_count;
+    const struct dgram_addr *address; /* where to: one of these two */
+    struct dgram_destination *destination;
+    void *user;     /* for the callback; NULL: the call's */
+    uint32_t flags; /* DGRAM_COPY: do not borrow the payload */
+    int32_t status; /* set by the call: 0 accepted, else the code why not */
+    uint64_t reserved[2];
+};
+
+/*
+ * Sends many datagrams. Each item stands for one dgram_send_to() or dgram_send_dest(), with a
+ * status of its own: a bad item does not stop the rest. After the first -EAGAIN all others get it
+ * too, so that none overtakes another. `fn` is called once for each accepted item. Returns how many
+ * were accepted, with every status set; or, with none set, DGRAM_ENULL, DGRAM_ENOTRUNNING,
+ * DGRAM_EFORKED. `items` is not kept. Loop thread.
+ */
+DGRAM_API int dgram_send_many(struct dgram_socket *socket, struct dgram_outgoing *items,
+                              size_t count, dgram_sent_fn *fn, void *user);
 
 /*
  * A destination that is used again and again: parsed once; a name is looked up by the first send,

@@ -187,7 +187,8 @@ static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *
 static int loop_memory(struct dgram_loop *loop)
 {
     loop->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
-    if (loop->messages == NULL || dg_batch_create(&loop->batch) < 0) {
+    loop->joined = dg_allocate(DGRAM_UDP6_SIZE_MAX);
+    if (loop->messages == NULL || loop->joined == NULL || dg_batch_create(&loop->batch) < 0) {
         return -ENOMEM;
     }
     return dg_loop_reserve(loop, (int) loop->slots + RECORDS_PER_LOOP);
@@ -197,6 +198,7 @@ static void loop_release(struct dgram_loop *loop)
 {
     dg_batch_free(loop->batch);
     dg_release(loop->messages);
+    dg_release(loop->joined);
     dg_release(loop->pending.items);
     dg_release(loop->dispatching.items);
     dg_release(loop->spare.items);

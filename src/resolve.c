@@ -292,21 +292,21 @@ static union dg_name name_with_port(const union dg_name *address, in_port_t port
 }
 
 static int send_to_name(struct dgram_socket *socket, struct name *name, in_port_t port,
-                        const void *data, uint32_t size, dgram_sent_fn *fn, void *user)
+                        const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     if (name->sends.head == NULL && name->known) {
         union dg_name address = name_with_port(&name->address, port);
-        return dg_send_accept(socket, &address, data, size, fn, user);
+        return dg_send_accept(socket, &address, payload, fn, user);
     }
     int code = name_ask(socket->loop, name);
     if (code < 0) {
         return code;
     }
-    return dg_send_await(socket, &name->sends, port, data, size, fn, user);
+    return dg_send_await(socket, &name->sends, port, payload, fn, user);
 }
 
-int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t port, const void *data,
-                    uint32_t size, dgram_sent_fn *fn, void *user)
+int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t port,
+                    const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct name *name = name_get(socket->loop, host, socket->family);
     if (name == NULL) {
@@ -315,7 +315,7 @@ int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t por
     if (name->sends.head == NULL && !name_is_fresh(socket->loop, name) && name->destinations == 0) {
         name->known = false; /* only a handle goes on with an expired address */
     }
-    return send_to_name(socket, name, port, data, size, fn, user);
+    return send_to_name(socket, name, port, payload, fn, user);
 }
 
 int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port)
@@ -427,27 +427,34 @@ struct dgram_destination *dgram_destination_free(struct dgram_destination *desti
     return NULL;
 }
 
-int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
-                    struct dgram_destination *destination, dgram_sent_fn *fn, void *user)
+int dg_destination_send(struct dgram_socket *socket, struct dgram_destination *destination,
+                        const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
-    int code = dg_send_check(socket, data, size);
-    if (code < 0) {
-        return code;
-    }
-    if (destination == NULL) {
-        return DGRAM_ENULL;
-    }
+    struct name *name = destination->name;
     if (destination->family != socket->family) {
         return DGRAM_EBADFAMILY;
     }
-    struct name *name = destination->name;
     if (name == NULL) {
-        return dg_send_accept(socket, &destination->address, data, (uint32_t) size, fn, user);
+        return dg_send_accept(socket, &destination->address, payload, fn, user);
     }
     if (name->known && !name_is_fresh(socket->loop, name)) {
         (void) name_ask(socket->loop, name); /* in the background: the last good address serves */
     }
-    return send_to_name(socket, name, destination->port, data, (uint32_t) size, fn, user);
+    return send_to_name(socket, name, destination->port, payload, fn, user);
+}
+
+int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
+                    struct dgram_destination *destination, dgram_sent_fn *fn, void *user)
+{
+    int code = dg_send_check(socket, data, size);
+    if (code == 0 && destination == NULL) {
+        code = DGRAM_ENULL;
+    }
+    if (code < 0) {
+        return code;
+    }
+    struct payload payload = {data, (uint32_t) size, !socket->copies};
+    return dg_destination_send(socket, destination, &payload, fn, user);
 }
 
 /* ---- The loop's ends ----------------------------------------------------------------------- */

@@ -653,34 +653,35 @@ _Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockadd
 
 /* The request of a datagram that outlives this call: it borrows from a caller who waits for a
  * callback, or owns a copy. NULL when memory ran out; `request` is gone then. */
-static struct request *request_waiting(struct dgram_socket *socket, const void *data, uint32_t size,
+static struct request *request_waiting(struct dgram_socket *socket, const struct payload *payload,
                                        struct request *request)
 {
     if (request != NULL && request->data != NULL) {
         return request;
     }
-    struct request *owner = request_with_room(socket, size, request != NULL ? request->fn : NULL,
-                                              request != NULL ? request->user : NULL);
+    struct request *owner =
+        request_with_room(socket, payload->size, request != NULL ? request->fn : NULL,
+                          request != NULL ? request->user : NULL);
     if (request != NULL) {
         request_give(socket->loop, request);
     }
-    if (owner != NULL && size > 0) {
-        memcpy(owner + 1, data, size);
+    if (owner != NULL && payload->size > 0) {
+        memcpy(owner + 1, payload->data, payload->size);
     }
     return owner;
 }
 
-static void send_batched(struct dgram_socket *socket, const union dg_name *name, const void *data,
-                         uint32_t size, struct request *request)
+static void send_batched(struct dgram_socket *socket, const union dg_name *name,
+                         const struct payload *payload, struct request *request)
 {
     struct dgram_loop *loop = socket->loop;
     struct flow *flow = dg_batch_flow(loop, socket, name);
-    if (dg_batch_append(loop->batch, flow, data, size, request)) {
+    if (dg_batch_append(loop->batch, flow, payload->data, payload->size, request)) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
     }
 }
 
-static struct request *request_for(struct dgram_socket *socket, const void *data, uint32_t size,
+static struct request *request_for(struct dgram_socket *socket, const struct payload *payload,
                                    dgram_sent_fn *fn, void *user)
 {
     struct request *request = request_take(socket->loop);
@@ -688,8 +689,8 @@ static struct request *request_for(struct dgram_socket *socket, const void *data
         request->socket = socket;
         request->fn = fn;
         request->user = user;
-        request->data = socket->copies ? NULL : data;
-        request->size = size;
+        request->data = payload->lent ? payload->data : NULL;
+        request->size = payload->size;
         request->heap = false;
         request->name_size = 0;
     }
@@ -702,18 +703,18 @@ static bool must_wait(const struct dgram_socket *socket)
     return socket->parked.head != NULL || socket->blocked || socket->binding != NULL;
 }
 
-int dg_send_accept(struct dgram_socket *socket, const union dg_name *name, const void *data,
-                   uint32_t size, dgram_sent_fn *fn, void *user)
+int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
+                   const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct request *request = NULL;
-    if (queue_is_full(socket, size)) {
+    if (queue_is_full(socket, payload->size)) {
         return queue_refuse(socket);
     }
-    if (fn != NULL && (request = request_for(socket, data, size, fn, user)) == NULL) {
+    if (fn != NULL && (request = request_for(socket, payload, fn, user)) == NULL) {
         return -ENOMEM;
     }
     if (must_wait(socket)) {
-        request = request_waiting(socket, data, size, request);
+        request = request_waiting(socket, payload, request);
         if (request == NULL) {
             return -ENOMEM;
         }
@@ -721,33 +722,33 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name, const
         request->name_size = (uint8_t) socket->name_size;
         socket->stats.parked++;
         list_append(&socket->parked, request);
-        dg_send_count(socket, size, 1);
+        dg_send_count(socket, payload->size, 1);
     } else {
-        dg_send_count(socket, size, 1);
-        send_batched(socket, name, data, size, request);
+        dg_send_count(socket, payload->size, 1);
+        send_batched(socket, name, payload, request);
     }
     dg_loop_touch(socket->loop);
     return 0;
 }
 
 int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_port_t port,
-                  const void *data, uint32_t size, dgram_sent_fn *fn, void *user)
+                  const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct request *request = NULL;
-    if (queue_is_full(socket, size)) {
+    if (queue_is_full(socket, payload->size)) {
         return queue_refuse(socket);
     }
-    if (fn != NULL && (request = request_for(socket, data, size, fn, user)) == NULL) {
+    if (fn != NULL && (request = request_for(socket, payload, fn, user)) == NULL) {
         return -ENOMEM;
     }
-    request = request_waiting(socket, data, size, request);
+    request = request_waiting(socket, payload, request);
     if (request == NULL) {
         return -ENOMEM;
     }
     request->name.in4.sin_port = port;
     request->name_size = 0; /* not an address yet */
     list_append(list, request);
-    dg_send_count(socket, size, 1);
+    dg_send_count(socket, payload->size, 1);
     return 0;
 }
 
@@ -808,7 +809,11 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
     if (code == 0) {
         code = dg_send_check(socket, data, size);
     }
-    return code < 0 ? code : dg_send_accept(socket, &name, data, (uint32_t) size, fn, user);
+    if (code < 0) {
+        return code;
+    }
+    struct payload payload = {data, (uint32_t) size, !socket->copies};
+    return dg_send_accept(socket, &name, &payload, fn, user);
 }
 
 /*
@@ -879,9 +884,80 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
         return code < 0 ? code : send_to(socket, data, size, &target, fn, user);
     }
     code = dg_send_check(socket, data, size);
-    return code < 0
-               ? code
-               : dg_resolve_send(socket, address, htons(port), data, (uint32_t) size, fn, user);
+    struct payload payload = {data, (uint32_t) size, !socket->copies};
+    return code < 0 ? code : dg_resolve_send(socket, address, htons(port), &payload, fn, user);
+}
+
+/* ---- Many at once -------------------------------------------------------------------------- */
+
+/* The payload of an item; pieces are joined into a buffer of the loop, which lends nothing. */
+static int item_payload(struct dgram_socket *socket, const struct dgram_outgoing *item,
+                        struct payload *ret_payload)
+{
+    bool lent = !socket->copies && !(item->flags & DGRAM_COPY);
+    if (item->pieces == NULL) {
+        *ret_payload = (struct payload){item->data, (uint32_t) item->size, lent};
+        return dg_send_check(socket, item->data, item->size);
+    }
+    size_t size = 0;
+    for (size_t i = 0; i < item->piece_count; i++) {
+        const struct iovec *piece = &item->pieces[i];
+        int code = dg_send_check(socket, piece->iov_base, piece->iov_len);
+        if (code < 0) {
+            return code;
+        }
+        if (size + piece->iov_len > socket->size_max) {
+            return -EMSGSIZE;
+        }
+        if (piece->iov_len > 0) {
+            memcpy(socket->loop->joined + size, piece->iov_base, piece->iov_len);
+        }
+        size += piece->iov_len;
+    }
+    *ret_payload = (struct payload){socket->loop->joined, (uint32_t) size, false};
+    return dg_send_check(socket, socket->loop->joined, size);
+}
+
+static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *item,
+                     dgram_sent_fn *fn, void *user)
+{
+    struct payload payload;
+    union dg_name name;
+    if ((item->flags & ~DGRAM_COPY) != 0 || (item->address != NULL && item->destination != NULL)) {
+        return DGRAM_EBADOPTIONS;
+    }
+    if (item->address == NULL && item->destination == NULL) {
+        return DGRAM_ENULL;
+    }
+    int code = item->address != NULL ? name_read(socket, item->address, &name) : 0;
+    if (code == 0) {
+        code = item_payload(socket, item, &payload);
+    }
+    if (code < 0) {
+        return code;
+    }
+    user = item->user != NULL ? item->user : user;
+    return item->address != NULL
+               ? dg_send_accept(socket, &name, &payload, fn, user)
+               : dg_destination_send(socket, item->destination, &payload, fn, user);
+}
+
+int dgram_send_many(struct dgram_socket *socket, struct dgram_outgoing *items, size_t count,
+                    dgram_sent_fn *fn, void *user)
+{
+    int accepted = 0, status = dg_socket_check(socket);
+    if (status == 0 && socket->state != SOCKET_OPEN) {
+        status = DGRAM_ENOTRUNNING;
+    }
+    if (status < 0 || (items == NULL && count > 0)) {
+        return status < 0 ? status : (int) DGRAM_ENULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        status = status == -EAGAIN ? -EAGAIN : item_send(socket, &items[i], fn, user);
+        items[i].status = status;
+        accepted += status == 0;
+    }
+    return accepted;
 }
 
 size_t dgram_get_send_queue_size(const struct dgram_socket *socket)

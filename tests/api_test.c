@@ -55,6 +55,7 @@ static any_fn *const functions[] = {
     (any_fn *) dgram_destination_create,
     (any_fn *) dgram_destination_free,
     (any_fn *) dgram_send_dest,
+    (any_fn *) dgram_send_many,
     (any_fn *) dgram_get_send_queue_size,
     (any_fn *) dgram_get_send_queue_count,
     (any_fn *) dgram_pause,
