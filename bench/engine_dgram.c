@@ -117,6 +117,7 @@ static int loop_open(struct peer *peer, uint32_t engine)
         .size = sizeof(options),
         .engine = engine,
         .segments_max = peer->end->plan->segments,
+        .busy_poll_us = peer->end->plan->busy_poll_us,
     };
     struct dgram_loop_info info = {.size = sizeof(info)};
     int result = dgram_loop_create(&options, &peer->loop);
@@ -377,7 +378,7 @@ static int lib_reply(struct end *end, const struct dgram_addr *to, const void *d
 const struct engine engine_auto = {
     .name = "auto",
     .summary = "this library, on the engine that it chooses",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS,
+    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL,
     .available = auto_available,
     .open = auto_open,
     .send = lib_send,
@@ -390,7 +391,7 @@ const struct engine engine_auto = {
 const struct engine engine_uring = {
     .name = "uring",
     .summary = "this library on io_uring",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS,
+    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL,
     .available = uring_available,
     .open = uring_open,
     .send = lib_send,
@@ -403,7 +404,7 @@ const struct engine engine_uring = {
 const struct engine engine_poll = {
     .name = "poll",
     .summary = "this library on readiness: epoll or poll(2)",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS,
+    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL,
     .available = poll_available,
     .open = poll_open,
     .send = lib_send,

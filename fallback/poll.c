@@ -402,11 +402,11 @@ static void append_received(struct engine *engine, struct endpoint *endpoint,
         .control = memory + CONTROL_OFFSET};
 }
 
-/* Takes what is queued, up to its share; the rest is still readable in the next wait. */
-static void receive(struct engine *engine, struct poll_endpoint *state)
+/* Takes what is queued, up to `most`; the rest is still readable in the next wait. */
+static void receive(struct engine *engine, struct poll_endpoint *state, uint32_t most)
 {
     struct endpoint *endpoint = state->endpoint;
-    uint32_t count = engine->free_count < RECEIVE_MAX ? engine->free_count : RECEIVE_MAX;
+    uint32_t count = engine->free_count < most ? engine->free_count : most;
     int error = -ENOBUFS;
     if (count > 0) {
         prepare(engine, endpoint, count);
@@ -615,7 +615,7 @@ static void dispatch(struct engine *engine, const struct ready_event *event)
 {
     struct entry *entry = owner_of(event->entry, struct entry, ready);
     if (entry->receiving && (event->revents & ~POLLOUT) != 0) {
-        receive(engine, owner_of(entry, struct poll_endpoint, entry));
+        receive(engine, owner_of(entry, struct poll_endpoint, entry), RECEIVE_MAX);
     }
     fire(engine, entry, event->revents);
     interest_changed(engine, entry);
@@ -645,6 +645,29 @@ static int poll_wait(struct engine *engine, int64_t timeout_ns)
     return 0;
 }
 
+/* Beyond so many sockets one epoll_wait costs less than a recvmsg for each. */
+enum { PEEK_MAX = 2 };
+
+static int poll_peek(struct engine *engine)
+{
+    struct poll_endpoint *states[PEEK_MAX];
+    uint32_t count = 0;
+    for (struct node *node = engine->endpoints.next; node != &engine->endpoints;
+         node = node->next) {
+        struct poll_endpoint *state = owner_of(node, struct poll_endpoint, all);
+        if (state->entry.receiving && count == PEEK_MAX) {
+            return poll_wait(engine, 0);
+        }
+        if (state->entry.receiving) {
+            states[count++] = state;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        receive(engine, states[i], 1);
+    }
+    return 0;
+}
+
 static int poll_fd(struct engine *engine)
 {
     int fd = dg_ready_fd(engine->ready);
@@ -669,5 +692,6 @@ const struct backend dg_backend_poll = {
     .watch = poll_watch,
     .unwatch = poll_unwatch,
     .wait = poll_wait,
+    .peek = poll_peek,
     .fd = poll_fd,
 };

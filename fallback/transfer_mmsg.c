@@ -20,13 +20,18 @@ _Static_assert(offsetof(struct transfer, size) == offsetof(struct mmsghdr, msg_l
 unsigned int dg_transfer_receive(int fd, struct transfer *items, unsigned int count, int *ret_error)
 {
     assert(count > 0);
-    int received;
+    ssize_t result;
     do {
-        received =
-            recvmmsg(fd, (struct mmsghdr *) (void *) items, count, MSG_DONTWAIT | MSG_TRUNC, NULL);
-    } while (received < 0 && errno == EINTR);
-    *ret_error = received < 0 ? -errno : 0;
-    return received < 0 ? 0 : (unsigned int) received;
+        result = count == 1 ? recvmsg(fd, &items->header, MSG_DONTWAIT | MSG_TRUNC)
+                            : recvmmsg(fd, (struct mmsghdr *) (void *) items, count,
+                                       MSG_DONTWAIT | MSG_TRUNC, NULL);
+    } while (result < 0 && errno == EINTR);
+    *ret_error = result < 0 ? -errno : 0;
+    if (result >= 0 && count == 1) {
+        items->size = (unsigned int) result;
+        return 1;
+    }
+    return result < 0 ? 0 : (unsigned int) result;
 }
 
 /*

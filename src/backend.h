@@ -105,6 +105,7 @@ static inline struct completion *completions_append(struct completions *list)
 struct engine_config {
     /* Outlives the engine; the core may swap `items` between calls. */
     struct completions *completions;
+    bool peeks; /* peek() will be called */
 };
 
 /* The receive slots of a loop: one mapping, made once. */
@@ -163,6 +164,11 @@ struct backend {
      * passed (negative: no limit; 0: does not sleep), appends what is there. May return early with
      * nothing, after a signal for one. The only call that blocks. 0 or an error as flush(). */
     int (*wait)(struct engine *engine, int64_t timeout_ns);
+
+    /* Looks for received datagrams in the cheapest way there is and never sleeps: what a busy loop
+     * calls again and again between two wait(). May miss whatever is not a datagram. Appends
+     * records; hands nothing over. NULL: wait(0) is the cheapest. 0 or a negated errno. */
+    int (*peek)(struct engine *engine);
 
     /* A descriptor that is readable whenever wait(0) would append something; made by the first
      * call. -ENOTSUP where the mechanism has none. */

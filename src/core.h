@@ -76,7 +76,7 @@ struct flow {
     socklen_t name_size;
     uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
     struct dgram_socket *socket;
-    struct flow *hash_next;
+    struct flow **bucket, *hash_next;
     struct dg_train *head, *tail;
 };
 
@@ -351,9 +351,10 @@ struct post {
 
 /* What other threads and signal handlers hand to the loop. */
 struct inbox {
-    pthread_mutex_t lock; /* guards the two arrays' switch and `count` */
+    pthread_mutex_t lock; /* guards the arrays and what they hold */
     struct post *posts, *running;
-    size_t count, capacity, running_capacity;
+    size_t capacity, running_capacity;
+    atomic_size_t count; /* written under the lock */
     atomic_bool stop;
     int fds[2]; /* wake-up: read end, write end */
     struct dg_watch watch;
@@ -411,6 +412,7 @@ struct dgram_loop {
     uint32_t drains_wanted;             /* sockets that are owed a `drain` */
     uint32_t keeping;                   /* sockets that keep the loop alive */
     uint32_t segments_max, slots, slot_size;
+    uint64_t busy_poll_ns;
     bool in_turn, owned, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
     bool arms;       /* a watch was armed since the engine last submitted */

@@ -156,6 +156,7 @@ static void watch_fired(struct dgram_loop *loop, struct dg_watch *watch)
 
 /* READY of the inbox. */
 enum { RECORDS_PER_LOOP = 1 };
+enum { BUSY_POLL_US_MAX = 1000000 };
 #define LOOP_QUEUE_LIMIT (UINT64_C(16) * 1024 * 1024)
 
 static int check_loop_options(const struct dgram_loop_options *options)
@@ -164,7 +165,8 @@ static int check_loop_options(const struct dgram_loop_options *options)
         options->slots == 0 || (options->slots >= SLOTS_MIN && options->slots <= SLOTS_MAX);
     bool size = options->slot_size == 0 ||
                 (options->slot_size >= SLOT_SIZE_MIN && options->slot_size <= SLOT_SIZE_DEFAULT);
-    return slots && size && options->segments_max <= SEGMENTS_LIMIT ? 0 : DGRAM_EBADOPTIONS;
+    bool busy = options->busy_poll_us <= BUSY_POLL_US_MAX && options->reserved0 == 0;
+    return slots && size && busy && options->segments_max <= SEGMENTS_LIMIT ? 0 : DGRAM_EBADOPTIONS;
 }
 
 static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *options,
@@ -181,6 +183,8 @@ static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *
     if (options->segments_max != 0 && options->segments_max < loop->segments_max) {
         loop->segments_max = options->segments_max;
     }
+    loop->busy_poll_ns = (uint64_t) options->busy_poll_us * 1000;
+    loop->config.peeks = loop->busy_poll_ns > 0;
     loop->now = system->now();
 }
 
@@ -330,7 +334,6 @@ static int64_t loop_patience(struct dgram_loop *loop, int64_t timeout_ns)
 
 static void loop_prepare(struct dgram_loop *loop)
 {
-    loop->now = loop->system->now();
     dg_send_prepare(loop);
     dg_socket_prepare_due(loop);
     dg_receive_prepare(loop);
@@ -400,6 +403,32 @@ static void loop_dispatch(struct dgram_loop *loop)
     }
 }
 
+/* Every so many looks a whole wait(0) looks for what is no datagram: wake-ups, names, POLLOUT. */
+enum { LOOKS_PER_WAIT = 32 };
+
+/* Looks for a while before it sleeps. What was handed over is submitted, and settled before the
+ * spin: it may have to be parked, or told. */
+static int busy_wait(struct dgram_loop *loop, int64_t patience)
+{
+    const struct backend *backend = loop->backend;
+    uint64_t start = loop->now, spent = 0;
+    uint64_t limit = patience >= 0 && (uint64_t) patience < loop->busy_poll_ns ? (uint64_t) patience
+                                                                               : loop->busy_poll_ns;
+    int code = backend->flush(loop->engine);
+    dg_send_settle(loop);
+    for (unsigned looks = 1; code == 0 && !loop_has_work(loop) && spent < limit; looks++) {
+        bool whole = backend->peek == NULL || looks % LOOKS_PER_WAIT == 0;
+        code = whole ? backend->wait(loop->engine, 0) : backend->peek(loop->engine);
+        loop->system->relax();
+        spent = loop->system->now() - start;
+    }
+    if (code < 0 || loop_has_work(loop)) {
+        return code;
+    }
+    int64_t left = patience < 0 ? patience : patience - (int64_t) spent;
+    return patience >= 0 && left <= 0 ? 0 : backend->wait(loop->engine, left);
+}
+
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     loop->turns++;
@@ -407,7 +436,9 @@ static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     int64_t patience = loop_patience(loop, timeout_ns);
     dg_send_hand_over(loop);
     loop->arms = false;
-    int code = loop->backend->wait(loop->engine, patience);
+    int code = loop->busy_poll_ns > 0 && patience != 0
+                   ? busy_wait(loop, patience)
+                   : loop->backend->wait(loop->engine, patience);
     dg_send_settle(loop);
     loop_dispatch(loop);
     return dg_loop_forked(loop) ? DGRAM_EFORKED : code;
@@ -545,6 +576,7 @@ static int turn_begin(struct dgram_loop *loop)
     loop->owner = pthread_self();
     loop->owned = true;
     loop->in_turn = true;
+    loop->now = loop->system->now();
     return 0;
 }
 

@@ -106,10 +106,7 @@ void dgram_loop_stop(struct dgram_loop *loop)
 
 bool dg_inbox_waiting(struct dgram_loop *loop)
 {
-    (void) pthread_mutex_lock(&loop->inbox.lock);
-    bool waiting = loop->inbox.count > 0;
-    (void) pthread_mutex_unlock(&loop->inbox.lock);
-    return waiting;
+    return atomic_load_explicit(&loop->inbox.count, memory_order_acquire) > 0;
 }
 
 void dg_inbox_run(struct dgram_loop *loop)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -54,6 +55,28 @@ static uint64_t host_now(void)
     struct timespec now;
     (void) clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
     return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
+}
+
+/* Asked of the main thread: a program that pins each thread to a CPU of its own has more than one. */
+static bool only_one_cpu(void)
+{
+    static atomic_int known; /* 0: not asked yet, 1: one, 2: more */
+    int answer = atomic_load(&known);
+    if (answer == 0) {
+        cpu_set_t allowed;
+        bool one =
+            sched_getaffinity(getpid(), sizeof(allowed), &allowed) == 0 && CPU_COUNT(&allowed) == 1;
+        answer = one || sysconf(_SC_NPROCESSORS_ONLN) == 1 ? 1 : 2;
+        atomic_store(&known, answer);
+    }
+    return answer == 1;
+}
+
+static void host_relax(void)
+{
+    if (only_one_cpu()) {
+        (void) sched_yield();
+    }
 }
 
 /*
@@ -186,6 +209,7 @@ const struct dg_system dg_system_host = {
     .getsockname = host_getsockname,
     .close = host_close,
     .now = host_now,
+    .relax = host_relax,
     .wake_open = host_wake_open,
     .wake_signal = host_wake_signal,
     .wake_clear = host_wake_clear,

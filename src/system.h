@@ -25,6 +25,9 @@ struct dg_system {
     /* CLOCK_MONOTONIC in nanoseconds. */
     uint64_t (*now)(void);
 
+    /* Between two looks of a busy loop: gives way if this is the only CPU that we may use. */
+    void (*relax)(void);
+
     /* A wake-up: readable after wake_signal() until wake_clear(). One descriptor, or the two ends
      * of a pipe. wake_signal() is async-signal-safe. */
     int (*wake_open)(int ret_fds[2]);

@@ -46,8 +46,8 @@ void dg_batch_reset(struct batch *batch)
 {
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         batch->flows[i].socket->last_flow = NULL;
+        *batch->flows[i].bucket = NULL;
     }
-    memset(batch->buckets, 0, sizeof(batch->buckets));
     batch->flow_count = batch->train_count = batch->full_trains = 0;
     batch->arena_top = batch->arena;
 }
@@ -113,6 +113,7 @@ static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *sock
     flow->trains_below = trains_below(loop, name);
     flow->socket = socket;
     flow->head = flow->tail = NULL;
+    flow->bucket = bucket;
     flow->hash_next = *bucket;
     *bucket = flow;
     return flow;

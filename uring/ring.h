@@ -4,6 +4,7 @@
  *
  *     setup.c   the ring, its buffer ring, the object table: everything that allocates
  *     send.c    trains into SQEs
+ *     peek.c    looking for datagrams in a busy loop
  *     uring.c   receives, watches, submission, completions: the turn
  *
  * user_data is operation | generation | index into the object table, never a pointer: a completion
@@ -20,6 +21,9 @@ enum {
     RING_ENTRIES = 256,     /* SQEs; more than a batch of trains, and submitted early when full */
     RING_COMPLETIONS = 4096 /* CQEs; the kernel keeps what exceeds them (FEAT_NODROP) */
 };
+
+/* Beyond so many sockets the kernel's flag costs less than a recvmsg for each. */
+enum { PEEK_MAX = 2 };
 
 enum operation { OPERATION_RECEIVE = 1, OPERATION_POLL, OPERATION_CANCEL, OPERATION_SEND };
 
@@ -57,6 +61,12 @@ struct engine {
     uint32_t buffer_entries;
     unsigned recycled; /* added to the buffer ring, not yet published */
 
+    /* For peek(): a slot that is kept from the buffer ring, and who receives. */
+    bool peeks, has_spare;
+    uint32_t spare;
+    struct object *receivers[PEEK_MAX];
+    uint32_t receiver_count; /* of all; only the first PEEK_MAX are in the array */
+
     struct train *const *sends; /* handed over, not yet answered */
     uint32_t send_count;
     uint32_t send_generation;
@@ -79,12 +89,27 @@ struct object *ring_object_make(struct engine *engine);
 void ring_object_free(struct engine *engine, struct object *object);
 
 /* send.c: queues the trains that go by SQE, sends the others; answers them after the submission. */
-void ring_send_queue(struct engine *engine);
+void ring_send_queue(struct engine *engine, bool flush);
 void ring_send_failed(struct engine *engine, uint64_t user_data, int result);
 void ring_send_answer(struct engine *engine, int code);
 
+/* peek.c */
+int ring_peek(struct engine *engine);
+void ring_receiver_added(struct engine *engine, struct object *object);
+void ring_receiver_gone(struct engine *engine, struct object *object);
+
 /* uring.c: a free SQE, submitting what is queued if there is none. */
 struct io_uring_sqe *ring_sqe(struct engine *engine);
-int ring_submit(struct engine *engine);
+/* Appends what a receive of the kernel left in a slot: `before` bytes of header, then payload. */
+void ring_append_received(struct engine *engine, const struct object *object, uint32_t slot,
+                          const struct io_uring_recvmsg_out *header, uint32_t present);
+void ring_harvest(struct engine *engine);
+
+/* Slot: header, name, control, payload. The name's size is 32 because 28 would put the control
+ * messages 4 bytes off their alignment. */
+enum { SLOT_NAME_OFFSET = sizeof(struct io_uring_recvmsg_out) };
+enum { SLOT_CONTROL_OFFSET = SLOT_NAME_OFFSET + SLOT_NAME_SIZE };
+_Static_assert(SLOT_NAME_OFFSET == 16, "the kernel's header");
+_Static_assert(SLOT_CONTROL_OFFSET % 8 == 0, "control messages are aligned");
 
 #endif

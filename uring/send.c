@@ -23,12 +23,24 @@ static bool chain_goes_on(const struct engine *engine, uint32_t index)
     return index < engine->send_count && engine->sends[index]->follows;
 }
 
+static int lone_call(const struct train *train)
+{
+    ssize_t size;
+    do {
+        size = sendmsg(train->endpoint->fd, &train->header, MSG_DONTWAIT);
+    } while (size < 0 && errno == EINTR);
+    return size < 0 ? -errno : 1;
+}
+
 /* One sendmmsg() of trains [from, to) of a chain; returns how many were taken, or a negated errno
  * for the first. */
 static int chain_call(struct engine *engine, uint32_t from, uint32_t to)
 {
     struct mmsghdr messages[CHAIN_CALL];
     uint32_t count = to - from < CHAIN_CALL ? to - from : CHAIN_CALL;
+    if (count == 1) {
+        return lone_call(engine->sends[from]);
+    }
     for (uint32_t i = 0; i < count; i++) {
         messages[i].msg_hdr = engine->sends[from + i]->header;
     }
@@ -69,17 +81,26 @@ static bool train_queue(struct engine *engine, uint32_t index)
     return true;
 }
 
-void ring_send_queue(struct engine *engine)
+/* A disabled ring takes no submissions, and enabling it would make this thread its owner: what is
+ * sent before the first turn goes by system call. So does a lone train that no other submission is
+ * made for: an enter for one SQE costs 0.35 us more than sendmsg. */
+static bool by_call(const struct engine *engine, bool flush)
 {
+    bool lone = flush && engine->send_count == 1 && io_uring_sq_ready(&engine->ring) == 0 &&
+                engine->queue_head == NULL;
+    return !engine->enabled || lone;
+}
+
+void ring_send_queue(struct engine *engine, bool flush)
+{
+    bool call = by_call(engine, flush);
     engine->send_generation++;
     for (uint32_t from = 0; from < engine->send_count;) {
         uint32_t to = from + 1;
         while (chain_goes_on(engine, to)) {
             to++;
         }
-        /* A disabled ring takes no submissions, and enabling it would make this thread its owner:
-         * what is sent before the first turn goes by system call. So does what finds no SQE. */
-        if (to > from + 1 || !engine->enabled || !train_queue(engine, from)) {
+        if (to > from + 1 || call || !train_queue(engine, from)) {
             chain_send(engine, from, to);
         }
         from = to;

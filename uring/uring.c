@@ -16,13 +16,6 @@
 
 extern const struct backend dg_backend_uring;
 
-/* Slot: header, name, control, payload. The name's size is 32 because 28 would put the control
- * messages 4 bytes off their alignment. */
-enum { SLOT_NAME_OFFSET = sizeof(struct io_uring_recvmsg_out) };
-enum { SLOT_CONTROL_OFFSET = SLOT_NAME_OFFSET + SLOT_NAME_SIZE };
-_Static_assert(SLOT_NAME_OFFSET == 16, "the kernel's header");
-_Static_assert(SLOT_CONTROL_OFFSET % 8 == 0, "control messages are aligned");
-
 /* ---- Submission ---------------------------------------------------------------------------- */
 
 static void queue_object(struct engine *engine, struct object *object)
@@ -103,6 +96,9 @@ static bool submit_object(struct engine *engine, struct object *object)
         if (object->owner != NULL) {
             object->owner->polls++;
         }
+        if (!object->is_watch) {
+            ring_receiver_added(engine, object);
+        }
     }
     if (object->cancel) {
         struct io_uring_sqe *sqe = ring_sqe(engine);
@@ -127,10 +123,10 @@ static void submit_objects(struct engine *engine)
     }
 }
 
-static void prepare_all(struct engine *engine)
+static void prepare_all(struct engine *engine, bool flush)
 {
     publish_buffers(engine);
-    ring_send_queue(engine);
+    ring_send_queue(engine, flush);
     if (engine->enabled) {
         submit_objects(engine);
     }
@@ -149,6 +145,10 @@ static struct object *object_of(const struct engine *engine, uint64_t user_data)
 static void slot_recycle(struct engine *engine, uint32_t slot)
 {
     assert(slot < engine->slots.count);
+    if (slot == engine->spare) {
+        engine->has_spare = true;
+        return;
+    }
     io_uring_buf_ring_add(engine->buffers,
                           engine->slots.memory + (size_t) slot * engine->slots.stride,
                           engine->slots.stride, (unsigned short) slot,
@@ -197,30 +197,36 @@ static void detach_if_done(struct engine *engine, struct object *object)
     append_simple(engine, endpoint, COMPLETION_DETACHED, 0);
 }
 
+void ring_append_received(struct engine *engine, const struct object *object, uint32_t slot,
+                          const struct io_uring_recvmsg_out *header, uint32_t present)
+{
+    uint32_t control = object->endpoint->control_size;
+    const unsigned char *base = engine->slots.memory + (size_t) slot * engine->slots.stride;
+    uint32_t name = header->namelen;
+    *completions_append(engine->out) = (struct completion){
+        .kind = COMPLETION_RECEIVED,
+        .truncated = header->payloadlen > present,
+        .name_size = (uint16_t) (name < SLOT_NAME_SIZE ? name : SLOT_NAME_SIZE),
+        .slot = slot,
+        .size = present,
+        .real_size = header->payloadlen,
+        .control_size = header->controllen < control ? header->controllen : control,
+        .endpoint = object->endpoint,
+        .data = base + SLOT_CONTROL_OFFSET + control,
+        .name = base + SLOT_NAME_OFFSET,
+        .control = base + SLOT_CONTROL_OFFSET,
+    };
+}
+
 static void append_received(struct engine *engine, const struct object *object,
                             const struct io_uring_cqe *cqe)
 {
     uint32_t slot = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-    uint32_t control = object->endpoint->control_size;
-    uint32_t before = SLOT_CONTROL_OFFSET + control;
-    const unsigned char *base = engine->slots.memory + (size_t) slot * engine->slots.stride;
+    uint32_t before = SLOT_CONTROL_OFFSET + object->endpoint->control_size;
     struct io_uring_recvmsg_out header;
     assert((uint32_t) cqe->res >= before);
-    memcpy(&header, base, sizeof(header));
-    uint32_t present = (uint32_t) cqe->res - before;
-    *completions_append(engine->out) = (struct completion){
-        .kind = COMPLETION_RECEIVED,
-        .truncated = header.payloadlen > present,
-        .name_size = (uint16_t) (header.namelen < SLOT_NAME_SIZE ? header.namelen : SLOT_NAME_SIZE),
-        .slot = slot,
-        .size = present,
-        .real_size = header.payloadlen,
-        .control_size = header.controllen < control ? header.controllen : control,
-        .endpoint = object->endpoint,
-        .data = base + before,
-        .name = base + SLOT_NAME_OFFSET,
-        .control = base + SLOT_CONTROL_OFFSET,
-    };
+    memcpy(&header, engine->slots.memory + (size_t) slot * engine->slots.stride, sizeof(header));
+    ring_append_received(engine, object, slot, &header, (uint32_t) cqe->res - before);
 }
 
 /* Why a receive ended, as the core wants it told. */
@@ -238,6 +244,7 @@ static void complete_receive(struct engine *engine, const struct io_uring_cqe *c
     assert(object != NULL && object->armed); /* it lives until its last CQE */
     if (ended) {
         object->armed = object->cancel = false;
+        ring_receiver_gone(engine, object);
     }
     if (has_slot && (object->detaching || cqe->res < 0)) {
         slot_recycle(engine, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
@@ -287,7 +294,7 @@ static void complete(struct engine *engine, const struct io_uring_cqe *cqe)
     }
 }
 
-static void harvest(struct engine *engine)
+void ring_harvest(struct engine *engine)
 {
     struct io_uring_cqe *cqe;
     unsigned head, count = 0;
@@ -303,13 +310,13 @@ static void harvest(struct engine *engine)
  * has been tried and every failure was seen. */
 static int settle(struct engine *engine)
 {
-    harvest(engine);
+    ring_harvest(engine);
     while (io_uring_sq_ready(&engine->ring) > 0 || io_uring_cq_has_overflow(&engine->ring)) {
         int code = io_uring_submit_and_get_events(&engine->ring);
         if (!enter_is_fine(code)) {
             return code;
         }
-        harvest(engine);
+        ring_harvest(engine);
     }
     return 0;
 }
@@ -324,7 +331,7 @@ static int finish(struct engine *engine, int entered)
 static int uring_flush(struct engine *engine)
 {
     int code = 0;
-    prepare_all(engine);
+    prepare_all(engine, true);
     if (engine->enabled && io_uring_sq_ready(&engine->ring) > 0) {
         code = io_uring_submit(&engine->ring);
         return finish(engine, code);
@@ -360,7 +367,7 @@ static int uring_wait(struct engine *engine, int64_t timeout_ns)
         ring_send_answer(engine, code);
         return code;
     }
-    prepare_all(engine);
+    prepare_all(engine, false);
     if (engine->event_fd >= 0) {
         eventfd_t ignored;
         (void) eventfd_read(engine->event_fd, &ignored); /* before the harvest: none is missed */
@@ -481,5 +488,6 @@ const struct backend dg_backend_uring = {
     .watch = uring_watch,
     .unwatch = uring_unwatch,
     .wait = uring_wait,
+    .peek = ring_peek,
     .fd = ring_event_fd,
 };
