@@ -104,9 +104,10 @@ struct dg_train {
 enum {
     BATCH_TRAINS = 128, /* in one submission; at 3.3 us for a lone datagram, 0.4 ms of sending */
     BATCH_BUCKETS = 256,
-    BATCH_FULL_TRAINS = 16,   /* submit after so many full ones: measured best, while the arena
-                                       is in cache; 8 cost 10-25 % more, 1 costs 10-15 % more */
-    BATCH_BYTES = 512 * 1024, /* submit when so much arena is used */
+    BATCH_FULL_TRAINS = 16,        /* submit after so many full trains, */
+    BATCH_FULL_BYTES = 256 * 1024, /* or so many bytes in them, while they are in the cache, */
+    BATCH_BYTES = 1024 * 1024,     /* or when so much arena is used: interleaved sends to many peers
+                                      fill their trains late */
     /* What lanes may hold unaccounted: a whole arena of one-byte datagrams, each charged. */
     BATCH_CHARGE_MAX = BATCH_BYTES + BATCH_TRAINS * SEGMENTS_LIMIT * QUEUE_OVERHEAD,
     ARENA_BYTES = BATCH_BYTES + 2 * 65536, /* so there is always room for one more datagram */
@@ -119,7 +120,7 @@ struct batch {
     struct dg_train trains[BATCH_TRAINS];
     struct train *order[BATCH_TRAINS];
     struct flow *buckets[BATCH_BUCKETS];
-    uint32_t flow_count, train_count, full_trains;
+    uint32_t flow_count, train_count, full_trains, full_bytes;
     unsigned char *arena, *arena_top, *arena_end;
 };
 

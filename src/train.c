@@ -48,7 +48,8 @@ void dg_batch_reset(struct batch *batch)
         batch->flows[i].socket->last_flow = NULL;
         *batch->flows[i].bucket = NULL;
     }
-    batch->flow_count = batch->train_count = batch->full_trains = 0;
+    batch->flow_count = batch->train_count = 0;
+    batch->full_trains = batch->full_bytes = 0;
     batch->arena_top = batch->arena;
 }
 
@@ -259,6 +260,7 @@ static void train_close_if_full(struct batch *batch, struct dg_train *train, uin
     } else if (train->bytes >= train->bytes_max) {
         train->full = true;
         batch->full_trains += train->count > 1;
+        batch->full_bytes += train->bytes;
     }
 }
 
@@ -323,6 +325,7 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const void *data, u
     train_close_if_full(batch, train, size);
     lane_open(flow, train);
     return batch->train_count == BATCH_TRAINS || batch->full_trains >= BATCH_FULL_TRAINS ||
+           batch->full_bytes >= BATCH_FULL_BYTES ||
            (size_t) (batch->arena_top - batch->arena) >= BATCH_BYTES;
 }
 
