@@ -35,7 +35,7 @@ enum {
     POSTS_MAX = 65536
 };
 
-/* ---- Sending: flows, trains, requests (send.c, train.c) ------------------------------------ */
+/* ---- Sending: flows, trains, requests (train.c, request.c) --------------------------------- */
 
 /* The name of a peer as sendmsg(2) takes it. */
 union dg_name {
@@ -442,8 +442,10 @@ static inline bool dg_loop_forked(const struct dgram_loop *loop)
     return loop->fork_generation != dg_fork_generation;
 }
 
-/* Work came up outside a turn: makes the embedding descriptor readable, if there is one. */
-void dg_loop_touch(struct dgram_loop *loop);
+/* Something to call back without waiting for the kernel. */
+bool dg_loop_has_work(struct dgram_loop *loop);
+/* When the loop has to turn at the latest, in its clock; UINT64_MAX: whenever. */
+uint64_t dg_loop_deadline(const struct dgram_loop *loop);
 
 /* Room for `records` more outstanding completions; negative gives it back. 0 or -ENOMEM. */
 int dg_loop_reserve(struct dgram_loop *loop, int records);
@@ -457,6 +459,15 @@ int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t lea
 
 /* Copies a result struct into the caller's, as much as its `size` member says. */
 int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size);
+
+/* ---- embed.c ------------------------------------------------------------------------------- */
+
+/* Work came up outside a turn: makes the descriptor readable, if there is one. */
+void dg_loop_touch(struct dgram_loop *loop);
+/* A turn begins, and ends. */
+void dg_embedding_clear(struct dgram_loop *loop);
+void dg_embedding_set(struct dgram_loop *loop);
+void dg_embedding_close(struct dgram_loop *loop);
 
 /* ---- engine.c ------------------------------------------------------------------------------ */
 
@@ -503,28 +514,45 @@ static inline void dg_list_append(struct socket_list *list, struct dgram_socket 
     list->tail = socket;
 }
 
-/* ---- send.c -------------------------------------------------------------------------------- */
+/* ---- request.c ----------------------------------------------------------------------------- */
+
+struct request *dg_request_take(struct dgram_loop *loop);
+void dg_request_give(struct dgram_loop *loop, struct request *request);
+/* A request that owns its payload, of which the caller fills the bytes behind the struct. */
+struct request *dg_request_with_room(struct dgram_socket *socket, uint32_t size, dgram_sent_fn *fn,
+                                     void *user);
+void dg_requests_append(struct request_list *list, struct request *request);
+struct request *dg_requests_pop(struct request_list *list);
+/* The request's datagram has its result: its callback is due, or it is done. */
+void dg_request_complete(struct request *request, int result);
+/* Callbacks that are due. Part of the dispatch. */
+void dg_requests_dispatch(struct dgram_loop *loop);
+/* Releases requests without completing them: in a forked child. */
+void dg_requests_forget(struct request_list *list, struct dgram_loop *loop);
+void dg_requests_release(struct dgram_loop *loop);
+
+/* Datagrams join and leave the queue; the last to leave closes a socket that is ending. */
+void dg_queue_count(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
+void dg_queue_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
+bool dg_queue_is_full(struct dgram_socket *socket, uint32_t size);
+int dg_queue_refuse(struct dgram_socket *socket);
+void dg_queue_check_drains(struct dgram_loop *loop);
+
+/* ---- settle.c ------------------------------------------------------------------------------ */
 
 /* Hands the batch over and submits; settle() after wait() when hand_over() was done for it. */
 int dg_send_flush(struct dgram_loop *loop);
 void dg_send_hand_over(struct dgram_loop *loop);
 void dg_send_settle(struct dgram_loop *loop);
-
-void dg_send_retry(struct dgram_socket *socket);
-void dg_send_cancel(struct dgram_socket *socket, int code);
-/* Releases requests without completing them: in a forked child. */
-void dg_send_forget(struct request_list *list, struct dgram_loop *loop);
-void dg_send_dispatch_done(struct dgram_loop *loop);
-void dg_send_retry_blocked(struct dgram_loop *loop);
-/* Retries what waited for a moment, and notes who is due a `drain`. */
-void dg_send_prepare(struct dgram_loop *loop);
 /* Whether somebody has to hear what becomes of the batch before the loop may sleep. */
 bool dg_send_wants_answer(const struct dgram_loop *loop);
-void dg_send_release(struct dgram_loop *loop);
+/* Retries what waited for a moment, and notes who is due a `drain`. */
+void dg_send_prepare(struct dgram_loop *loop);
+/* What is parked: tried again; completed with a code. */
+void dg_send_retry(struct dgram_socket *socket);
+void dg_send_cancel(struct dgram_socket *socket, int code);
 
-/* Datagrams join and leave the queue. */
-void dg_send_count(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
-void dg_send_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
+/* ---- send.c -------------------------------------------------------------------------------- */
 
 /* What is to be sent. */
 struct payload {

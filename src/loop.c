@@ -282,7 +282,7 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 /* ---- The turn ------------------------------------------------------------------------------ */
 
 /* Something to call back without waiting for the kernel. */
-static bool loop_has_work(struct dgram_loop *loop)
+bool dg_loop_has_work(struct dgram_loop *loop)
 {
     return loop->due.head != NULL || loop->done.head != NULL || loop->errors_head != NULL ||
            loop->pending.count > 0 || dg_send_wants_answer(loop) || dg_resolver_has_work(loop) ||
@@ -292,10 +292,10 @@ static bool loop_has_work(struct dgram_loop *loop)
 static bool loop_is_alive(struct dgram_loop *loop)
 {
     return loop->keeping > 0 || loop->timers.keeping > 0 || loop->queue_charge > 0 ||
-           loop->batch->train_count > 0 || loop_has_work(loop) || dg_inbox_waiting(loop);
+           loop->batch->train_count > 0 || dg_loop_has_work(loop) || dg_inbox_waiting(loop);
 }
 
-static uint64_t loop_deadline(const struct dgram_loop *loop)
+uint64_t dg_loop_deadline(const struct dgram_loop *loop)
 {
     uint64_t deadline = dg_timers_deadline(&loop->timers);
     if (loop->blocked.head != NULL && loop->blocked_until < deadline) {
@@ -309,7 +309,7 @@ static uint64_t loop_deadline(const struct dgram_loop *loop)
  * wait, and when nothing else is left the program wants to end. */
 static bool loop_may_sleep(struct dgram_loop *loop)
 {
-    if (loop_has_work(loop) || atomic_load(&loop->inbox.stop)) {
+    if (dg_loop_has_work(loop) || atomic_load(&loop->inbox.stop)) {
         return false;
     }
     bool leaving = loop->batch->train_count > 0;
@@ -322,7 +322,7 @@ static int64_t loop_patience(struct dgram_loop *loop, int64_t timeout_ns)
     if (timeout_ns == 0 || !loop_may_sleep(loop)) {
         return 0;
     }
-    uint64_t deadline = loop_deadline(loop);
+    uint64_t deadline = dg_loop_deadline(loop);
     if (deadline == UINT64_MAX) {
         return timeout_ns;
     }
@@ -394,8 +394,8 @@ static void dispatch_closes(struct dgram_loop *loop)
 static void loop_dispatch(struct dgram_loop *loop)
 {
     static void (*const steps[])(struct dgram_loop *) = {
-        dg_timers_run,         dispatch_events,   dispatch_completions, dg_resolver_dispatch,
-        dg_send_dispatch_done, dg_error_dispatch, dispatch_closes,
+        dg_timers_run,        dispatch_events,   dispatch_completions, dg_resolver_dispatch,
+        dg_requests_dispatch, dg_error_dispatch, dispatch_closes,
     };
     loop->now = loop->system->now();
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !dg_loop_forked(loop); i++) {
@@ -416,13 +416,13 @@ static int busy_wait(struct dgram_loop *loop, int64_t patience)
                                                                                : loop->busy_poll_ns;
     int code = backend->flush(loop->engine);
     dg_send_settle(loop);
-    for (unsigned looks = 1; code == 0 && !loop_has_work(loop) && spent < limit; looks++) {
+    for (unsigned looks = 1; code == 0 && !dg_loop_has_work(loop) && spent < limit; looks++) {
         bool whole = backend->peek == NULL || looks % LOOKS_PER_WAIT == 0;
         code = whole ? backend->wait(loop->engine, 0) : backend->peek(loop->engine);
         loop->system->relax();
         spent = loop->system->now() - start;
     }
-    if (code < 0 || loop_has_work(loop)) {
+    if (code < 0 || dg_loop_has_work(loop)) {
         return code;
     }
     int64_t left = patience < 0 ? patience : patience - (int64_t) spent;
@@ -452,109 +452,6 @@ static int loop_leave(struct dgram_loop *loop, int code)
         code = dg_send_flush(loop);
     }
     return code;
-}
-
-/* ---- Embedding ----------------------------------------------------------------------------- */
-
-void dg_loop_touch(struct dgram_loop *loop)
-{
-    struct embedding *embedding = &loop->embedding;
-    if (embedding->fd >= 0 && !loop->in_turn && !embedding->kicked) {
-        embedding->kicked = true;
-        loop->system->wake_signal(embedding->kick[1]);
-    }
-}
-
-static void embedding_clear(struct dgram_loop *loop)
-{
-    struct embedding *embedding = &loop->embedding;
-    if (embedding->fd < 0) {
-        return;
-    }
-    if (embedding->kicked) {
-        embedding->kicked = false;
-        loop->system->wake_clear(embedding->kick[0]);
-    }
-    if (embedding->deadline <= loop->system->now()) {
-        loop->system->wake_clear(embedding->alarm); /* reads an expiry count as it does a wake's */
-        embedding->deadline = UINT64_MAX;
-    }
-}
-
-/* Between turns the alarm stands at the next deadline, and the kick says whether there is work. */
-static void embedding_set(struct dgram_loop *loop)
-{
-    struct embedding *embedding = &loop->embedding;
-    if (embedding->fd < 0 || dg_loop_forked(loop)) {
-        return;
-    }
-    uint64_t deadline = loop_deadline(loop);
-    if (deadline != embedding->deadline) {
-        loop->system->alarm_set(embedding->alarm, deadline);
-        embedding->deadline = deadline;
-    }
-    if (loop_has_work(loop)) {
-        dg_loop_touch(loop);
-    }
-}
-
-static void embedding_close(struct dgram_loop *loop)
-{
-    struct embedding *embedding = &loop->embedding;
-    if (embedding->fd >= 0) {
-        (void) loop->system->close(embedding->fd);
-        (void) loop->system->close(embedding->alarm);
-        (void) loop->system->close(embedding->kick[1]);
-        (void) loop->system->close(embedding->kick[0]);
-        embedding->fd = -1;
-    }
-}
-
-static int embedding_open(struct dgram_loop *loop)
-{
-    const struct dg_system *system = loop->system;
-    struct embedding embedding = {.deadline = UINT64_MAX};
-    int engine_fd = loop->backend->fd(loop->engine);
-    if (engine_fd < 0) {
-        return engine_fd;
-    }
-    int code = system->wake_open(embedding.kick);
-    if (code < 0) {
-        return code;
-    }
-    code = embedding.alarm = system->alarm_open();
-    if (code >= 0) {
-        const int fds[] = {engine_fd, embedding.kick[0], embedding.alarm};
-        code = embedding.fd = system->gather_open(fds, sizeof(fds) / sizeof(fds[0]));
-        if (code < 0) {
-            (void) system->close(embedding.alarm);
-        }
-    }
-    if (code < 0) {
-        (void) system->close(embedding.kick[1]);
-        (void) system->close(embedding.kick[0]);
-        return code;
-    }
-    loop->embedding = embedding;
-    return 0;
-}
-
-int dgram_loop_fd(struct dgram_loop *loop)
-{
-    if (loop == NULL) {
-        return DGRAM_ENULL;
-    }
-    if (dg_loop_forked(loop)) {
-        return DGRAM_EFORKED;
-    }
-    if (loop->embedding.fd < 0) {
-        int code = embedding_open(loop);
-        if (code < 0) {
-            return code;
-        }
-        dg_loop_touch(loop); /* the first turn arms and submits what was set up before */
-    }
-    return loop->embedding.fd;
 }
 
 /* ---- Turning ------------------------------------------------------------------------------- */
@@ -588,7 +485,7 @@ static bool turn_end(struct dgram_loop *loop)
         (void) dgram_loop_free(loop);
         return true;
     }
-    embedding_set(loop);
+    dg_embedding_set(loop);
     return false;
 }
 
@@ -598,7 +495,7 @@ int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     if (code < 0) {
         return code;
     }
-    embedding_clear(loop);
+    dg_embedding_clear(loop);
     bool stopped = atomic_exchange(&loop->inbox.stop, false);
     code = loop_leave(loop, loop_turn(loop, stopped ? 0 : timeout_ns));
     int alive = loop_is_alive(loop);
@@ -615,7 +512,7 @@ int dgram_loop_run(struct dgram_loop *loop)
         return code;
     }
     bool stopped = false;
-    embedding_clear(loop);
+    dg_embedding_clear(loop);
     while (code == 0 && !stopped) {
         stopped = atomic_exchange(&loop->inbox.stop, false);
         if (stopped || !loop_is_alive(loop)) {
@@ -690,7 +587,7 @@ static void abandon_all(struct dgram_loop *loop, int code)
     }
     loop->pending.count = 0;
     while (loop->sockets != NULL) {
-        dg_send_dispatch_done(loop);
+        dg_requests_dispatch(loop);
         dg_error_dispatch(loop);
         dg_socket_dispatch_due(loop, true);
     }
@@ -700,11 +597,11 @@ static void loop_forget(struct dgram_loop *loop, bool forked)
 {
     dg_resolver_close(loop, forked);
     loop->backend->close(loop->engine, forked);
-    embedding_close(loop);
+    dg_embedding_close(loop);
     dg_inbox_close(loop);
     dg_timers_free(loop);
     dg_error_forget(loop);
-    dg_send_release(loop);
+    dg_requests_release(loop);
     dg_pool_abandon(loop->pool);
     loop_release(loop);
 }
@@ -722,7 +619,7 @@ static void loop_destroy(struct dgram_loop *loop)
         abandon_all(loop, code);
     }
     dg_inbox_run(loop);
-    dg_send_dispatch_done(loop);
+    dg_requests_dispatch(loop);
     dg_watch_end(loop, &loop->inbox.watch);
     loop_forget(loop, false);
 }
@@ -737,10 +634,10 @@ static void loop_free_forked(struct dgram_loop *loop)
             (void) loop->system->close(socket->endpoint.fd);
         }
         dg_receive_discard_held(socket);
-        dg_send_forget(&socket->parked, loop);
+        dg_requests_forget(&socket->parked, loop);
         dg_release(socket);
     }
-    dg_send_forget(&loop->done, loop);
+    dg_requests_forget(&loop->done, loop);
     loop_forget(loop, true);
 }
 

@@ -510,7 +510,7 @@ void dg_resolver_close(struct dgram_loop *loop, bool forked)
             if (name->lookup != NULL) {
                 lookup_orphan(resolver, name->lookup);
             }
-            dg_send_forget(&name->sends, loop);
+            dg_requests_forget(&name->sends, loop);
             dg_release(name);
         }
     }

@@ -57,7 +57,8 @@ static uint64_t host_now(void)
     return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
 }
 
-/* Asked of the main thread: a program that pins each thread to a CPU of its own has more than one. */
+/* Asked of the main thread: a program that pins each thread to a CPU of its own has more than
+ * one. */
 static bool only_one_cpu(void)
 {
     static atomic_int known; /* 0: not asked yet, 1: one, 2: more */

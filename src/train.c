@@ -62,7 +62,7 @@ static bool name_equal(const union dg_name *one, const union dg_name *two)
     if (first != second) {
         return false;
     }
-    return one->any.sa_family == AF_INET || memcmp(one, two, sizeof(struct sockaddr_in6)) == 0;
+    return one->any.sa_family == AF_INET || memcmp(&one->in6, &two->in6, sizeof(one->in6)) == 0;
 }
 
 static uint32_t name_bucket(const struct dgram_socket *socket, const union dg_name *name)
@@ -221,6 +221,7 @@ static bool train_copy(struct batch *batch, struct dg_train *train, const void *
         return false;
     }
     if (size > 0) {
+        assert(train->room != NULL && data != NULL);
         memcpy(train->room, data, size);
     }
     train->room += size;
@@ -295,7 +296,7 @@ void dg_flow_sync(struct flow *flow)
     train->vectors[train->base.header.msg_iovlen - 1].iov_len += bytes;
     train->bytes += bytes;
     train->count = (uint16_t) (train->count + count);
-    dg_send_count(flow->socket, bytes, count);
+    dg_queue_count(flow->socket, bytes, count);
 }
 
 void dg_batch_sync(struct batch *batch)

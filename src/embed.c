@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * embed.c: the descriptor by which an outer loop learns that a turn has something to do.
+ *
+ * Owns that descriptor, which gathers the engine's, a kick and an alarm. A turn clears the kick
+ * when it begins; when it ends, the alarm is set to the next deadline and the kick says whether
+ * there is work. Whatever comes up outside a turn kicks.
+ */
+#include "src/core.h"
+
+void dg_loop_touch(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd >= 0 && !loop->in_turn && !embedding->kicked) {
+        embedding->kicked = true;
+        loop->system->wake_signal(embedding->kick[1]);
+    }
+}
+
+void dg_embedding_clear(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd < 0) {
+        return;
+    }
+    if (embedding->kicked) {
+        embedding->kicked = false;
+        loop->system->wake_clear(embedding->kick[0]);
+    }
+    if (embedding->deadline <= loop->system->now()) {
+        loop->system->wake_clear(embedding->alarm); /* reads an expiry count as it does a wake's */
+        embedding->deadline = UINT64_MAX;
+    }
+}
+
+/* Between turns the alarm stands at the next deadline, and the kick says whether there is work. */
+void dg_embedding_set(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd < 0 || dg_loop_forked(loop)) {
+        return;
+    }
+    uint64_t deadline = dg_loop_deadline(loop);
+    if (deadline != embedding->deadline) {
+        loop->system->alarm_set(embedding->alarm, deadline);
+        embedding->deadline = deadline;
+    }
+    if (dg_loop_has_work(loop)) {
+        dg_loop_touch(loop);
+    }
+}
+
+void dg_embedding_close(struct dgram_loop *loop)
+{
+    struct embedding *embedding = &loop->embedding;
+    if (embedding->fd >= 0) {
+        (void) loop->system->close(embedding->fd);
+        (void) loop->system->close(embedding->alarm);
+        (void) loop->system->close(embedding->kick[1]);
+        (void) loop->system->close(embedding->kick[0]);
+        embedding->fd = -1;
+    }
+}
+
+static int embedding_open(struct dgram_loop *loop)
+{
+    const struct dg_system *system = loop->system;
+    struct embedding embedding = {.deadline = UINT64_MAX};
+    int engine_fd = loop->backend->fd(loop->engine);
+    if (engine_fd < 0) {
+        return engine_fd;
+    }
+    int code = system->wake_open(embedding.kick);
+    if (code < 0) {
+        return code;
+    }
+    code = embedding.alarm = system->alarm_open();
+    if (code >= 0) {
+        const int fds[] = {engine_fd, embedding.kick[0], embedding.alarm};
+        code = embedding.fd = system->gather_open(fds, sizeof(fds) / sizeof(fds[0]));
+        if (code < 0) {
+            (void) system->close(embedding.alarm);
+        }
+    }
+    if (code < 0) {
+        (void) system->close(embedding.kick[1]);
+        (void) system->close(embedding.kick[0]);
+        return code;
+    }
+    loop->embedding = embedding;
+    return 0;
+}
+
+int dgram_loop_fd(struct dgram_loop *loop)
+{
+    if (loop == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (loop->embedding.fd < 0) {
+        int code = embedding_open(loop);
+        if (code < 0) {
+            return code;
+        }
+        dg_loop_touch(loop); /* the first turn arms and submits what was set up before */
+    }
+    return loop->embedding.fd;
+}
