@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * instructions.c: what the library itself costs per datagram, in instructions.
+ *
+ * Owns an engine that completes at once: it takes every train and, when asked to, says that trains of
+ * 128 datagrams have come. So what callgrind counts between the two marks is the library and nothing
+ * else. scripts/instructions runs it; the figures do not depend on the machine's speed or load.
+ *
+ *     instructions send|receive COUNT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/core.h"
+
+enum { SIZE = 64, SEGMENTS = 128, TURN = 1024 };
+
+struct engine {
+    struct completions *out;
+    struct slots slots;
+    struct endpoint *receiver;
+    uint32_t trains_due; /* to be reported by the next wait() */
+};
+
+static struct engine the_engine;
+static struct sockaddr_in peer;
+
+static int instant_open(const struct engine_config *config, struct engine **ret_engine,
+                        const char **ret_call)
+{
+    (void) ret_call;
+    the_engine.out = config->completions;
+    *ret_engine = &the_engine;
+    return 0;
+}
+
+static void instant_close(struct engine *engine, bool forked)
+{
+    (void) engine;
+    (void) forked;
+}
+
+static int instant_attach(struct engine *engine, struct endpoint *endpoint)
+{
+    (void) engine;
+    (void) endpoint;
+    return 0;
+}
+
+static void instant_detach(struct engine *engine, struct endpoint *endpoint)
+{
+    *completions_append(engine->out) =
+        (struct completion){.kind = COMPLETION_DETACHED, .endpoint = endpoint};
+}
+
+static int instant_provide(struct engine *engine, const struct slots *slots)
+{
+    engine->slots = *slots;
+    return 0;
+}
+
+static void instant_recv_start(struct engine *engine, struct endpoint *endpoint)
+{
+    engine->receiver = endpoint;
+}
+
+static void instant_recv_stop(struct engine *engine, struct endpoint *endpoint)
+{
+    (void) engine;
+    (void) endpoint;
+}
+
+static void instant_recycle(struct engine *engine, uint32_t slot)
+{
+    (void) engine;
+    (void) slot;
+}
+
+static void instant_send(struct engine *engine, struct train *const *trains, size_t count)
+{
+    (void) engine;
+    for (size_t i = 0; i < count; i++) {
+        trains[i]->result = 0;
+    }
+}
+
+static int instant_flush(struct engine *engine)
+{
+    (void) engine;
+    return 0;
+}
+
+static int instant_watch(struct engine *engine, struct watch *watch)
+{
+    (void) engine;
+    (void) watch;
+    return 0;
+}
+
+static void instant_unwatch(struct engine *engine, struct watch *watch)
+{
+    (void) engine;
+    (void) watch;
+}
+
+/* A train in slot `slot`, with the control message by which the kernel tells its segment size. */
+static void train_arrives(struct engine *engine, uint32_t slot)
+{
+    enum { NAME = 16, CONTROL = NAME + SLOT_NAME_SIZE, PAYLOAD = CONTROL + 24, UDP_GRO_ = 104 };
+    unsigned char *base = engine->slots.memory + (size_t) slot * engine->slots.stride;
+    struct msghdr header = {.msg_control = base + CONTROL, .msg_controllen = 24};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+    int segment = SIZE;
+    c->cmsg_level = IPPROTO_UDP;
+    c->cmsg_type = UDP_GRO_;
+    c->cmsg_len = CMSG_LEN(sizeof(segment));
+    memcpy(CMSG_DATA(c), &segment, sizeof(segment));
+    memcpy(base + NAME, &peer, sizeof(peer));
+    *completions_append(engine->out) = (struct completion){
+        .kind = COMPLETION_RECEIVED,
+        .endpoint = engine->receiver,
+        .slot = slot,
+        .size = SEGMENTS * SIZE,
+        .real_size = SEGMENTS * SIZE,
+        .data = base + PAYLOAD,
+        .name = base + NAME,
+        .name_size = sizeof(peer),
+        .control = base + CONTROL,
+        .control_size = 24,
+    };
+}
+
+static int instant_wait(struct engine *engine, int64_t timeout_ns)
+{
+    (void) timeout_ns;
+    for (uint32_t i = 0; i < engine->trains_due; i++) {
+        train_arrives(engine, i);
+    }
+    engine->trains_due = 0;
+    return 0;
+}
+
+static int instant_fd(struct engine *engine)
+{
+    (void) engine;
+    return -ENOTSUP;
+}
+
+static const struct backend instant = {
+    .name = "instant",
+    .open = instant_open,
+    .close = instant_close,
+    .attach = instant_attach,
+    .detach = instant_detach,
+    .provide = instant_provide,
+    .recv_start = instant_recv_start,
+    .recv_stop = instant_recv_stop,
+    .recycle = instant_recycle,
+    .send = instant_send,
+    .flush = instant_flush,
+    .watch = instant_watch,
+    .unwatch = instant_unwatch,
+    .wait = instant_wait,
+    .fd = instant_fd,
+};
+
+static uint64_t received;
+
+static void on_message(struct dgram_socket *socket, const struct dgram_message *message, void *user)
+{
+    (void) socket;
+    (void) user;
+    received += message->size;
+}
+
+/* Callgrind counts from here (--toggle-collect=measured), this function's own loop included. */
+__attribute__((noinline)) void measured(struct dgram_loop *loop, struct dgram_socket *socket,
+                                        const struct dgram_addr *to, uint64_t count, bool sends);
+void measured(struct dgram_loop *loop, struct dgram_socket *socket, const struct dgram_addr *to,
+              uint64_t count, bool sends)
+{
+    unsigned char payload[SIZE] = {0};
+    for (uint64_t done = 0; done < count; done += TURN) {
+        for (int i = 0; sends && i < TURN; i++) {
+            (void) dgram_send_to(socket, payload, sizeof(payload), to, NULL, NULL);
+        }
+        the_engine.trains_due = sends ? 0 : TURN / SEGMENTS;
+        (void) dgram_loop_turn(loop, 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    bool sends = argc == 3 && strcmp(argv[1], "send") == 0;
+    if (argc != 3 || (!sends && strcmp(argv[1], "receive") != 0)) {
+        fputs("usage: instructions send|receive COUNT\n", stderr);
+        return 2;
+    }
+    uint64_t count = strtoull(argv[2], NULL, 10) / TURN * TURN;
+    struct dgram_loop *loop = NULL;
+    struct dgram_socket *socket = NULL;
+    struct dgram_addr to;
+    int code = dg_loop_create_on(NULL, &dg_system_host, &instant, &loop);
+    code = code < 0 ? code : dgram_create_socket(loop, DGRAM_UDP4, NULL, &socket);
+    code = code < 0 ? code : dgram_on_message(socket, on_message, NULL);
+    code = code < 0 ? code : dgram_bind(socket, 0, "127.0.0.1");
+    code = code < 0 ? code : dgram_address(socket, &to);
+    code = code < 0 ? code : dgram_loop_turn(loop, 0);
+    if (code < 0) {
+        fprintf(stderr, "instructions: %s\n", dgram_strerror(code));
+        return 1;
+    }
+    peer = to.u.in4;
+    measured(loop, socket, &to, count, sends);
+    struct dgram_socket_stats stats = {.size = sizeof(stats)};
+    (void) dgram_socket_stats(socket, &stats);
+    dgram_loop_free(loop);
+    if (sends ? stats.sent != count : received != count * SIZE) {
+        fputs("instructions: not all datagrams went through\n", stderr);
+        return 1;
+    }
+    printf("%llu\n", (unsigned long long) count);
+    return 0;
+}
