@@ -19,7 +19,8 @@
 
 enum {
     RING_ENTRIES = 256,     /* SQEs; more than a batch of trains, and submitted early when full */
-    RING_COMPLETIONS = 4096 /* CQEs; the kernel keeps what exceeds them (FEAT_NODROP) */
+    RING_COMPLETIONS = 1024 /* CQEs: 16 for each default slot. The kernel keeps what exceeds them
+                               (FEAT_NODROP); larger rings are locked memory for nothing */
 };
 
 /* Beyond so many sockets the kernel's flag costs less than a recvmsg for each. */
