@@ -176,21 +176,43 @@ bool dgram_addr_equal(const struct dgram_addr *one, const struct dgram_addr *two
     }
 }
 
+/* "::%eth0": a zone behind an IPv6 address of whatever kind. */
+static unsigned zone_after_address(const char *text, const char *percent)
+{
+    char literal[INET6_ADDRSTRLEN];
+    struct in6_addr ignored;
+    size_t length = (size_t) (percent - text);
+    if (length >= sizeof(literal)) {
+        return 0;
+    }
+    memcpy(literal, text, length);
+    literal[length] = '\0';
+    return inet_pton(AF_INET6, literal, &ignored) == 1 ? zone_read(percent + 1) : 0;
+}
+
 /*
- * An interface is named by its name ("eth0"), by a zone with or without "::" before it ("::%eth0",
- * Node's form for IPv6), or by one of its IPv4 addresses (Node's form for IPv4). Text that is none
- * of these must not fall back to the default (S30).
+ * An interface is named by its name ("eth0"), on IPv6 by an address with a zone ("::%eth0", Node's
+ * form), on IPv4 by one of its addresses (Node's form). Text that is none of these must not fall back
+ * to the default (S30).
  */
-int dg_interface_read(const char *text, unsigned *ret_index, struct in_addr *ret_local)
+int dg_interface_read(sa_family_t family, const char *text, unsigned *ret_index,
+                      struct in_addr *ret_local)
 {
     const char *percent = strchr(text, '%');
     struct in_addr local = {.s_addr = INADDR_ANY};
     unsigned index = 0;
-    if (inet_pton(AF_INET, text, &local) != 1) {
-        index = zone_read(percent != NULL ? percent + 1 : text);
-        if (index == 0) {
-            return DGRAM_EBADINTERFACE;
-        }
+    if (family == AF_INET && inet_pton(AF_INET, text, &local) == 1) {
+        *ret_index = 0;
+        *ret_local = local;
+        return 0;
+    }
+    if (percent == NULL) {
+        index = zone_read(text);
+    } else if (family == AF_INET6) {
+        index = zone_after_address(text, percent);
+    }
+    if (index == 0) {
+        return DGRAM_EBADINTERFACE;
     }
     *ret_index = index;
     *ret_local = local;

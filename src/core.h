@@ -145,10 +145,9 @@ enum {
     DUE_HELD = 1 << 2,      /* deliver what was held back while paused */
     DUE_DRAIN = 1 << 4,     /* emit */
     DUE_RECEIVE = 1 << 3,   /* start or stop receiving */
-    DUE_RETRY = 1 << 7,     /* send what waited for a name */
     DUE_CLOSE = 1 << 5,     /* one last attempt to send, then detach */
     DUE_CLOSED = 1 << 6,    /* emit `close` and free */
-    DUE_PREPARE = DUE_BIND | DUE_RECEIVE | DUE_RETRY | DUE_CLOSE
+    DUE_PREPARE = DUE_BIND | DUE_RECEIVE | DUE_CLOSE
 };
 
 /* An `error` event that waits for the dispatch. `repeat` equal ones share a record. */
@@ -672,7 +671,8 @@ int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg
                     struct dgram_addr *ret_address);
 void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
 /* An interface named by text: its index, or 0 and the local IPv4 address that was written. */
-int dg_interface_read(const char *text, unsigned *ret_index, struct in_addr *ret_local);
+int dg_interface_read(sa_family_t family, const char *text, unsigned *ret_index,
+                      struct in_addr *ret_local);
 
 /* ---- error.c ------------------------------------------------------------------------------- */
 

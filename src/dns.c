@@ -10,6 +10,7 @@
 #include <ares.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -156,6 +157,43 @@ static bool configuration_changed(const struct dns *dns)
            now.st_mtim.tv_nsec != then->st_mtim.tv_nsec;
 }
 
+/* As in glibc: at least 1, at most `most`. */
+static int option_number(const char *text, int most)
+{
+    long number = strtol(text, NULL, 10);
+    return number < 1 ? 1 : number > most ? most : (int) number;
+}
+
+static void option_read(const char *word, struct ares_options *options, int *mask)
+{
+    if (strncmp(word, "timeout:", 8) == 0) {
+        options->timeout = 1000 * option_number(word + 8, 30);
+        *mask |= ARES_OPT_TIMEOUTMS;
+    } else if (strncmp(word, "attempts:", 9) == 0) {
+        options->tries = option_number(word + 9, 5);
+        *mask |= ARES_OPT_TRIES;
+    }
+}
+
+/* Two options of resolv.conf(5) that older versions of c-ares know by other names only. */
+static void options_read(const char *path, struct ares_options *options, int *mask)
+{
+    FILE *file = fopen(path, "re");
+    char line[512];
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        char *rest = NULL;
+        const char *word = strtok_r(line, " \t\r\n", &rest);
+        if (word != NULL && strcmp(word, "options") == 0) {
+            while ((word = strtok_r(NULL, " \t\r\n", &rest)) != NULL) {
+                option_read(word, options, mask);
+            }
+        }
+    }
+    if (file != NULL) {
+        (void) fclose(file);
+    }
+}
+
 static int channel_open(struct dns *dns)
 {
     const struct resolver *resolver = &dns->loop->resolver;
@@ -168,6 +206,7 @@ static int channel_open(struct dns *dns)
     }
     dns->configuration = (struct stat){0};
     (void) stat(configuration_path(dns->loop), &dns->configuration);
+    options_read(configuration_path(dns->loop), &options, &mask);
     int status = ares_init_options(&dns->channel, &options, mask);
     if (status == ARES_SUCCESS && resolver->servers != NULL) {
         status = ares_set_servers_ports_csv(dns->channel, resolver->servers);
@@ -215,11 +254,29 @@ static int code_of(int status)
     case ARES_ECANCELLED:
     case ARES_EDESTRUCTION:
         return -ECANCELED;
-    case ARES_ECONNREFUSED:
-        return -ECONNREFUSED;
-    default:
+    default: /* ARES_ECONNREFUSED too: every server failed, refused, or was not there */
         return DGRAM_EDNSFAILED;
     }
+}
+
+/* The first answer, as Node does. A server may well add addresses that nobody asked for. */
+static const struct ares_addrinfo_node *first_of(const struct ares_addrinfo *result, int family)
+{
+    const struct ares_addrinfo_node *node = result != NULL ? result->nodes : NULL;
+    while (node != NULL && node->ai_family != family) {
+        node = node->ai_next;
+    }
+    return node;
+}
+
+/* The least of the address's and of the aliases that led to it. Above 2^31 it is 0, RFC 2181. */
+static uint32_t ttl_of(const struct ares_addrinfo *result, const struct ares_addrinfo_node *node)
+{
+    int ttl = node->ai_ttl;
+    for (const struct ares_addrinfo_cname *c = result->cnames; c != NULL; c = c->next) {
+        ttl = c->ttl < ttl ? c->ttl : ttl;
+    }
+    return ttl > 0 ? (uint32_t) ttl : 0;
 }
 
 static void answered(void *user, int status, int timeouts, struct ares_addrinfo *result)
@@ -230,13 +287,16 @@ static void answered(void *user, int status, int timeouts, struct ares_addrinfo 
     uint32_t ttl = 0;
     (void) timeouts;
     lookup->loop->resolver.dns->asked--;
-    if (code == 0 && (result == NULL || result->nodes == NULL)) {
+    if (status == ARES_EDESTRUCTION) {
+        return; /* the loop ends, or a child's copy of it: nobody is told, nobody woken */
+    }
+    const struct ares_addrinfo_node *node = first_of(result, lookup->name->family);
+    if (code == 0 && node == NULL) {
         code = DGRAM_ENOTFOUND;
     }
     if (code == 0) {
-        const struct ares_addrinfo_node *node = result->nodes; /* the first answer, as Node does */
         dg_address_set(&address, node->ai_addr, node->ai_addrlen);
-        ttl = node->ai_ttl > 0 ? (uint32_t) node->ai_ttl : 0;
+        ttl = ttl_of(result, node);
     }
     if (result != NULL) {
         ares_freeaddrinfo(result);
@@ -254,10 +314,32 @@ static struct dns *dns_get(struct dgram_loop *loop)
     return dns;
 }
 
+/* "localhost" and what is below it, RFC 6761. c-ares knows only the first of these spellings, and
+ * 1.18 leaks memory when the host's file has no address of the family for it. */
+static bool is_localhost(const char *host)
+{
+    static const char name[] = "localhost";
+    size_t length = strlen(host), own = sizeof(name) - 1;
+    length -= host[length - 1] == '.';
+    return length >= own && strncmp(host + length - own, name, own) == 0 &&
+           (length == own || host[length - own - 1] == '.');
+}
+
+static void answer_localhost(struct dgram_lookup *lookup)
+{
+    struct dgram_addr address = {0};
+    int code = dg_address_read(lookup->name->family, NULL, 0, DG_LOOPBACK, &address);
+    (void) dgram_lookup_answer(lookup, code, &address, UINT32_MAX);
+}
+
 void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
 {
     const struct ares_addrinfo_hints hints = {.ai_family = lookup->name->family,
                                               .ai_socktype = SOCK_DGRAM};
+    if (is_localhost(lookup->name->host)) {
+        answer_localhost(lookup);
+        return;
+    }
     struct dns *dns = dns_get(loop);
     int status = dns != NULL ? channel_ready(dns) : ARES_ENOMEM;
     if (status != ARES_SUCCESS) {

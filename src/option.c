@@ -76,12 +76,9 @@ static int interface_read(const struct dgram_socket *socket, const char *text,
 {
     struct interface found = {0};
     if (text != NULL && text[0] != '\0' && strcmp(text, "::") != 0) {
-        int code = dg_interface_read(text, &found.index, &found.local);
+        int code = dg_interface_read(socket->family, text, &found.index, &found.local);
         if (code < 0) {
             return code;
-        }
-        if (socket->family == AF_INET6 && found.index == 0) {
-            return DGRAM_EBADINTERFACE;
         }
     }
     *ret_interface = found;

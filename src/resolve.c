@@ -46,7 +46,7 @@ bool dg_name_is_well_formed(const char *text)
     if (length > 0 && text[length - 1] == '.') {
         length--; /* the root's dot: a fully qualified name */
     }
-    if (length == 0 || length >= HOST_TEXT_MAX) {
+    if (length == 0 || length > HOST_TEXT_MAX - 2) {
         return false;
     }
     for (const char *end = text + length; text < end;) {
@@ -97,8 +97,8 @@ static void name_remove(struct resolver *resolver, struct name *name)
     dg_release(name);
 }
 
-/* Forgets the idle name that was used longest ago. */
-static void names_shrink(struct resolver *resolver)
+/* The idle name that was used longest ago, or NULL. */
+static struct name *names_oldest(const struct resolver *resolver)
 {
     struct name *oldest = NULL;
     for (size_t i = 0; i < NAME_BUCKETS; i++) {
@@ -108,7 +108,17 @@ static void names_shrink(struct resolver *resolver)
             }
         }
     }
-    if (oldest != NULL) {
+    return oldest;
+}
+
+/* Two go for one that comes: a table that grew while sends waited gets back to its size. */
+static void names_shrink(struct resolver *resolver)
+{
+    for (int i = 0; i < 2 && resolver->name_count >= NAMES_MAX; i++) {
+        struct name *oldest = names_oldest(resolver);
+        if (oldest == NULL) {
+            break;
+        }
         name_remove(resolver, oldest);
     }
 }
@@ -124,9 +134,7 @@ static struct name *name_get(struct dgram_loop *loop, const char *text, sa_famil
         name = name->hash_next;
     }
     if (name == NULL) {
-        if (resolver->name_count >= NAMES_MAX) {
-            names_shrink(resolver);
-        }
+        names_shrink(resolver);
         name = dg_allocate(sizeof(*name));
         if (name == NULL) {
             return NULL;
@@ -154,27 +162,46 @@ static void lookups_append(struct lookup_list *list, struct dgram_lookup *lookup
     list->tail = lookup;
 }
 
+static struct dgram_lookup *lookup_make(struct dgram_loop *loop, struct name *name)
+{
+    struct dgram_lookup *lookup = dg_allocate(sizeof(*lookup));
+    if (lookup != NULL) {
+        lookup->loop = loop;
+        lookup->name = name;
+    }
+    return lookup;
+}
+
 /* Asked in the dispatch, because the hook is a callback. */
+static void lookup_ask(struct dgram_lookup *lookup)
+{
+    lookup->name->lookup = lookup;
+    lookups_append(&lookup->loop->resolver.questions, lookup);
+    dg_loop_touch(lookup->loop);
+}
+
 static int name_ask(struct dgram_loop *loop, struct name *name)
 {
     if (name->lookup != NULL) {
         return 0;
     }
-    struct dgram_lookup *lookup = dg_allocate(sizeof(*lookup));
+    struct dgram_lookup *lookup = lookup_make(loop, name);
     if (lookup == NULL) {
         return -ENOMEM;
     }
-    lookup->loop = loop;
-    lookup->name = name;
-    name->lookup = lookup;
-    lookups_append(&loop->resolver.questions, lookup);
-    dg_loop_touch(loop);
+    lookup_ask(lookup);
     return 0;
 }
 
 static bool name_is_fresh(const struct dgram_loop *loop, const struct name *name)
 {
     return name->known && name->expires > loop->now;
+}
+
+static bool address_is_of(const struct dgram_addr *address, sa_family_t family)
+{
+    size_t least = family == AF_INET ? sizeof(address->u.in4) : sizeof(address->u.in6);
+    return address->size >= least && address->u.any.sa_family == family;
 }
 
 int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgram_addr *address,
@@ -191,7 +218,7 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
     lookup->answered = true;
     lookup->ttl = ttl_seconds < TTL_LEAST ? TTL_LEAST : ttl_seconds;
     lookup->code = code < 0 ? code : 0;
-    if (code >= 0 && address->u.any.sa_family != lookup->name->family) {
+    if (code >= 0 && !address_is_of(address, lookup->name->family)) {
         lookup->code = DGRAM_EBADFAMILY;
     } else if (code >= 0) {
         lookup->address = *address;
@@ -202,16 +229,60 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
     return code;
 }
 
+/* Sends of the socket that wait for this name end with the code. */
+static void sends_forget(struct name *name, const struct dgram_socket *socket, int code)
+{
+    struct request *request = name->sends.head;
+    name->sends = (struct request_list){0};
+    for (struct request *next; request != NULL; request = next) {
+        next = request->next;
+        if (request->socket == socket) {
+            dg_send_unresolved(request, code, name->host);
+            continue;
+        }
+        request->next = NULL;
+        if (name->sends.tail != NULL) {
+            name->sends.tail->next = request;
+        } else {
+            name->sends.head = request;
+        }
+        name->sends.tail = request;
+    }
+}
+
+static void names_forget(struct dgram_socket *socket, int code)
+{
+    struct resolver *resolver = &socket->loop->resolver;
+    if (socket->queue_count == 0) {
+        return;
+    }
+    for (size_t i = 0; i < NAME_BUCKETS; i++) {
+        for (struct name *name = resolver->buckets[i]; name != NULL; name = name->hash_next) {
+            sends_forget(name, socket, code);
+        }
+    }
+}
+
+/* What waits for names of its own must fail with the bind, too: the kernel would bind the socket of
+ * the first that leaves to any port. */
+static void bind_answer(struct dgram_socket *socket, const struct name *name, int code)
+{
+    socket->binding = NULL;
+    if (code < 0) {
+        dg_error_queue_host(socket, "bind", code, name->host);
+    }
+    dg_socket_bind_resolved(socket, code, &name->address);
+    if (!socket->bound) {
+        names_forget(socket, code < 0 ? code : -EADDRNOTAVAIL);
+    }
+}
+
 static void binds_answer(struct name *name, int code)
 {
     while (name->binds != NULL) {
         struct dgram_socket *socket = name->binds;
         name->binds = socket->bind_next;
-        socket->binding = NULL;
-        if (code < 0) {
-            dg_error_queue_host(socket, "bind", code, name->host);
-        }
-        dg_socket_bind_resolved(socket, code, &name->address);
+        bind_answer(socket, name, code);
     }
 }
 
@@ -221,9 +292,11 @@ static void sends_answer(struct name *name, int code)
     name->sends = (struct request_list){0};
     for (struct request *next; request != NULL; request = next) {
         next = request->next;
-        if (code < 0) {
+        bool last_good_serves = name->known && request->name.any.sa_family == name->family;
+        if (code < 0 && !last_good_serves) {
             dg_send_unresolved(request, code, name->host);
         } else {
+            request->socket->last_flow = NULL; /* the fast way would lead past this one */
             dg_send_resolved(request, &name->address);
         }
     }
@@ -291,31 +364,50 @@ static union dg_name name_with_port(const union dg_name *address, in_port_t port
     return with;
 }
 
-static int send_to_name(struct dgram_socket *socket, struct name *name, in_port_t port,
-                        const struct payload *payload, dgram_sent_fn *fn, void *user)
+/* A send that is refused asks nothing; one that is accepted must not fail to ask. */
+static int name_await(struct dgram_socket *socket, struct name *name, in_port_t port,
+                      const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
-    if (name->sends.head == NULL && name->known) {
+    struct dgram_lookup *lookup = NULL;
+    if (name->lookup == NULL && (lookup = lookup_make(socket->loop, name)) == NULL) {
+        return -ENOMEM;
+    }
+    int code = dg_send_await(socket, &name->sends, port, payload, fn, user);
+    if (code < 0) {
+        dg_release(lookup);
+    } else if (lookup != NULL) {
+        lookup_ask(lookup);
+    }
+    return code;
+}
+
+/* What may be sent to at once. To a handle the last good address will do after its time, too. */
+enum use { USE_FRESH, USE_LAST_GOOD };
+
+/* Goes behind those who wait for the name already. */
+static int send_to_name(struct dgram_socket *socket, struct name *name, enum use use,
+                        in_port_t port, const struct payload *payload, dgram_sent_fn *fn,
+                        void *user)
+{
+    bool usable = use == USE_FRESH ? name_is_fresh(socket->loop, name) : name->known;
+    if (usable && name->sends.head == NULL) {
         union dg_name address = name_with_port(&name->address, port);
         return dg_send_accept(socket, &address, payload, fn, user);
     }
-    int code = name_ask(socket->loop, name);
-    if (code < 0) {
-        return code;
+    int code = name_await(socket, name, port, payload, fn, user);
+    if (code == 0) {
+        /* While it waits, its family says whether the last good address will do. */
+        sa_family_t *mark = &name->sends.tail->name.any.sa_family;
+        *mark = use == USE_FRESH ? AF_UNSPEC : name->family;
     }
-    return dg_send_await(socket, &name->sends, port, payload, fn, user);
+    return code;
 }
 
 int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t port,
                     const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct name *name = name_get(socket->loop, host, socket->family);
-    if (name == NULL) {
-        return -ENOMEM;
-    }
-    if (name->sends.head == NULL && !name_is_fresh(socket->loop, name) && name->destinations == 0) {
-        name->known = false; /* only a handle goes on with an expired address */
-    }
-    return send_to_name(socket, name, port, payload, fn, user);
+    return name == NULL ? -ENOMEM : send_to_name(socket, name, USE_FRESH, port, payload, fn, user);
 }
 
 int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port)
@@ -331,29 +423,9 @@ int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port
     return code;
 }
 
-static void sends_forget(struct name *name, const struct dgram_socket *socket)
-{
-    struct request *request = name->sends.head;
-    name->sends = (struct request_list){0};
-    for (struct request *next; request != NULL; request = next) {
-        next = request->next;
-        if (request->socket == socket) {
-            dg_send_unresolved(request, -ECANCELED, name->host);
-            continue;
-        }
-        request->next = NULL;
-        if (name->sends.tail != NULL) {
-            name->sends.tail->next = request;
-        } else {
-            name->sends.head = request;
-        }
-        name->sends.tail = request;
-    }
-}
-
+/* What waits for the bind never had an address to leave from. */
 void dg_resolve_forget(struct dgram_socket *socket)
 {
-    struct resolver *resolver = &socket->loop->resolver;
     if (socket->binding != NULL) {
         struct dgram_socket **link = &socket->binding->binds;
         while (*link != socket) {
@@ -361,15 +433,9 @@ void dg_resolve_forget(struct dgram_socket *socket)
         }
         *link = socket->bind_next;
         socket->binding = NULL;
+        dg_send_cancel(socket, -ECANCELED);
     }
-    if (socket->queue_count == 0) {
-        return;
-    }
-    for (size_t i = 0; i < NAME_BUCKETS; i++) {
-        for (struct name *name = resolver->buckets[i]; name != NULL; name = name->hash_next) {
-            sends_forget(name, socket);
-        }
-    }
+    names_forget(socket, -ECANCELED);
 }
 
 /* ---- Destinations -------------------------------------------------------------------------- */
@@ -407,6 +473,8 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
     made->port = htons(port);
     made->name = name;
     if (named) {
+        /* Its first send asks: an expired address was nobody's last good one. */
+        name->known = name->known && (name->destinations > 0 || name_is_fresh(loop, name));
         name->destinations++;
     } else {
         memcpy(&made->address, &literal.u, sizeof(made->address));
@@ -440,15 +508,17 @@ int dg_destination_send(struct dgram_socket *socket, struct dgram_destination *d
     if (name->known && !name_is_fresh(socket->loop, name)) {
         (void) name_ask(socket->loop, name); /* in the background: the last good address serves */
     }
-    return send_to_name(socket, name, destination->port, payload, fn, user);
+    return send_to_name(socket, name, USE_LAST_GOOD, destination->port, payload, fn, user);
 }
 
 int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
                     struct dgram_destination *destination, dgram_sent_fn *fn, void *user)
 {
-    int code = dg_send_check(socket, data, size);
-    if (code == 0 && destination == NULL) {
-        code = DGRAM_ENULL;
+    int code = dg_socket_check(socket);
+    if (code == 0) {
+        code = destination == NULL                     ? DGRAM_ENULL
+               : destination->family != socket->family ? DGRAM_EBADFAMILY
+                                                       : dg_send_check(socket, data, size);
     }
     if (code < 0) {
         return code;

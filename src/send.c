@@ -140,16 +140,19 @@ int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_por
     return 0;
 }
 
+/* Not by way of the parked queue, if nothing waits there: a lane to the same peer may be open. */
 void dg_send_resolved(struct request *request, const union dg_name *address)
 {
     struct dgram_socket *socket = request->socket;
+    struct payload payload = {request->data, request->size, true};
     in_port_t port = request->name.in4.sin_port;
     request->name = *address;
     request->name.in4.sin_port = port;
     request->name_size = (uint8_t) socket->name_size;
-    dg_requests_append(&socket->parked, request);
-    if (!socket->blocked && socket->binding == NULL) {
-        dg_socket_due(socket, DUE_RETRY);
+    if (must_wait(socket)) {
+        dg_requests_append(&socket->parked, request);
+    } else {
+        send_batched(socket, &request->name, &payload, request);
     }
 }
 

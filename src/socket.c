@@ -454,9 +454,6 @@ static void prepare_step(struct dgram_socket *socket, unsigned due)
     if (due & DUE_BIND) {
         bind_step(socket);
     }
-    if ((due & DUE_RETRY) && !socket->blocked) {
-        dg_send_retry(socket);
-    }
     if (due & DUE_CLOSE) {
         close_step(socket);
     } else if (due & DUE_RECEIVE) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_address.cc: what needs no loop: addresses and their text, names and sentences of errors,
- * the version.
+ * behaviour_address.cc: what needs no loop: addresses and their text, the names and sentences of
+ * errors, the version.
  */
 #include <net/if.h>
 
@@ -78,9 +78,9 @@ TEST_F(Address, ZonesAreReadAndWrittenForLinkLocalAddresses)
     struct dgram_addr global = parse("2001:db8::1%lo", 5);
     EXPECT_EQ(text_of(&global), "2001:db8::1");
     struct dgram_addr untouched = parse("192.0.2.1", 1);
-    for (const char *text : {"fe80::1%", "fe80::1%no-such-if", "fe80::1%0", "fe80::1%4000000000",
-                             "fe80::1%99999999999999999999", "fe80::1%-1", "fe80::1%1x",
-                             "fe80::1%lo%lo"}) {
+    for (const char *text :
+         {"fe80::1%", "fe80::1%no-such-if", "fe80::1%0", "fe80::1%4000000000",
+          "fe80::1%99999999999999999999", "fe80::1%-1", "fe80::1%1x", "fe80::1%lo%lo"}) {
         EXPECT_EQ(dgram_addr_parse(text, 1, &untouched), DGRAM_EBADINTERFACE) << text;
     }
     EXPECT_EQ(dgram_addr_parse("127.0.0.1%lo", 1, &untouched), DGRAM_EBADADDRESS);
@@ -91,11 +91,30 @@ TEST_F(Address, WhatIsNoLiteralIsRefused)
 {
     struct dgram_addr untouched = parse("192.0.2.1", 1);
     const std::string endless(5000, '1');
-    for (const char *text :
-         {"", " ", "localhost", "1", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4.", "1.2.3.4 ",
-          " 1.2.3.4", "1.2.3.-4", "0x7f.0.0.1", "1.2.3.4:80", "[::1]", ":::", "1::2::3", "12345::",
-          "::1/64", "::1 ", "g::", "::ffff:256.0.0.1", "%lo", "1:2:3:4:5:6:7:8:9",
-          endless.c_str()}) {
+    for (const char *text : {"",
+                             " ",
+                             "localhost",
+                             "1",
+                             "1.2.3",
+                             "1.2.3.4.5",
+                             "256.1.1.1",
+                             "01.2.3.4.",
+                             "1.2.3.4 ",
+                             " 1.2.3.4",
+                             "1.2.3.-4",
+                             "0x7f.0.0.1",
+                             "1.2.3.4:80",
+                             "[::1]",
+                             ":::",
+                             "1::2::3",
+                             "12345::",
+                             "::1/64",
+                             "::1 ",
+                             "g::",
+                             "::ffff:256.0.0.1",
+                             "%lo",
+                             "1:2:3:4:5:6:7:8:9",
+                             endless.c_str()}) {
         EXPECT_EQ(dgram_addr_parse(text, 1, &untouched), DGRAM_EBADADDRESS) << text;
     }
     EXPECT_EQ(dgram_addr_parse(nullptr, 1, &untouched), DGRAM_ENULL);

@@ -44,6 +44,9 @@ class PostHost : public EngineTest
 class Turn : public EngineTest
 {
 };
+class BusyPoll : public EngineTest
+{
+};
 class Threads : public EngineTest
 {
 };
@@ -108,7 +111,7 @@ class Embed : public EngineTest
         return true;
     }
 
-    /* Turns until the descriptor is not readable; it must not stay so when nothing is to be done. */
+    /* Turns until the descriptor is not readable; it must not stay so with nothing to do. */
     void quiet()
     {
         for (int i = 0; i < 100 && readable(); i++) {
@@ -130,6 +133,7 @@ INSTANTIATE_ON_ALL_ENGINES(Timer);
 INSTANTIATE_ON_ALL_ENGINES(Post);
 INSTANTIATE_ON_HOST_ENGINES(PostHost);
 INSTANTIATE_ON_ALL_ENGINES(Turn);
+INSTANTIATE_ON_HOST_ENGINES(BusyPoll);
 INSTANTIATE_ON_HOST_ENGINES(Threads);
 INSTANTIATE_ON_HOST_ENGINES(Stop);
 INSTANTIATE_ON_HOST_ENGINES(Fork);
@@ -607,13 +611,15 @@ TEST_P(Turn, ReturnsWhetherSomethingKeepsTheLoopAlive)
     EXPECT_EQ(dgram_loop_turn(loop, 0), 0);
 }
 
-/* An idle loop sleeps for the time that it was given: at least one of many turns does. */
+/* An idle loop sleeps for the time that it was given. Signals may cut single turns short, and the
+ * end of an earlier ring of this thread does. */
 TEST_P(Turn, SleepsForItsTimeout)
 {
     struct dgram_socket *socket = open_bound(loop);
     ASSERT_NE(socket, nullptr);
+    const uint64_t limit = monotonic_ns() + 10 * SECOND;
     bool slept = false;
-    for (int i = 0; i < 20 && !slept; i++) {
+    while (!slept && monotonic_ns() < limit) {
         const uint64_t before = monotonic_ns();
         ASSERT_EQ(dgram_loop_turn(loop, 5 * MILLISECOND), 1);
         slept = monotonic_ns() - before >= 5 * MILLISECOND;
@@ -733,6 +739,25 @@ TEST_P(Stop, BeforeTheRunEndsItAtOnce)
     EXPECT_EQ(dgram_loop_run(loop), 0);
 }
 
+/* A turn does not sleep instead, and has used the stop up then. */
+TEST_P(Stop, IsUsedUpByATurn)
+{
+    int ticks = 0;
+    struct dgram_socket *socket = open_bound(loop);
+    settle(loop);
+    dgram_loop_stop(loop);
+    EXPECT_EQ(dgram_loop_turn(loop, -1), 1); /* would sleep for ever */
+    Tick tick([&](struct dgram_timer *) {
+        ticks++;
+        EXPECT_EQ(dgram_close(socket), 0);
+    });
+    struct dgram_timer *timer = nullptr;
+    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
+    ASSERT_EQ(dgram_timer_start(timer, MILLISECOND, 0), 0);
+    EXPECT_EQ(dgram_loop_run(loop), 0);
+    EXPECT_EQ(ticks, 1);
+}
+
 /* The callbacks of the turn under way run to the end. */
 TEST_P(Stop, LetsTheOtherCallbacksOfTheTurnRun)
 {
@@ -828,6 +853,53 @@ TEST_P(Stop, OtherSignalsAreNoError)
     ASSERT_EQ(sigaction(SIGUSR2, &before, nullptr), 0);
 }
 
+/* ---- Busy polling -------------------------------------------------------------------------- */
+
+/* The same behaviour: datagrams, timers, posts and stops of other threads all end a spin. */
+TEST_P(BusyPoll, ChangesNothingButTheWaiting)
+{
+    for (uint32_t microseconds : {1u, 50u, 1000000u}) {
+        SCOPED_TRACE(microseconds);
+        struct dgram_loop_options options = loop_options();
+        options.busy_poll_us = microseconds;
+        struct dgram_loop *busy = make_loop(&options);
+        ASSERT_NE(busy, nullptr);
+        expect_echo(busy, open_socket(busy));
+        Plain peer;
+        Inbox inbox;
+        std::atomic<bool> running{false};
+        int ticks = 0, runs = 0;
+        struct dgram_socket *socket = open_inbox(busy, &inbox);
+        const struct dgram_addr to = address_of(socket);
+        for (size_t i = 1; i <= 20; i++) {
+            std::thread sender([&] { peer.send(numbered(static_cast<unsigned>(i)), to); });
+            EXPECT_TRUE(run_until(busy, [&] { return inbox.count() == i; }));
+            sender.join();
+        }
+        Tick tick([&](struct dgram_timer *) { ticks++; });
+        Job job([&](struct dgram_loop *) {
+            runs++;
+            running = true;
+        });
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(busy, Tick::call, &tick, &timer), 0);
+        const uint64_t before = monotonic_ns();
+        ASSERT_EQ(dgram_timer_start(timer, 3 * MILLISECOND, 0), 0);
+        ASSERT_TRUE(run_until(busy, [&] { return ticks == 1; }));
+        EXPECT_GE(monotonic_ns(), before + 3 * MILLISECOND);
+        std::thread other([&] {
+            EXPECT_EQ(dgram_loop_post(busy, Job::call, &job), 0);
+            wait_until([&] { return running.load(); });
+            dgram_loop_stop(busy);
+        });
+        EXPECT_EQ(dgram_loop_run(busy), 1);
+        other.join();
+        EXPECT_EQ(runs, 1);
+        close_and_wait(busy, socket);
+        dgram_loop_free(busy);
+    }
+}
+
 /* ---- Threads ------------------------------------------------------------------------------- */
 
 TEST_P(Threads, TurnOnAnotherThanTheOwningThreadIsRefused)
@@ -884,9 +956,8 @@ TEST_P(Threads, TwoLoopsExchangeDatagrams)
         static_cast<unsigned>(std::min<size_t>(256, std::min(room_of(server), room_of(client))));
     Handlers on_server, on_client;
     on_server.message = [&](struct dgram_socket *which, const struct dgram_message *message) {
-        EXPECT_EQ(dgram_send_to(which, message->data, message->size, message->from, nullptr,
-                                nullptr),
-                  0);
+        EXPECT_EQ(
+            dgram_send_to(which, message->data, message->size, message->from, nullptr, nullptr), 0);
         if (message->size == 0) {
             dgram_close(which); /* what is queued is delivered */
         }
@@ -1259,6 +1330,130 @@ TEST_P(Embed, PausedAndResumedOutsideATurn)
     }
 }
 
+/* Work that callbacks leave for later turns keeps it readable too. */
+TEST_P(Embed, WorkOfCallbacksKeepsItReadable)
+{
+    for (int round = 0; round < 5; round++) {
+        Recorder log;
+        struct dgram_socket *unbound = open_socket(loop), *closing = open_bound(loop);
+        struct dgram_socket *sender = open_bound(loop), *paused = open_bound(loop);
+        Handlers on;
+        on.listening = [&](struct dgram_socket *which) {
+            if (which == unbound) {
+                log.add("listening");
+            }
+        };
+        on.close = [&](struct dgram_socket *which) {
+            if (which == closing) {
+                log.add("close");
+            }
+        };
+        on.error = [&](struct dgram_socket *, const struct dgram_error *) { log.add("error"); };
+        for (struct dgram_socket *socket : {unbound, closing, sender}) {
+            on.attach(socket);
+        }
+        size_t messages = 0;
+        Handlers on_paused;
+        on_paused.message = [&](struct dgram_socket *which, const struct dgram_message *) {
+            if (++messages == 3) {
+                EXPECT_EQ(dgram_pause(which), 0);
+            }
+        };
+        on_paused.attach(paused);
+        for (int i = 0; i < 10; i++) {
+            ASSERT_EQ(send_text(sender, numbered(1), address_of(paused)), 0);
+        }
+        ASSERT_TRUE(drive([&] { return messages == 3; }));
+        quiet();
+        Sent sent([&](struct dgram_socket *, int) { log.add("sent"); });
+        Tick tick([&](struct dgram_timer *) { log.add("tick"); });
+        Job second([&](struct dgram_loop *) { log.add("post"); });
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
+        const struct dgram_addr to = address_of(paused), refused = refused_address();
+        Job first([&](struct dgram_loop *which) {
+            EXPECT_EQ(dgram_bind(unbound, 0, "127.0.0.1"), 0);
+            EXPECT_EQ(dgram_close(closing), 0);
+            EXPECT_EQ(dgram_send_to(sender, "x", 1, &to, Sent::call, &sent), 0);
+            EXPECT_EQ(dgram_timer_start(timer, 0, 0), 0);
+            EXPECT_EQ(dgram_loop_post(which, Job::call, &second), 0);
+            EXPECT_EQ(dgram_resume(paused), 0);
+            if (refused_address_usable()) {
+                EXPECT_EQ(send_text(sender, "x", refused), 0);
+            }
+        });
+        ASSERT_EQ(dgram_loop_post(loop, Job::call, &first), 0);
+        const size_t events = refused_address_usable() ? 6 : 5;
+        ASSERT_TRUE(drive([&] { return log.events.size() == events && messages == 11; }));
+        for (const char *event : {"listening", "close", "sent", "tick", "post"}) {
+            EXPECT_EQ(log.count(event), 1u) << event;
+        }
+        quiet();
+        dgram_timer_free(timer);
+        ASSERT_EQ(dgram_close(unbound), 0);
+        ASSERT_EQ(dgram_close(sender), 0);
+        ASSERT_EQ(dgram_close(paused), 0);
+        quiet();
+    }
+}
+
+/* Each single kind of leftover by itself: nothing else makes the descriptor readable. */
+TEST_P(Embed, EachKindOfLeftoverKeepsItReadable)
+{
+    int closes = 0, listenings = 0;
+    Handlers on;
+    on.close = [&](struct dgram_socket *) { closes++; };
+    on.listening = [&](struct dgram_socket *) { listenings++; };
+    struct dgram_socket *one = open_bound(loop), *two = open_socket(loop);
+    quiet();
+    on.attach(one);
+    on.attach(two);
+    Tick close_one([&](struct dgram_timer *) { EXPECT_EQ(dgram_close(one), 0); });
+    Tick bind_two([&](struct dgram_timer *) { EXPECT_EQ(dgram_bind(two, 0, "127.0.0.1"), 0); });
+    Tick end_two([&](struct dgram_timer *) { EXPECT_EQ(dgram_end(two), 0); });
+    struct dgram_timer *timers[3] = {};
+    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &close_one, &timers[0]), 0);
+    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &bind_two, &timers[1]), 0);
+    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &end_two, &timers[2]), 0);
+    ASSERT_EQ(dgram_timer_start(timers[0], MILLISECOND, 0), 0);
+    ASSERT_TRUE(drive([&] { return closes == 1; }));
+    quiet();
+    ASSERT_EQ(dgram_timer_start(timers[1], MILLISECOND, 0), 0);
+    ASSERT_TRUE(drive([&] { return listenings == 1; }));
+    quiet();
+    ASSERT_EQ(dgram_timer_start(timers[2], MILLISECOND, 0), 0);
+    ASSERT_TRUE(drive([&] { return closes == 2; }));
+    quiet();
+}
+
+/* Sockets that starve for slots go on without another event. */
+TEST_P(Embed, StarvedSocketsGoOn)
+{
+    close(epoll_);
+    struct dgram_loop_options options = loop_options();
+    options.slots = 4;
+    remake_loop(options);
+    fd_ = dgram_loop_fd(loop);
+    ASSERT_GE(fd_, 0);
+    epoll_ = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {};
+    event.events = EPOLLIN;
+    ASSERT_EQ(epoll_ctl(epoll_, EPOLL_CTL_ADD, fd_, &event), 0);
+    Plain peer;
+    std::vector<Inbox> inboxes(12);
+    for (Inbox &inbox : inboxes) {
+        struct dgram_socket *socket = open_inbox(loop, &inbox, DGRAM_UDP4, DGRAM_NO_GRO);
+        for (unsigned i = 0; i < 40; i++) {
+            peer.send(numbered(i), address_of(socket));
+        }
+    }
+    ASSERT_TRUE(drive([&] {
+        return std::all_of(inboxes.begin(), inboxes.end(),
+                           [](const Inbox &inbox) { return inbox.count() == 40; });
+    }));
+    quiet();
+}
+
 /* A whole conversation driven by nothing but the descriptor. */
 TEST_P(Embed, EchoThousandTimes)
 {
@@ -1323,9 +1518,7 @@ TEST_P(Info, CountsTurnsAndFlushes)
 
 TEST_P(Info, ProbeTellsThatItWorks)
 {
-    struct dgram_engine_report report = {};
-    report.size = sizeof(report);
-    ASSERT_EQ(dgram_engine_probe(GetParam().number, &report), 0);
+    const struct dgram_engine_report report = probe(GetParam().number);
     EXPECT_EQ(report.size, sizeof(report));
     EXPECT_EQ(report.code, 0);
     EXPECT_EQ(report.engine, GetParam().number);
@@ -1352,13 +1545,12 @@ TEST_F(EngineChoice, ProbeRefusesWhatIsNoEngine)
 TEST_F(EngineChoice, ReportAndLoopAgree)
 {
     for (uint32_t engine : {DGRAM_ENGINE_URING, DGRAM_ENGINE_POLL}) {
-        struct dgram_engine_report report = {};
-        report.size = sizeof(report);
-        ASSERT_EQ(dgram_engine_probe(engine, &report), 0);
+        const struct dgram_engine_report report = probe(engine);
         struct dgram_loop_options options = loop_options();
         options.engine = engine;
         struct dgram_loop *loop = nullptr;
-        int code = dgram_loop_create(&options, &loop);
+        int code = report.code == 0 ? patiently([&] { return dgram_loop_create(&options, &loop); })
+                                    : dgram_loop_create(&options, &loop);
         if (report.code == 0) {
             EXPECT_EQ(code, 0);
         } else {
@@ -1396,7 +1588,7 @@ class EngineEnvironment : public HostTest
         struct dgram_loop_options options = loop_options();
         options.engine = engine;
         struct dgram_loop *loop = nullptr;
-        int code = dgram_loop_create(&options, &loop);
+        int code = patiently([&] { return dgram_loop_create(&options, &loop); });
         if (code == 0) {
             code = static_cast<int>(info_of(loop).engine);
         } else {
@@ -1407,9 +1599,7 @@ class EngineEnvironment : public HostTest
     }
     static bool works(uint32_t engine)
     {
-        struct dgram_engine_report report = {};
-        report.size = sizeof(report);
-        return dgram_engine_probe(engine, &report) == 0 && report.code == 0;
+        return probe(engine).code == 0;
     }
 
   private:
@@ -1455,10 +1645,15 @@ TEST_F(EngineEnvironment, OptionGoesFirst)
 TEST_F(EngineEnvironment, AutoTakesTheBestAndTellsWhatItPassedOver)
 {
     unsetenv("DGRAM_ENGINE");
+    const bool best_works = works(DGRAM_ENGINE_URING);
     struct dgram_loop *loop = nullptr;
     ASSERT_EQ(dgram_loop_create(nullptr, &loop), 0);
     struct dgram_loop_info info = info_of(loop);
-    if (works(DGRAM_ENGINE_URING)) {
+    if (best_works && info.refused_code == -ENOMEM) {
+        dgram_loop_free(loop);
+        GTEST_SKIP() << "no memory for a ring just now";
+    }
+    if (best_works) {
         EXPECT_EQ(info.engine, static_cast<uint32_t>(DGRAM_ENGINE_URING));
         EXPECT_EQ(info.refused_code, 0);
     } else {

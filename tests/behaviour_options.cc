@@ -161,8 +161,8 @@ TEST_P(Ttl, OfAUdp6SocketCountsForMappedPeers)
     struct dgram_addr bound = peer.address();
     struct dgram_socket *socket = open_socket(loop, DGRAM_UDP6);
     ASSERT_EQ(dgram_set_ttl(socket, 33), 0);
-    ASSERT_EQ(send_and_wait(loop, socket, "ttl", parse("::ffff:127.0.0.1", dgram_addr_port(&bound))),
-              3);
+    ASSERT_EQ(
+        send_and_wait(loop, socket, "ttl", parse("::ffff:127.0.0.1", dgram_addr_port(&bound))), 3);
     EXPECT_EQ(ttl_of(peer, "ttl"), 33);
 }
 
@@ -271,8 +271,7 @@ std::unique_ptr<Place> find_place(uint32_t type, bool on_loopback)
     const int family = type == DGRAM_UDP6 ? AF_INET6 : AF_INET;
     for (struct ifaddrs *item = list; item != nullptr && !found; item = item->ifa_next) {
         if (item->ifa_addr == nullptr || item->ifa_addr->sa_family != family ||
-            !(item->ifa_flags & IFF_UP) ||
-            ((item->ifa_flags & IFF_LOOPBACK) != 0) != on_loopback) {
+            !(item->ifa_flags & IFF_UP) || ((item->ifa_flags & IFF_LOOPBACK) != 0) != on_loopback) {
             continue;
         }
         Place place = {type, item->ifa_name, "", if_nametoindex(item->ifa_name)};
@@ -404,9 +403,9 @@ TEST_P(Multicast, WithoutInterfaceTheKernelPicksOne)
 TEST_P(Multicast, RefusesWhatIsNoGroup)
 {
     struct dgram_socket *udp4 = open_bound(loop);
-    for (const char *text : {"", "all", "127.0.0.1", "223.255.255.255", "240.0.0.1",
-                             "255.255.255.255", "0.0.0.0", "ff02::1", "239.1.2", "239.1.2.3 ",
-                             "239.1.2.3%lo"}) {
+    for (const char *text :
+         {"", "all", "127.0.0.1", "223.255.255.255", "240.0.0.1", "255.255.255.255", "0.0.0.0",
+          "ff02::1", "239.1.2", "239.1.2.3 ", "239.1.2.3%lo"}) {
         EXPECT_EQ(dgram_add_membership(udp4, text, "lo"), DGRAM_EBADGROUP) << text;
         EXPECT_EQ(dgram_drop_membership(udp4, text, "lo"), DGRAM_EBADGROUP) << text;
     }
@@ -841,9 +840,8 @@ TEST_P(Families, LiteralsMayCarryAZone)
     struct dgram_addr bound = {};
     ASSERT_EQ(dgram_address(socket, &bound), 0);
     EXPECT_EQ(text_of(&bound), text);
-    ASSERT_EQ(dgram_send(socket, "zone", 4, dgram_addr_port(&bound), text.c_str(), nullptr,
-                         nullptr),
-              0);
+    ASSERT_EQ(
+        dgram_send(socket, "zone", 4, dgram_addr_port(&bound), text.c_str(), nullptr, nullptr), 0);
     ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 1; }));
     EXPECT_EQ(text_of(&inbox.from[0]), text);
     EXPECT_TRUE(dgram_addr_equal(&inbox.from[0], &bound));

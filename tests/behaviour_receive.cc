@@ -229,7 +229,7 @@ TEST_P(Message, WaitsForAHandler)
     EXPECT_TRUE(inbox.payloads == sent);
 }
 
-/* Removed in the middle of a burst and set again later: nothing comes meanwhile, nothing is lost. */
+/* Removed in the middle of a burst and set again: nothing comes meanwhile, nothing is lost. */
 TEST_P(Message, HandlerMayBeRemovedAndSetAgain)
 {
     std::vector<std::string> got;
@@ -347,9 +347,10 @@ TEST_P(Message, HandlersMayTakeTurnsInsideABurst)
     ASSERT_EQ(dgram_on_message(receiver, Handlers::on_message, &on), 0);
     const std::vector<std::string> sent = numbered_row(200);
     for (size_t first = 0; first < 200; first += 50) {
-        send_row(sender, {sent.begin() + static_cast<long>(first),
-                          sent.begin() + static_cast<long>(first) + 50},
-                 address_of(receiver));
+        send_row(
+            sender,
+            {sent.begin() + static_cast<long>(first), sent.begin() + static_cast<long>(first) + 50},
+            address_of(receiver));
         ASSERT_TRUE(run_until(loop, [&] { return got.size() == first + 50; }));
     }
     EXPECT_TRUE(got == sent);
@@ -633,7 +634,7 @@ void release_all(std::vector<Kept> *kept)
     kept->clear();
 }
 
-/* Large ones and small ones, full and empty, survive the handler, later traffic, socket and loop. */
+/* Large and small ones, full and empty, survive the handler, later traffic, socket and loop. */
 TEST_P(Retain, OutlivesHandlerSocketAndLoop)
 {
     const size_t sizes[] = {0, 1, 64, 1400, 9000, 40000, 65507};
@@ -647,9 +648,9 @@ TEST_P(Retain, OutlivesHandlerSocketAndLoop)
     keep.attach(receiver);
     for (size_t size : sizes) {
         size_t before = kept.size();
-        ASSERT_EQ(send_text(sender, numbered(static_cast<unsigned>(size), size),
-                            address_of(receiver)),
-                  0);
+        ASSERT_EQ(
+            send_text(sender, numbered(static_cast<unsigned>(size), size), address_of(receiver)),
+            0);
         ASSERT_TRUE(run_until(mortal, [&] { return kept.size() == before + 1; }));
     }
     forget.attach(receiver);
@@ -1046,10 +1047,10 @@ TEST_P(Train, IsTakenApartIntoDatagrams)
                     size_t size;
                     uint16_t segment;
                 };
-                for (Shape shape : {Shape{1037, 100}, Shape{1000, 100}, Shape{64, 1},
-                                    Shape{100, 100}, Shape{99, 100}, Shape{101, 100},
-                                    Shape{54 * 1200, 1200}, Shape{64 * 64, 64},
-                                    Shape{64000, 32000}, Shape{65400, 1400}}) {
+                for (Shape shape :
+                     {Shape{1037, 100}, Shape{1000, 100}, Shape{64, 1}, Shape{100, 100},
+                      Shape{99, 100}, Shape{101, 100}, Shape{54 * 1200, 1200}, Shape{64 * 64, 64},
+                      Shape{64000, 32000}, Shape{65400, 1400}}) {
                     SCOPED_TRACE(testing::Message() << shape.size << " by " << shape.segment);
                     const std::string payload =
                         pattern(shape.size, static_cast<unsigned>(shape.size));

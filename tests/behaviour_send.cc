@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_send.cc: sending: sizes, results, order, the lifetime of bytes, queues and their limits,
+ * behaviour_send.cc: sending: sizes, results, order, the lifetime of bytes, queues and limits,
  * bursts of all sorts, destinations that do not work.
  */
 #include <algorithm>
@@ -32,6 +32,9 @@ class Queue : public EngineTest
 class Burst : public EngineTest
 {
 };
+class Many : public EngineTest
+{
+};
 
 INSTANTIATE_ON_ALL_ENGINES(Send);
 INSTANTIATE_ON_HOST_ENGINES(SendHost);
@@ -39,6 +42,7 @@ INSTANTIATE_ON_ALL_ENGINES(Order);
 INSTANTIATE_ON_ALL_ENGINES(Lifetime);
 INSTANTIATE_ON_ALL_ENGINES(Queue);
 INSTANTIATE_ON_ALL_ENGINES(Burst);
+INSTANTIATE_ON_ALL_ENGINES(Many);
 
 /* Bytes that live until the callback of their send. */
 struct Borrowed {
@@ -88,10 +92,10 @@ TEST_P(Send, EverySizeArrivesWhole)
         struct dgram_socket *receiver = open_inbox(loop, &inbox, type);
         struct dgram_socket *sender = open_socket(loop, type);
         struct dgram_addr to = address_of(receiver);
-        std::vector<size_t> sizes = {0,     1,     2,     7,     8,     63,    64,    65,    511,
-                                     512,   1023,  1024,  1452,  1453,  1472,  1473,  2048,  4096,
-                                     8192,  16384, 32000, 32768, 65472, 65473, 65474, 65493, 65494,
-                                     65506, 65507};
+        std::vector<size_t> sizes = {0,     1,     2,     7,     8,     63,    64,    65,
+                                     511,   512,   1023,  1024,  1452,  1453,  1472,  1473,
+                                     2048,  4096,  8192,  16384, 32000, 32768, 65472, 65473,
+                                     65474, 65493, 65494, 65506, 65507};
         if (type == DGRAM_UDP6) {
             sizes.insert(sizes.end(), {65508, 65526, 65527});
         }
@@ -129,9 +133,9 @@ TEST_P(Send, TooLargeIsRefusedAtOnce)
         on.attach(socket);
         std::vector<char> bytes(1 << 18);
         struct dgram_addr to = address_of(socket);
-        std::vector<size_t> sizes = {size_max(type) + 1, 65535,         65536,   65537,
-                                     1 << 18,            1ull << 32,    INT_MAX, SIZE_MAX,
-                                     (1ull << 32) + 10,  SIZE_MAX - 100};
+        std::vector<size_t> sizes = {
+            size_max(type) + 1, 65535,         65536, 65537, 1 << 18, 1ull << 32, INT_MAX, SIZE_MAX,
+            (1ull << 32) + 10,  SIZE_MAX - 100};
         for (size_t size : sizes) {
             EXPECT_EQ(dgram_send_to(socket, bytes.data(), size, &to, Results::take, &results),
                       -EMSGSIZE)
@@ -262,9 +266,9 @@ TEST_P(Send, ToTextThatIsNoAddressIsRefused)
 {
     struct dgram_socket *socket = open_socket(loop);
     const std::string long_label(64, 'a'), long_name = std::string(260, '.');
-    for (const char *text : {"127.0.0.1 ", " 127.0.0.1", "127.0.0.256", "127.1", "12345", "a b",
-                             "::g", "[::1]", "%lo", "-a", "a-", "a..b", ".", "127.0.0.1:9",
-                             "a.123", long_label.c_str(), long_name.c_str()}) {
+    for (const char *text :
+         {"127.0.0.1 ", " 127.0.0.1", "127.0.0.256", "127.1", "12345", "a b", "::g", "[::1]", "%lo",
+          "-a", "a-", "a..b", ".", "127.0.0.1:9", "a.123", long_label.c_str(), long_name.c_str()}) {
         EXPECT_EQ(dgram_send(socket, "x", 1, 9, text, nullptr, nullptr), DGRAM_EBADADDRESS) << text;
     }
     struct dgram_addr unused = {};
@@ -383,7 +387,7 @@ TEST_P(Send, WithoutTrainsEachDatagramIsASendOfItsOwn)
 /* ---- Order --------------------------------------------------------------------------------- */
 
 /* S18: first in, first out per socket and destination: interleaved destinations, mixed sizes, empty
- * datagrams, with and without callbacks. Each round is received before the next, so none is lost. */
+ * datagrams, with and without callbacks. Each round is received before the next: none is lost. */
 TEST_P(Order, IsKeptPerDestination)
 {
     for (uint32_t type : socket_types()) {
@@ -793,9 +797,8 @@ TEST_P(Queue, PumpingOnDrainDeliversEverythingOnceInOrder)
     on_socket.attach(socket);
     on_receiver.attach(receiver);
     pump();
-    ASSERT_TRUE(run_until(loop, [&] {
-        return received == count && completed == count && refused_since == 0;
-    }));
+    ASSERT_TRUE(run_until(
+        loop, [&] { return received == count && completed == count && refused_since == 0; }));
     settle(loop);
     EXPECT_EQ(received, count);
     EXPECT_EQ(completed, count);
@@ -859,7 +862,7 @@ TEST_P(Queue, EndlessChainOfSendsDoesNotHoldATurn)
     ASSERT_TRUE(run_until(loop, [&] { return posted && ticked; }));
 }
 
-/* Queued beyond what is submitted at once: still no callback inside a send, and each exactly once. */
+/* Queued beyond what is submitted at once: no callback inside a send, and each exactly once. */
 TEST_P(Queue, LongBacklogCompletesEachSendOnce)
 {
     const size_t count = 20000;
@@ -989,6 +992,197 @@ TEST_P(Burst, OfLargeDatagramsArrivesWhole)
         }
         EXPECT_TRUE(inbox.payloads == sent);
     }
+}
+
+/* ---- dgram_send_many ----------------------------------------------------------------------- */
+
+struct dgram_outgoing outgoing(const std::string &payload, const struct dgram_addr *to)
+{
+    struct dgram_outgoing item = {};
+    item.data = payload.data();
+    item.size = payload.size();
+    item.address = to;
+    return item;
+}
+
+/* Each item is one send: in order, with a callback of its own, to any peer. */
+TEST_P(Many, ItemsAreSendsOfTheirOwn)
+{
+    Inbox inboxes[2];
+    Results of_call, of_item;
+    struct dgram_socket *socket = open_socket(loop);
+    struct dgram_addr to[2];
+    for (int i = 0; i < 2; i++) {
+        to[i] = address_of(open_inbox(loop, &inboxes[i]));
+    }
+    std::vector<std::string> payloads, expected[2];
+    std::vector<struct dgram_outgoing> items;
+    for (unsigned i = 0; i < 100; i++) {
+        payloads.push_back(numbered(i, i % 9 == 0 ? 0 : 40 + i));
+        expected[i % 2].push_back(payloads[i]);
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        items.push_back(outgoing(payloads[i], &to[i % 2]));
+        items[i].user = i % 4 == 0 ? &of_item : nullptr;
+        items[i].status = 77;
+    }
+    EXPECT_EQ(dgram_send_many(socket, items.data(), items.size(), Results::take, &of_call), 100);
+    for (const struct dgram_outgoing &item : items) {
+        EXPECT_EQ(item.status, 0);
+    }
+    items.clear(); /* not kept */
+    ASSERT_TRUE(run_until(loop, [&] {
+        return inboxes[0].count() == 50 && inboxes[1].count() == 50 &&
+               of_call.values.size() == 75 && of_item.values.size() == 25;
+    }));
+    EXPECT_TRUE(inboxes[0].payloads == expected[0]);
+    EXPECT_TRUE(inboxes[1].payloads == expected[1]);
+}
+
+/* A bad one has its code and stops none of the others. */
+TEST_P(Many, BadItemsDoNotStopTheRest)
+{
+    Inbox inbox;
+    Results results;
+    struct dgram_socket *receiver = open_inbox(loop, &inbox);
+    struct dgram_socket *socket = open_socket(loop);
+    const struct dgram_addr to = address_of(receiver), port0 = parse("127.0.0.1", 0);
+    const struct dgram_addr in6 = parse("::1", 9), none = {};
+    const std::string good = "good", large(65508, 'x');
+    struct dgram_outgoing nowhere = outgoing(good, nullptr), no_data = outgoing(good, &to);
+    no_data.data = nullptr;
+    struct dgram_outgoing items[] = {
+        outgoing(good, &port0),
+        outgoing(good, &to),
+        outgoing(good, &in6),
+        outgoing(large, &to),
+        outgoing(good, &to),
+        outgoing(good, &none),
+        nowhere,
+        no_data,
+        outgoing(good, &to),
+    };
+    const int codes[] = {DGRAM_EBADPORT,    0,           DGRAM_EBADFAMILY, -EMSGSIZE, 0,
+                         DGRAM_EBADADDRESS, DGRAM_ENULL, DGRAM_ENULL,      0};
+    EXPECT_EQ(dgram_send_many(socket, items, 9, Results::take, &results), 3);
+    for (int i = 0; i < 9; i++) {
+        EXPECT_EQ(items[i].status, codes[i]) << i << ": " << dgram_error_name(items[i].status);
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 3 && results.values.size() == 3; }));
+    settle(loop);
+    EXPECT_EQ(results.values, std::vector<int>(3, 4));
+    EXPECT_EQ(inbox.count(), 3u);
+}
+
+/* After the first -EAGAIN all others get it too, small ones included: none overtakes another. */
+TEST_P(Many, FullQueueRefusesAllTheRest)
+{
+    Inbox inbox;
+    int drains = 0;
+    struct dgram_socket_options options = socket_options();
+    options.queue_limit = 1700;
+    struct dgram_socket *receiver = open_inbox(loop, &inbox), *socket = nullptr;
+    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &options, &socket), 0);
+    Handlers on;
+    on.drain = [&](struct dgram_socket *) { drains++; };
+    on.attach(socket);
+    const struct dgram_addr to = address_of(receiver);
+    std::vector<std::string> payloads;
+    std::vector<struct dgram_outgoing> items;
+    for (unsigned i = 0; i < 30; i++) {
+        payloads.push_back(numbered(i, i < 20 ? 100 : 0));
+    }
+    for (const std::string &payload : payloads) {
+        items.push_back(outgoing(payload, &to));
+    }
+    const int accepted = dgram_send_many(socket, items.data(), items.size(), nullptr, nullptr);
+    EXPECT_GE(accepted, 10);
+    EXPECT_LE(accepted, 11);
+    for (int i = 0; i < 30; i++) {
+        EXPECT_EQ(items[static_cast<size_t>(i)].status, i < accepted ? 0 : -EAGAIN) << i;
+    }
+    ASSERT_TRUE(run_until(
+        loop, [&] { return inbox.count() == static_cast<size_t>(accepted) && drains == 1; }));
+    EXPECT_EQ(inbox.payloads,
+              std::vector<std::string>(payloads.begin(), payloads.begin() + accepted));
+}
+
+/* L18: pieces are joined into one datagram; the list of them is the caller's after the call, their
+ * bytes after the callback, or at once with DGRAM_COPY. */
+TEST_P(Many, PiecesAreJoined)
+{
+    for (uint32_t flags : {0u, DGRAM_COPY}) {
+        SCOPED_TRACE(flags);
+        Inbox inbox;
+        Results results;
+        struct dgram_socket *receiver = open_inbox(loop, &inbox);
+        struct dgram_socket *socket = open_socket(loop);
+        const struct dgram_addr to = address_of(receiver);
+        std::string parts[4] = {"one ", "", pattern(3000, 4), " end"};
+        const std::string whole = parts[0] + parts[1] + parts[2] + parts[3];
+        struct iovec pieces[4];
+        for (int i = 0; i < 4; i++) {
+            pieces[i] = {&parts[i][0], parts[i].size()};
+        }
+        struct dgram_outgoing items[2] = {};
+        for (struct dgram_outgoing &item : items) {
+            item.pieces = pieces;
+            item.address = &to;
+            item.flags = flags;
+        }
+        items[0].piece_count = 4;
+        items[1].piece_count = 0; /* an empty datagram */
+        EXPECT_EQ(dgram_send_many(socket, items, 2, Results::take, &results), 2);
+        memset(pieces, 0xff, sizeof(pieces));
+        if (flags & DGRAM_COPY) {
+            std::fill(parts[2].begin(), parts[2].end(), '#');
+        }
+        ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 2; }));
+        EXPECT_TRUE(inbox.payloads[0] == whole);
+        EXPECT_EQ(inbox.payloads[1], "");
+        ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 2; }));
+        EXPECT_EQ(results.values, (std::vector<int>{static_cast<int>(whole.size()), 0}));
+    }
+}
+
+TEST_P(Many, PiecesTogetherMayBeTooLarge)
+{
+    Inbox inbox;
+    struct dgram_socket *receiver = open_inbox(loop, &inbox);
+    struct dgram_socket *socket = open_socket(loop);
+    const struct dgram_addr to = address_of(receiver);
+    std::string half(32754, 'x');
+    struct iovec pieces[3] = {{&half[0], 32754}, {&half[0], 32753}, {&half[0], 1}};
+    struct iovec wrapping[2] = {{&half[0], SIZE_MAX}, {&half[0], 2}};
+    struct dgram_outgoing items[3] = {};
+    items[0].pieces = items[1].pieces = pieces;
+    items[0].piece_count = 3;
+    items[1].piece_count = 2;
+    items[2].pieces = wrapping;
+    items[2].piece_count = 2;
+    items[0].address = items[1].address = items[2].address = &to;
+    EXPECT_EQ(dgram_send_many(socket, items, 3, nullptr, nullptr), 1);
+    EXPECT_EQ(items[0].status, -EMSGSIZE);
+    EXPECT_EQ(items[1].status, 0);
+    EXPECT_EQ(items[2].status, -EMSGSIZE);
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 1; }));
+    EXPECT_EQ(inbox.payloads[0].size(), 65507u);
+}
+
+/* What concerns the call as a whole sets no status. */
+TEST_P(Many, BadCallsSetNoStatus)
+{
+    const struct dgram_addr to = parse("127.0.0.1", 9);
+    const std::string payload = "x";
+    struct dgram_outgoing item = outgoing(payload, &to);
+    item.status = 77;
+    struct dgram_socket *socket = open_socket(loop);
+    EXPECT_EQ(dgram_send_many(nullptr, &item, 1, nullptr, nullptr), DGRAM_ENULL);
+    EXPECT_EQ(dgram_send_many(socket, nullptr, 1, nullptr, nullptr), DGRAM_ENULL);
+    EXPECT_EQ(dgram_send_many(socket, &item, 0, nullptr, nullptr), 0);
+    ASSERT_EQ(dgram_close(socket), 0);
+    EXPECT_EQ(dgram_send_many(socket, &item, 1, nullptr, nullptr), DGRAM_ENOTRUNNING);
+    EXPECT_EQ(item.status, 77);
 }
 
 /* ---- With plain peers ---------------------------------------------------------------------- */

@@ -52,7 +52,7 @@ INSTANTIATE_ON_ALL_ENGINES(LoopFree);
 INSTANTIATE_ON_HOST_ENGINES(LoopFreeHost);
 INSTANTIATE_ON_HOST_ENGINES(Errors);
 
-int no_sent_callback_expected = 0;
+int no_callback_expected = 0;
 
 /* ---- Create -------------------------------------------------------------------------------- */
 
@@ -784,7 +784,7 @@ TEST_P(Close, ComesAfterEverySendHasCompleted)
         ASSERT_EQ(dgram_send_to(socket, "abc", 3, &to, Sent::call, &sent), 0);
     }
     ASSERT_EQ(dgram_close(socket), 0);
-    EXPECT_EQ(dgram_send_to(socket, "abc", 3, &to, Sent::call, &no_sent_callback_expected),
+    EXPECT_EQ(dgram_send_to(socket, "abc", 3, &to, Sent::call, &no_callback_expected),
               DGRAM_ENOTRUNNING);
     ASSERT_TRUE(run_until(loop, [&] { return log.count("close") == 1; }));
     EXPECT_EQ(log.count("sent"), 100u);
@@ -1080,6 +1080,10 @@ TEST_P(LoopFree, CallbacksInsideItMayUseTheLoop)
         EXPECT_EQ(dgram_send_to(which, "x", 1, &to, nullptr, nullptr), DGRAM_ENOTRUNNING);
         EXPECT_EQ(dgram_loop_free(doomed), nullptr); /* again: nothing more happens */
         EXPECT_EQ(dgram_loop_turn(doomed, 0), DGRAM_EREENTERED);
+        struct dgram_socket *more = nullptr; /* nothing new begins */
+        EXPECT_EQ(dgram_create_socket(doomed, DGRAM_UDP4, nullptr, &more), DGRAM_ENOTRUNNING);
+        EXPECT_EQ(more, nullptr);
+        EXPECT_EQ(dgram_loop_post(doomed, Job::call, &no_callback_expected), DGRAM_ENOTRUNNING);
     };
     on.attach(one);
     on.attach(two);
@@ -1097,8 +1101,8 @@ TEST_P(LoopFree, CallbacksInsideItMayUseTheLoop)
 /* In a callback of its loop: the work is done when the turn unwinds and run returns 1. */
 TEST_P(LoopFree, InsideEachKindOfCallback)
 {
-    for (const std::string kind : {"listening", "message", "messages", "sent", "timer", "post",
-                                   "close", "drain"}) {
+    for (const std::string kind :
+         {"listening", "message", "messages", "sent", "timer", "post", "close", "drain"}) {
         SCOPED_TRACE(kind);
         struct dgram_loop *doomed = make_loop();
         Recorder log;

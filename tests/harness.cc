@@ -38,7 +38,7 @@ static int create_with_engine(uint32_t engine, const struct dgram_loop_options *
     if (own.lookup == nullptr && own.dns_servers == nullptr && own.resolv_conf == nullptr) {
         own.lookup = refuse_lookup;
     }
-    return dgram_loop_create(&own, ret_loop);
+    return patiently([&] { return dgram_loop_create(&own, ret_loop); });
 }
 
 static int create_uring(const struct dgram_loop_options *options, struct dgram_loop **ret_loop)
@@ -51,14 +51,33 @@ static int create_poll(const struct dgram_loop_options *options, struct dgram_lo
     return create_with_engine(DGRAM_ENGINE_POLL, options, ret_loop);
 }
 
-static std::string probe(uint32_t engine)
+int patiently(const std::function<int()> &create, unsigned seconds)
+{
+    const uint64_t deadline = monotonic_ns() + static_cast<uint64_t>(seconds) * SECOND * patience();
+    int code;
+    while ((code = create()) == -ENOMEM && monotonic_ns() < deadline) {
+        usleep(1000);
+    }
+    return code;
+}
+
+struct dgram_engine_report probe(uint32_t engine)
 {
     struct dgram_engine_report report = {};
-    report.size = sizeof(report);
-    int code = dgram_engine_probe(engine, &report);
-    if (code < 0) {
-        return std::string("dgram_engine_probe: ") + dgram_error_name(code);
-    }
+    (void) patiently(
+        [&] {
+            report.size = sizeof(report);
+            int code = dgram_engine_probe(engine, &report);
+            EXPECT_EQ(code, 0) << dgram_error_name(code);
+            return report.code;
+        },
+        10);
+    return report;
+}
+
+static std::string why_not(uint32_t engine)
+{
+    const struct dgram_engine_report report = probe(engine);
     if (report.code == 0) {
         return "";
     }
@@ -68,13 +87,13 @@ static std::string probe(uint32_t engine)
 
 static std::string missing_uring()
 {
-    static const std::string reason = probe(DGRAM_ENGINE_URING);
+    static const std::string reason = why_not(DGRAM_ENGINE_URING);
     return reason;
 }
 
 static std::string missing_poll()
 {
-    static const std::string reason = probe(DGRAM_ENGINE_POLL);
+    static const std::string reason = why_not(DGRAM_ENGINE_POLL);
     return reason;
 }
 
@@ -497,8 +516,7 @@ struct dgram_addr address_of(struct dgram_socket *socket)
     if (address.u.any.sa_family == AF_INET && address.u.in4.sin_addr.s_addr == INADDR_ANY) {
         address.u.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     }
-    if (address.u.any.sa_family == AF_INET6 &&
-        IN6_IS_ADDR_UNSPECIFIED(&address.u.in6.sin6_addr)) {
+    if (address.u.any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address.u.in6.sin6_addr)) {
         address.u.in6.sin6_addr = in6addr_loopback;
     }
     return address;
@@ -534,8 +552,8 @@ int send_and_wait(struct dgram_loop *loop, struct dgram_socket *socket, const st
                   const struct dgram_addr &address)
 {
     Results results;
-    int code = dgram_send_to(socket, payload.data(), payload.size(), &address, Results::take,
-                             &results);
+    int code =
+        dgram_send_to(socket, payload.data(), payload.size(), &address, Results::take, &results);
     if (code < 0) {
         return code;
     }

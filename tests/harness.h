@@ -2,13 +2,13 @@
 /*
  * harness.h: what the behaviour suites share.
  *
- * The suites test include/dgram.h and nothing behind it, once per engine. There is no C++ wrapper of
- * a loop or a socket here: tests call the C API and see what a C program sees. What is here: the
+ * The suites test include/dgram.h and nothing behind it, once per engine. There is no C++ wrapper
+ * of a loop or a socket here: tests call the C API and see what a C program sees. What is here: the
  * list of engines, a fixture that owns a loop and watches for lost descriptors, handlers written as
  * lambdas, waiting until something is true, and plain sockets as peers.
  *
- * Nothing depends on timing. A test waits for an event, a count or a state and fails when a generous
- * limit has passed; DGRAM_TEST_PATIENCE multiplies the limits (valgrind, slow hosts).
+ * Nothing depends on timing. A test waits for an event, a count or a state and fails when a
+ * generous limit has passed; DGRAM_TEST_PATIENCE multiplies the limits (valgrind, slow hosts).
  */
 #ifndef DGRAM_TESTS_HARNESS_H
 #define DGRAM_TESTS_HARNESS_H
@@ -33,11 +33,21 @@ namespace harness
 struct Engine {
     const char *name;
     uint32_t number;
-    /* dgram_loop_create() with this engine. `options` may be NULL; its `engine` is replaced. */
+    /* dgram_loop_create() with this engine, patiently(). `options` may be NULL; its `engine` is
+     * replaced. */
     int (*create)(const struct dgram_loop_options *options, struct dgram_loop **ret_loop);
     /* Why it cannot be used here, "" if it can. */
     std::string (*missing)();
 };
+
+/*
+ * Calls `create` again while it gives -ENOMEM, for a long time. An unprivileged process may lock
+ * little memory (ulimit -l), rings are counted against it, and the kernel gives the memory of a
+ * ring back some time after the ring is gone: after a hundred loops in a row it has none.
+ */
+int patiently(const std::function<int()> &create, unsigned seconds = 60);
+/* dgram_engine_probe() of an engine that exists, patiently for some seconds. */
+struct dgram_engine_report probe(uint32_t engine);
 
 std::ostream &operator<<(std::ostream &out, const Engine &engine);
 
@@ -310,8 +320,9 @@ class DeadPort
     Plain plain_;
 };
 
-/* An address of loopback to which a send fails later with -EACCES while broadcast is off: the way to
- * an error that no call can know at once. `usable` is false where the host has no such address. */
+/* An address of loopback to which a send fails later with -EACCES while broadcast is off: the way
+ * to an error that no call can know at once. `refused_address_usable()` is false where the host has
+ * no such address. */
 struct dgram_addr refused_address();
 bool refused_address_usable();
 

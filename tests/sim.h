@@ -59,6 +59,7 @@ struct sim_faults {
     uint32_t postpone;    /* a record that is there is left for later */
     uint32_t stop;        /* a receive ends by itself, with 0 or -ENOBUFS where that is true */
     uint32_t stop_error;  /* and of those, with an errno */
+    bool starves;         /* without a free slot every receive ends, not only those with data */
     uint32_t stop_late;   /* at once, or up to late_ns after recv_stop() */
     uint32_t stop_silent; /* no STOPPED after detach() */
     uint32_t late_ns;     /* DETACHED and STOPPED come up to so much later */
@@ -102,7 +103,12 @@ int sim_loop_create(const struct dgram_loop_options *options, struct dgram_loop 
 /* From now on nothing goes wrong; what went wrong before is over soon. */
 void sim_calm(void);
 
+/* For a test that knows what it wants: sends of this socket get -EAGAIN or -ENOBUFS until then. */
+void sim_no_room(uint32_t socket, int code, uint64_t until);
+
 uint64_t sim_now(void);
+/* Waits and flushes so far. */
+uint64_t sim_calls(void);
 
 /* Appends to the log, of which only a hash is kept. With DGRAM_SIM_TRACE in the environment every
  * line is printed, too. */
@@ -125,6 +131,9 @@ struct sim_socket {
 
 uint32_t sim_last_socket(void);
 struct sim_socket sim_look(uint32_t socket);
+
+/* Slots that the engine has handed out and not got back. */
+uint32_t sim_slots_lent(void);
 
 /* The error that every send to this destination gets, 0 if none. */
 int sim_error_of(const struct dgram_addr *to);

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * found_netns.cc: what reviews found and only a real device shows: one that is slower than the
+ * program, one that wants fragments, a host without loopback. In network namespaces of its own,
+ * which are gone with the process. Exits with 77, "skipped", where they cannot be made.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+
+#include "tests/harness.h"
+
+extern "C" {
+#include "src/memory.h"
+}
+
+using namespace harness;
+
+namespace
+{
+
+/* ---- Namespaces ---------------------------------------------------------------------------- */
+
+enum { EXIT_SKIPPED = 77 };
+
+const char *const NEAR_ADDRESS = "10.77.0.1", *const FAR_ADDRESS = "10.77.0.2";
+
+/* near: where the tests run, with a device of 20 Mbit/s to far. */
+int near_fd = -1, far_fd = -1;
+
+/* This thread is elsewhere as long as the object lives. Sockets stay where they were made. */
+class Elsewhere
+{
+  public:
+    explicit Elsewhere(int fd)
+    {
+        EXPECT_EQ(setns(fd, CLONE_NEWNET), 0) << strerror(errno);
+    }
+    /* In a new namespace, whose loopback is down and has never been up. */
+    Elsewhere()
+    {
+        EXPECT_EQ(unshare(CLONE_NEWNET), 0) << strerror(errno);
+    }
+    ~Elsewhere()
+    {
+        EXPECT_EQ(setns(near_fd, CLONE_NEWNET), 0) << strerror(errno);
+    }
+    Elsewhere(const Elsewhere &) = delete;
+    Elsewhere &operator=(const Elsewhere &) = delete;
+};
+
+bool run(const std::string &command)
+{
+    return system((command + " >/dev/null 2>&1").c_str()) == 0;
+}
+
+int new_namespace()
+{
+    return unshare(CLONE_NEWNET) == 0 ? open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
+}
+
+/* Why the namespaces cannot be made; "" if they are there now. */
+std::string make_namespaces()
+{
+    if (geteuid() != 0) {
+        return "only root may make network namespaces";
+    }
+    for (const char *tool : {"ip", "tc"}) {
+        if (!run(std::string("command -v ") + tool)) {
+            return std::string(tool) + " (iproute2) is not here";
+        }
+    }
+    far_fd = new_namespace();
+    near_fd = new_namespace();
+    if (far_fd < 0 || near_fd < 0) {
+        return std::string("unshare: ") + strerror(errno);
+    }
+    const std::string far_name =
+        "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(far_fd);
+    const std::string near_net = std::string(NEAR_ADDRESS) + "/24";
+    const std::string far_net = std::string(FAR_ADDRESS) + "/24";
+    for (const std::string &command :
+         {std::string("ip link set lo up"),
+          std::string("ip link add slow type veth peer name fast"),
+          "ip link set fast netns " + far_name, "ip addr add " + near_net + " dev slow",
+          std::string("ip link set slow up"),
+          std::string("tc qdisc add dev slow root tbf rate 20mbit burst 20k limit 4m")}) {
+        if (!run(command)) {
+            return "\"" + command + "\" fails";
+        }
+    }
+    bool there = setns(far_fd, CLONE_NEWNET) == 0 && run("ip link set lo up") &&
+                 run("ip addr add " + far_net + " dev fast") && run("ip link set fast up");
+    there = setns(near_fd, CLONE_NEWNET) == 0 && there;
+    return there ? "" : "the far side cannot be set up";
+}
+
+/* ---- Fixtures ------------------------------------------------------------------------------ */
+
+std::atomic<bool> no_memory{false};
+
+void *scarce_allocate(size_t size)
+{
+    return no_memory ? nullptr : calloc(1, size > 0 ? size : 1);
+}
+
+class SlowDevice : public EngineTest
+{
+  protected:
+    void SetUp() override
+    {
+        before_ = dg_memory;
+        no_memory = false;
+        dg_memory = {scarce_allocate, free};
+        {
+            Elsewhere far(far_fd);
+            peer_.reset(new Plain(DGRAM_UDP4, FAR_ADDRESS));
+        }
+        EngineTest::SetUp();
+    }
+    void TearDown() override
+    {
+        no_memory = false;
+        EngineTest::TearDown();
+        dg_memory = before_;
+    }
+
+    Plain &far_peer()
+    {
+        return *peer_;
+    }
+
+    /* With the least send buffer: a few datagrams in the device's queue fill it. */
+    struct dgram_socket *open_narrow()
+    {
+        struct dgram_socket_options options = socket_options();
+        options.send_buffer_size = 1;
+        struct dgram_socket *socket = nullptr;
+        EXPECT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &options, &socket), 0);
+        return socket;
+    }
+
+  private:
+    struct dg_memory_hooks before_ = {};
+    std::unique_ptr<Plain> peer_;
+};
+
+class BareHost : public EngineTest
+{
+};
+
+INSTANTIATE_ON_HOST_ENGINES(SlowDevice);
+INSTANTIATE_ON_HOST_ENGINES(BareHost);
+
+/* ---- A full send buffer -------------------------------------------------------------------- */
+
+const unsigned BURST = 60;
+
+/* Sizes grow, so that none shares a train with another. */
+std::string burst_payload(unsigned number)
+{
+    return numbered(number, 700 + number);
+}
+
+/* Sends the burst in the `listening` event. */
+struct Burst {
+    std::vector<std::string> payloads;
+    Results results;
+    Handlers on;
+
+    Burst(struct dgram_socket *socket, const struct dgram_addr &to, bool asked)
+    {
+        for (unsigned i = 0; i < BURST; i++) {
+            payloads.push_back(burst_payload(i));
+        }
+        on.listening = [this, to, asked](struct dgram_socket *which) {
+            for (const std::string &payload : payloads) {
+                EXPECT_EQ(dgram_send_to(which, payload.data(), payload.size(), &to,
+                                        asked ? Results::take : nullptr, &results),
+                          0);
+            }
+        };
+        on.attach(socket);
+        EXPECT_EQ(dgram_bind(socket, 0, NEAR_ADDRESS), 0);
+    }
+};
+
+/* All arrive, in order. */
+void expect_burst(Plain &peer)
+{
+    for (unsigned i = 0; i < BURST; i++) {
+        const std::string payload = peer.receive();
+        ASSERT_EQ(payload, burst_payload(i)) << "datagram " << i;
+    }
+}
+
+/* dgram_loop_run() sleeps for whatever was parked, and for nothing that was not submitted. */
+TEST_P(SlowDevice, BurstLeavesARunningLoop)
+{
+    for (bool asked : {false, true}) {
+        SCOPED_TRACE(asked);
+        Plain &peer = far_peer();
+        struct dgram_socket *socket = open_narrow();
+        Burst burst(socket, peer.address(), asked);
+        std::thread reader([&] {
+            expect_burst(peer);
+            dgram_loop_stop(loop);
+        });
+        EXPECT_EQ(dgram_loop_run(loop), 1);
+        reader.join();
+        const struct dgram_socket_stats stats = stats_of(socket);
+        EXPECT_EQ(stats.sent, BURST);
+        EXPECT_GT(stats.parked, 0u) << "the device is not slow";
+        EXPECT_EQ(burst.results.values.size(), asked ? BURST : 0u);
+        close_and_wait(loop, socket);
+    }
+}
+
+/* The same with an outer loop, which turns this one when the descriptor says so and only then. */
+TEST_P(SlowDevice, BurstLeavesAnEmbeddedLoop)
+{
+    int fd = dgram_loop_fd(loop);
+    if (fd == -ENOTSUP) {
+        GTEST_SKIP() << "this host has only poll(2)";
+    }
+    ASSERT_GE(fd, 0);
+    for (bool asked : {false, true}) {
+        SCOPED_TRACE(asked);
+        Plain &peer = far_peer();
+        struct dgram_socket *socket = open_narrow();
+        Burst burst(socket, peer.address(), asked);
+        while (stats_of(socket).sent < BURST) {
+            struct pollfd ready = {fd, POLLIN, 0};
+            int count = poll(&ready, 1, static_cast<int>(5000 * patience()));
+            ASSERT_EQ(count, 1) << "the descriptor does not know of what was parked; sent "
+                                << stats_of(socket).sent;
+            ASSERT_EQ(dgram_loop_turn(loop, 0), 1);
+        }
+        expect_burst(peer);
+        EXPECT_GT(stats_of(socket).parked, 0u) << "the device is not slow";
+        ASSERT_TRUE(
+            run_until(loop, [&] { return burst.results.values.size() == (asked ? BURST : 0u); }));
+        close_and_wait(loop, socket);
+    }
+}
+
+/* However often it is tried again. */
+TEST_P(SlowDevice, ParkedDatagramIsCountedOnce)
+{
+    Plain &peer = far_peer();
+    struct dgram_socket *socket = open_narrow();
+    Burst burst(socket, peer.address(), true);
+    ASSERT_TRUE(run_until(loop, [&] { return burst.results.values.size() == BURST; }));
+    EXPECT_LE(stats_of(socket).parked, BURST);
+    EXPECT_GT(stats_of(socket).parked, 0u) << "the device is not slow";
+    expect_burst(peer);
+}
+
+/* ---- No room, ever ------------------------------------------------------------------------- */
+
+/* Fragments of one datagram that need more than the whole send buffer: -ENOBUFS again and again.
+ * It must neither block its socket for ever nor hurt what goes elsewhere. */
+TEST_P(SlowDevice, DatagramThatNeverFitsFailsInTheEnd)
+{
+    Plain &peer = far_peer();
+    Plain other;
+    const struct dgram_addr to = peer.address(), to_other = other.address();
+    struct dgram_socket *socket = open_narrow();
+    const std::string big = pattern(65000, 1);
+    std::vector<int> results_of_big;
+    int result_of_small = 0;
+    bool closed = false;
+    Sent on_big([&](struct dgram_socket *, int result) { results_of_big.push_back(result); });
+    Sent on_small([&](struct dgram_socket *, int result) { result_of_small = result; });
+    Handlers on;
+    on.close = [&](struct dgram_socket *) { closed = true; };
+    on.attach(socket);
+    ASSERT_EQ(dgram_send_to(socket, big.data(), big.size(), &to, Sent::call, &on_big), 0);
+    ASSERT_EQ(dgram_send_to(socket, "small", 5, &to_other, Sent::call, &on_small), 0);
+    ASSERT_EQ(dgram_end(socket), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return closed; }));
+    EXPECT_EQ(results_of_big, (std::vector<int>{-ENOBUFS}));
+    EXPECT_EQ(result_of_small, 5);
+    EXPECT_EQ(other.receive(), "small");
+}
+
+/* Neither memory to park in nor to wait for POLLOUT with: the datagrams fail, and the socket can be
+ * closed while it still waits for a moment. */
+TEST_P(SlowDevice, NothingParkedAndClosed)
+{
+    Plain &peer = far_peer();
+    const struct dgram_addr to = peer.address();
+    struct dgram_socket *socket = open_narrow();
+    bool closed = false;
+    Handlers on;
+    on.close = [&](struct dgram_socket *) { closed = true; };
+    on.attach(socket);
+    ASSERT_EQ(dgram_bind(socket, 0, NEAR_ADDRESS), 0);
+    settle(loop);
+    for (unsigned i = 0; i < 40; i++) {
+        ASSERT_EQ(send_text(socket, burst_payload(i), to), 0);
+    }
+    ASSERT_EQ(dgram_end(socket), 0);
+    no_memory = true;
+    for (int i = 0; i < 6; i++) {
+        ASSERT_GE(dgram_loop_turn(loop, 0), 0);
+    }
+    no_memory = false;
+    ASSERT_TRUE(run_until(loop, [&] { return closed; }));
+    usleep(5000); /* beyond that moment */
+    settle(loop);
+}
+
+/* ---- No loopback --------------------------------------------------------------------------- */
+
+/* An engine is tried with a datagram over loopback. That there is none is no fault of the engine's,
+ * and it may come up later. */
+TEST_P(BareHost, EngineNeedsNoLoopback)
+{
+    Elsewhere bare;
+    struct dgram_engine_report report = {};
+    report.size = sizeof(report);
+    ASSERT_EQ(dgram_engine_probe(GetParam().number, &report), 0);
+    EXPECT_EQ(report.code, 0) << report.call << ": " << dgram_error_name(report.code);
+    struct dgram_loop *made = make_loop();
+    ASSERT_NE(made, nullptr);
+    ASSERT_TRUE(run("ip link set lo up"));
+    expect_echo(made, open_socket(made));
+    EXPECT_EQ(dgram_loop_free(made), nullptr);
+}
+
+} /* namespace */
+
+int main(int argc, char **argv)
+{
+    ::testing::InitGoogleTest(&argc, argv);
+    const std::string reason = make_namespaces();
+    if (!reason.empty()) {
+        printf("skipped: %s\n", reason.c_str());
+        return EXIT_SKIPPED;
+    }
+    return RUN_ALL_TESTS();
+}

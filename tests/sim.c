@@ -1,0 +1,1760 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sim.c: see sim.h.
+ *
+ * From below: chance and the log, the allocator, descriptors with struct dg_system, the network,
+ * the engine. Time passes in sim_wait() and sim_sleep() only, and a little with every wait, so that
+ * a loop that turns without sleeping gets somewhere. What the engine may do late has a due time, or
+ * is there and left for later by chance; a wait that would sleep takes it nevertheless.
+ */
+#include "tests/sim.h"
+
+#include <netinet/udp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/core.h"
+#include "src/memory.h"
+
+#define NEVER UINT64_MAX
+#define ERROR_PAUSE_NS 20000 /* between two pending errors of a socket */
+
+enum {
+    DESCRIPTOR_FIRST = 1000,
+    DESCRIPTORS = 256,
+    PORT_FIRST = 20000, /* of those that the kernel chooses */
+    PORT_COUNT = 20000,
+    BUFFER_PACKETS = 256, /* in one socket's receive buffer */
+    BUFFER_BYTES = 2 * 1024 * 1024,
+    FLOWS = 1024,
+    GATHERED_MAX = 4,
+    DATAGRAM_MAX = 65535,
+    WAITS_MAX = 2000000 /* of one world: more is a loop that spins */
+};
+
+/* A slot as the io_uring engine lays it out: a header, the sender, control, payload. */
+enum { SLOT_NAME_AT = 16, SLOT_CONTROL_AT = SLOT_NAME_AT + SLOT_NAME_SIZE };
+
+enum { SIM_SOL_UDP = 17, SIM_UDP_SEGMENT = 103, SIM_UDP_GRO = 104 }; /* udp(7) */
+
+/* A datagram, or a train of them, on its way or in a receive buffer. */
+struct packet {
+    struct packet *next;
+    uint64_t at, order; /* when it arrives; ties go by order */
+    uint32_t source;    /* the socket that sent it */
+    struct dgram_addr from, to;
+    uint32_t size, segment; /* segment 0: one datagram */
+    unsigned char bytes[];
+};
+
+enum descriptor_kind { FREE, SOCKET, WAKE, ALARM, ENGINE, GATHER };
+
+struct descriptor {
+    enum descriptor_kind kind;
+
+    /* SOCKET */
+    uint32_t number;
+    sa_family_t family;
+    struct dgram_addr local;
+    bool bound, reuse_address, reuse_port, gro;
+    struct packet *head, *tail;
+    uint32_t packets, bytes;
+    uint64_t full_until, nobufs_until;
+    int pending_error;
+    uint64_t error_from; /* no other error is noted before */
+    struct attached *attached;
+
+    /* WAKE, ALARM, ENGINE, GATHER */
+    int reader; /* the other end, or itself */
+    bool signalled;
+    uint64_t deadline;
+    struct engine *engine;
+    int gathered[GATHERED_MAX];
+    size_t gathered_count;
+};
+
+/* What the engine keeps of an endpoint. */
+struct attached {
+    struct attached *next;
+    struct endpoint *endpoint;
+    int fd;
+    bool queued;    /* recv_start() was called and not yet submitted */
+    bool receiving; /* queued ones are not */
+    bool silent;    /* no STOPPED after detach() */
+    uint64_t stop_at, detach_at;
+};
+
+/* And of a watch. */
+struct watching {
+    struct watching *next;
+    struct watch *watch;
+    bool queued, armed;
+};
+
+enum slot_state { SLOT_FREE, SLOT_LENT, SLOT_RETURNED /* the kernel does not know yet */ };
+
+struct engine {
+    struct engine *next;
+    struct completions *completions;
+    struct slots slots;
+    unsigned char *states; /* of slots */
+    uint32_t *used;        /* bytes of each slot that were written */
+    uint32_t free_count;
+    struct attached *endpoints;
+    struct watching *watches;
+    struct train *const *trains;
+    size_t train_count;
+    bool sent;   /* send() was called since the last flush() or wait() */
+    bool failed; /* and a train of it was not taken */
+    int fd;
+};
+
+struct world {
+    bool exists, trace;
+    uint64_t seed, now, hash, order, waits, live;
+    uint64_t engine_calls; /* waits and flushes */
+    int broken;            /* the engine's code since it broke */
+    uint32_t sockets;
+    struct sim_random random;
+    struct sim_faults faults;
+    struct sim_hooks hooks;
+    struct dg_memory_hooks memory_before;
+    struct descriptor descriptors[DESCRIPTORS];
+    struct engine *engines;
+    struct packet **heap; /* under way, the next to arrive first */
+    uint32_t heap_count, heap_capacity;
+    uint64_t flow_last[FLOWS]; /* when the last packet of a flow arrives */
+};
+
+static struct world world;
+
+/* ---- Chance and the log -------------------------------------------------------------------- */
+
+uint64_t sim_random_next(struct sim_random *random)
+{
+    uint64_t z = random->state += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+uint32_t sim_random_below(struct sim_random *random, uint32_t bound)
+{
+    return bound == 0 ? 0 : (uint32_t) ((sim_random_next(random) >> 32) * bound >> 32);
+}
+
+bool sim_random_chance(struct sim_random *random, uint32_t permille)
+{
+    return permille > 0 && sim_random_below(random, 1000) < permille;
+}
+
+static uint32_t below(uint32_t bound)
+{
+    return sim_random_below(&world.random, bound);
+}
+
+static bool chance(uint32_t permille)
+{
+    return sim_random_chance(&world.random, permille);
+}
+
+static void hash_add(uint64_t value)
+{
+    world.hash = (world.hash ^ value) * 0x100000001b3u;
+    world.hash ^= world.hash >> 29;
+}
+
+void sim_log(const char *what, uint64_t one, uint64_t two)
+{
+    for (const char *c = what; *c != '\0'; c++) {
+        hash_add((unsigned char) *c);
+    }
+    hash_add(one);
+    hash_add(two);
+    if (world.trace) {
+        fprintf(stderr, "%12llu %-20s %llu %llu\n", (unsigned long long) world.now, what,
+                (unsigned long long) one, (unsigned long long) two);
+    }
+}
+
+uint64_t sim_hash(void)
+{
+    return world.hash;
+}
+
+uint64_t sim_now(void)
+{
+    return world.now;
+}
+
+uint64_t sim_calls(void)
+{
+    return world.waits;
+}
+
+/* A rule of the boundaries. Goes on after a broken one, so that the run can end in order. */
+static void rule(bool kept, const char *text)
+{
+    if (!kept) {
+        sim_log(text, 0, 0);
+        world.hooks.broken(world.hooks.user, text);
+    }
+}
+
+/* Beyond repair: what follows would say nothing any more. */
+static void give_up(const char *text)
+{
+    fprintf(stderr, "sim: %s\n", text);
+    abort();
+}
+
+static uint32_t some(struct sim_random *random, uint32_t share, uint32_t most)
+{
+    return sim_random_chance(random, share) ? 1 + sim_random_below(random, most) : 0;
+}
+
+void sim_faults_random(struct sim_random *random, struct sim_faults *faults)
+{
+    *faults = (struct sim_faults){
+        .loss = some(random, 300, 200),
+        .duplicate = some(random, 300, 100),
+        .delay_ns = some(random, 700, 100000),
+        .reorder = sim_random_chance(random, 120),
+        .recut = some(random, 600, 700),
+        .merge = some(random, 500, 500),
+        .icmp = some(random, 500, 800),
+        .eagain = some(random, 600, 250),
+        .nobufs = some(random, 400, 100),
+        .transient = some(random, 200, 60),
+        .refuse = some(random, 400, 200),
+        .refusing = some(random, 500, 500),
+        .deferred = sim_random_chance(random, 500),
+        .early = some(random, 500, 300),
+        .postpone = some(random, 600, 700),
+        .stop = some(random, 500, 200),
+        .stop_error = some(random, 400, 400),
+        .starves = sim_random_chance(random, 400),
+        .stop_late = some(random, 600, 1000),
+        .stop_silent = some(random, 500, 1000),
+        .late_ns = some(random, 600, 30000),
+        .in_flush = some(random, 600, 900),
+        .no_pollable = some(random, 200, 500),
+        .breaks = some(random, 60, 3000),
+        .setup = some(random, 250, 60),
+        .bind = some(random, 400, 200),
+        .memory = some(random, 150, 40),
+    };
+}
+
+/* ---- Memory -------------------------------------------------------------------------------- */
+
+static void *memory_allocate(size_t size)
+{
+    if (chance(world.faults.memory)) {
+        sim_log("no memory", size, 0);
+        return NULL;
+    }
+    void *memory = calloc(1, size);
+    if (memory == NULL) {
+        give_up("the host has no memory");
+    }
+    world.live++;
+    return memory;
+}
+
+static void memory_release(void *memory)
+{
+    world.live -= memory != NULL;
+    free(memory);
+}
+
+static void *allocate(size_t size)
+{
+    void *memory = calloc(1, size);
+    if (memory == NULL) {
+        give_up("the host has no memory");
+    }
+    return memory;
+}
+
+/* ---- Addresses ----------------------------------------------------------------------------- */
+
+static uint16_t port_of(const struct dgram_addr *address)
+{
+    return ntohs(address->u.in4.sin_port); /* at the same place in sockaddr_in6 */
+}
+
+static void set_port(struct dgram_addr *address, uint16_t port)
+{
+    address->u.in4.sin_port = htons(port);
+}
+
+static struct dgram_addr address_read(const void *name, size_t size)
+{
+    struct dgram_addr address = {.size = (uint32_t) size};
+    memcpy(&address.u, name, size < sizeof(address.u) ? size : sizeof(address.u));
+    return address;
+}
+
+static bool host_equal(const struct dgram_addr *one, const struct dgram_addr *two)
+{
+    if (one->u.any.sa_family == AF_INET) {
+        return one->u.in4.sin_addr.s_addr == two->u.in4.sin_addr.s_addr;
+    }
+    return memcmp(&one->u.in6.sin6_addr, &two->u.in6.sin6_addr, 16) == 0;
+}
+
+static bool host_is_any(const struct dgram_addr *address)
+{
+    static const struct dgram_addr none;
+    struct dgram_addr any = none;
+    any.u.any.sa_family = address->u.any.sa_family;
+    return host_equal(address, &any);
+}
+
+static struct dgram_addr loopback_of(sa_family_t family)
+{
+    struct dgram_addr address = {.size = sizeof(struct sockaddr_in)};
+    address.u.any.sa_family = family;
+    if (family == AF_INET) {
+        address.u.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    } else {
+        address.size = sizeof(struct sockaddr_in6);
+        address.u.in6.sin6_addr = in6addr_loopback;
+    }
+    return address;
+}
+
+static bool host_is_here(const struct dgram_addr *address)
+{
+    struct dgram_addr loopback = loopback_of(address->u.any.sa_family);
+    return host_equal(address, &loopback);
+}
+
+static uint64_t mixed(uint64_t number, uint64_t with)
+{
+    struct sim_random random = {number ^ with};
+    return sim_random_next(&random);
+}
+
+/* A number for an address that depends on nothing but the seed and the address. */
+static uint64_t address_number(const struct dgram_addr *address, uint64_t salt)
+{
+    uint64_t number = mixed(mixed(world.seed, salt), port_of(address));
+    if (address->u.any.sa_family == AF_INET) {
+        return mixed(number, address->u.in4.sin_addr.s_addr);
+    }
+    for (int i = 0; i < 16; i++) {
+        number = mixed(number, address->u.in6.sin6_addr.s6_addr[i]);
+    }
+    return number;
+}
+
+/* What every send to an address of another host gets: nothing, or always the same error. */
+int sim_error_of(const struct dgram_addr *to)
+{
+    static const int errors[] = {0, 0, -EHOSTUNREACH, -EPERM, -EACCES, -ENETUNREACH};
+    if (host_is_here(to)) {
+        return 0;
+    }
+    return errors[address_number(to, 1) % (sizeof(errors) / sizeof(errors[0]))];
+}
+
+/* What a destination that refuses trains answers to this one, 0 if it takes it. */
+static int refusal_of(const struct dgram_addr *to, uint32_t segment)
+{
+    uint64_t number = address_number(to, 2);
+    if (number % 1000 >= world.faults.refusing) {
+        return 0;
+    }
+    switch (number / 1000 % 3) {
+    case 0:
+        return -EIO;
+    case 1:
+        return -EINVAL;
+    default:
+        return segment > 100 + number / 3000 % 1400 ? -EMSGSIZE : 0; /* a path's MTU */
+    }
+}
+
+/* ---- Descriptors --------------------------------------------------------------------------- */
+
+static struct descriptor *descriptor_of(int fd, enum descriptor_kind kind)
+{
+    static struct descriptor nothing;
+    int index = fd - DESCRIPTOR_FIRST;
+    bool known = index >= 0 && index < DESCRIPTORS && world.descriptors[index].kind == kind;
+    rule(known, "a descriptor is used that is not open, or of another kind");
+    return known ? &world.descriptors[index] : &nothing;
+}
+
+/* The lowest free number, as the kernel does: numbers come back soon. */
+static int descriptor_open(enum descriptor_kind kind)
+{
+    if (chance(world.faults.setup)) {
+        return chance(500) ? -EMFILE : -ENFILE;
+    }
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        struct descriptor *d = &world.descriptors[i];
+        if (d->kind == FREE) {
+            *d = (struct descriptor){.kind = kind, .deadline = NEVER};
+            return d->reader = DESCRIPTOR_FIRST + i;
+        }
+    }
+    return -EMFILE;
+}
+
+static struct packet *queue_pop(struct descriptor *d)
+{
+    struct packet *packet = d->head;
+    d->head = packet->next;
+    if (d->head == NULL) {
+        d->tail = NULL;
+    }
+    d->packets--;
+    d->bytes -= packet->size;
+    return packet;
+}
+
+static struct descriptor *socket_numbered(uint32_t number)
+{
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        if (world.descriptors[i].kind == SOCKET && world.descriptors[i].number == number) {
+            return &world.descriptors[i];
+        }
+    }
+    return NULL;
+}
+
+static int system_socket(int family)
+{
+    int fd = descriptor_open(SOCKET);
+    if (fd >= 0) {
+        struct descriptor *d = descriptor_of(fd, SOCKET);
+        d->family = (sa_family_t) family;
+        d->number = ++world.sockets;
+    }
+    sim_log("socket", (uint64_t) family, (uint64_t) fd);
+    return fd;
+}
+
+static bool names_clash(const struct descriptor *one, const struct descriptor *two)
+{
+    if (one->family != two->family || port_of(&one->local) != port_of(&two->local)) {
+        return false;
+    }
+    bool overlap = host_is_any(&one->local) || host_is_any(&two->local) ||
+                   host_equal(&one->local, &two->local);
+    bool shared =
+        (one->reuse_address && two->reuse_address) || (one->reuse_port && two->reuse_port);
+    return overlap && !shared;
+}
+
+static bool name_is_free(const struct descriptor *d)
+{
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        const struct descriptor *other = &world.descriptors[i];
+        if (other != d && other->kind == SOCKET && other->bound && names_clash(d, other)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void choose_port(struct descriptor *d)
+{
+    do {
+        set_port(&d->local, (uint16_t) (PORT_FIRST + below(PORT_COUNT)));
+    } while (!name_is_free(d));
+}
+
+static int socket_bind(struct descriptor *d, const struct sockaddr *address, socklen_t size)
+{
+    static const int errors[] = {-EADDRINUSE, -EADDRNOTAVAIL, -EACCES};
+    if (chance(world.faults.bind)) {
+        return errors[below(3)];
+    }
+    if (d->bound || address->sa_family != d->family) {
+        return -EINVAL;
+    }
+    d->local = address_read(address, size);
+    if (!host_is_any(&d->local) && !host_is_here(&d->local)) {
+        return -EADDRNOTAVAIL;
+    }
+    if (port_of(&d->local) == 0) {
+        choose_port(d);
+    } else if (!name_is_free(d)) {
+        return -EADDRINUSE;
+    }
+    d->bound = true;
+    return 0;
+}
+
+static int system_bind(int fd, const struct sockaddr *address, socklen_t size)
+{
+    struct descriptor *d = descriptor_of(fd, SOCKET);
+    int code = socket_bind(d, address, size);
+    sim_log("bind", d->number, code < 0 ? (uint64_t) -code : port_of(&d->local));
+    return code;
+}
+
+static int system_setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+{
+    struct descriptor *d = descriptor_of(fd, SOCKET);
+    int number = 0;
+    if (chance(world.faults.setup)) {
+        return chance(500) ? -ENOPROTOOPT : -ENOMEM;
+    }
+    memcpy(&number, value, size < sizeof(number) ? size : sizeof(number));
+    if (level == SIM_SOL_UDP && name == SIM_UDP_GRO) {
+        d->gro = number != 0;
+    } else if (level == SOL_SOCKET && name == SO_REUSEADDR) {
+        d->reuse_address = number != 0;
+    } else if (level == SOL_SOCKET && name == SO_REUSEPORT) {
+        d->reuse_port = number != 0;
+    }
+    return 0;
+}
+
+static int system_getsockopt(int fd, int level, int name, void *value, socklen_t *size)
+{
+    const int granted = 212992;
+    (void) descriptor_of(fd, SOCKET);
+    (void) level;
+    (void) name;
+    memcpy(value, &granted, *size < sizeof(granted) ? *size : sizeof(granted));
+    return 0;
+}
+
+static int system_getsockname(int fd, struct sockaddr *address, socklen_t *size)
+{
+    const struct descriptor *d = descriptor_of(fd, SOCKET);
+    struct dgram_addr local = d->local;
+    local.u.any.sa_family = d->family;
+    socklen_t whole =
+        d->family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    memcpy(address, &local.u, *size < whole ? *size : whole);
+    *size = whole;
+    return 0;
+}
+
+static void socket_close(struct descriptor *d)
+{
+    if (d->attached != NULL) {
+        rule(world.broken < 0, "a socket is closed before DETACHED");
+        d->attached->fd = -1;
+    }
+    while (d->head != NULL) {
+        free(queue_pop(d));
+    }
+}
+
+static int system_close(int fd)
+{
+    int index = fd - DESCRIPTOR_FIRST;
+    bool known = index >= 0 && index < DESCRIPTORS && world.descriptors[index].kind != FREE;
+    rule(known, "a descriptor is closed that is not open");
+    if (known) {
+        struct descriptor *d = &world.descriptors[index];
+        rule(d->kind != ENGINE, "the engine's descriptor is closed by the core");
+        sim_log("close", d->number, (uint64_t) fd);
+        socket_close(d);
+        *d = (struct descriptor){.kind = FREE};
+    }
+    return known ? 0 : -EBADF;
+}
+
+static int system_wake_open(int ret_fds[2])
+{
+    int first = descriptor_open(WAKE);
+    int second = first < 0 ? first : descriptor_open(WAKE);
+    if (second < 0) {
+        if (first >= 0) {
+            (void) system_close(first);
+        }
+        return second;
+    }
+    descriptor_of(second, WAKE)->reader = first;
+    ret_fds[0] = first;
+    ret_fds[1] = second;
+    return 0;
+}
+
+static void system_wake_signal(int fd)
+{
+    descriptor_of(descriptor_of(fd, WAKE)->reader, WAKE)->signalled = true;
+}
+
+/* Reads an alarm's count as well, which is gone then. */
+static void system_wake_clear(int fd)
+{
+    int index = fd - DESCRIPTOR_FIRST;
+    if (index >= 0 && index < DESCRIPTORS && world.descriptors[index].kind == ALARM) {
+        struct descriptor *d = &world.descriptors[index];
+        d->deadline = world.now >= d->deadline ? NEVER : d->deadline;
+        return;
+    }
+    descriptor_of(fd, WAKE)->signalled = false;
+}
+
+/* A look takes a while, or a busy loop would look for ever. */
+static void system_relax(void)
+{
+    world.now += 1 + below(2000);
+}
+
+static int system_alarm_open(void)
+{
+    return descriptor_open(ALARM);
+}
+
+static void system_alarm_set(int fd, uint64_t deadline)
+{
+    descriptor_of(fd, ALARM)->deadline = deadline;
+}
+
+static int system_gather_open(const int *fds, size_t count)
+{
+    int fd = descriptor_open(GATHER);
+    if (fd >= 0) {
+        struct descriptor *d = descriptor_of(fd, GATHER);
+        rule(count <= GATHERED_MAX, "more is gathered than there is room for");
+        d->gathered_count = count <= GATHERED_MAX ? count : GATHERED_MAX;
+        memcpy(d->gathered, fds, d->gathered_count * sizeof(*fds));
+    }
+    return fd;
+}
+
+/* A kernel without trains, one that takes few, one of each generation. */
+static unsigned system_segments_max(void)
+{
+    static const unsigned kernels[] = {1, 3, 64, 64, 128, 128};
+    struct sim_random random = {world.seed ^ 3};
+    return kernels[sim_random_below(&random, 6)];
+}
+
+static const struct dg_system sim_system = {
+    .socket = system_socket,
+    .bind = system_bind,
+    .setsockopt = system_setsockopt,
+    .getsockopt = system_getsockopt,
+    .getsockname = system_getsockname,
+    .close = system_close,
+    .now = sim_now,
+    .relax = system_relax,
+    .wake_open = system_wake_open,
+    .wake_signal = system_wake_signal,
+    .wake_clear = system_wake_clear,
+    .gather_open = system_gather_open,
+    .alarm_open = system_alarm_open,
+    .alarm_set = system_alarm_set,
+    .segments_max = system_segments_max,
+};
+
+/* ---- The network --------------------------------------------------------------------------- */
+
+static bool sooner(const struct packet *one, const struct packet *two)
+{
+    return one->at != two->at ? one->at < two->at : one->order < two->order;
+}
+
+static void heap_push(struct packet *packet)
+{
+    if (world.heap_count == world.heap_capacity) {
+        world.heap_capacity = world.heap_capacity == 0 ? 64 : world.heap_capacity * 2;
+        world.heap = realloc(world.heap, world.heap_capacity * sizeof(struct packet *));
+        if (world.heap == NULL) {
+            give_up("the host has no memory");
+        }
+    }
+    uint32_t i = world.heap_count++;
+    for (; i > 0 && sooner(packet, world.heap[(i - 1) / 2]); i = (i - 1) / 2) {
+        world.heap[i] = world.heap[(i - 1) / 2];
+    }
+    world.heap[i] = packet;
+}
+
+static struct packet *heap_pop(void)
+{
+    struct packet *first = world.heap[0];
+    struct packet *last = world.heap[--world.heap_count];
+    uint32_t i = 0;
+    for (;;) {
+        uint32_t child = 2 * i + 1;
+        if (child >= world.heap_count) {
+            break;
+        }
+        if (child + 1 < world.heap_count && sooner(world.heap[child + 1], world.heap[child])) {
+            child++;
+        }
+        if (!sooner(world.heap[child], last)) {
+            break;
+        }
+        world.heap[i] = world.heap[child];
+        i = child;
+    }
+    world.heap[i] = last;
+    return first;
+}
+
+static struct packet *packet_make(const struct packet *like, const unsigned char *bytes,
+                                  uint32_t size)
+{
+    struct packet *packet = allocate(sizeof(*packet) + size);
+    *packet = *like;
+    packet->next = NULL;
+    packet->size = size;
+    if (size > 0) {
+        memcpy(packet->bytes, bytes, size);
+    }
+    return packet;
+}
+
+/* One unit on its way: lost, doubled or delayed. A double comes right behind, and trains have none,
+ * so that the order stays. */
+static void network_put(const struct packet *like, const unsigned char *bytes, uint32_t size)
+{
+    uint32_t flow = (uint32_t) address_number(&like->to, like->source) % FLOWS;
+    uint64_t at = world.now + 1 + below(world.faults.delay_ns);
+    if (chance(world.faults.loss)) {
+        sim_log("lost", like->source, size);
+        return;
+    }
+    if (!world.faults.reorder && at < world.flow_last[flow]) {
+        at = world.flow_last[flow];
+    }
+    world.flow_last[flow] = at;
+    bool doubled = like->segment == 0 && chance(world.faults.duplicate);
+    for (int copies = doubled ? 2 : 1; copies > 0; copies--) {
+        struct packet *packet = packet_make(like, bytes, size);
+        packet->at = at;
+        packet->order = world.order++;
+        heap_push(packet);
+    }
+}
+
+static void network_send(const struct packet *like, const unsigned char *bytes, uint32_t size)
+{
+    struct packet single = *like;
+    if (like->segment == 0 || chance(500)) {
+        network_put(like, bytes, size);
+        return;
+    }
+    single.segment = 0; /* as on a wire */
+    for (uint32_t at = 0; at < size; at += like->segment) {
+        network_put(&single, bytes + at, size - at < like->segment ? size - at : like->segment);
+    }
+}
+
+static struct descriptor *receiver_of(const struct packet *packet)
+{
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        struct descriptor *d = &world.descriptors[i];
+        if (d->kind == SOCKET && d->bound && d->family == packet->to.u.any.sa_family &&
+            port_of(&d->local) == port_of(&packet->to) && host_is_here(&packet->to)) {
+            return d;
+        }
+    }
+    return NULL;
+}
+
+static void buffer_put(struct descriptor *d, struct packet *packet)
+{
+    if (d->packets >= BUFFER_PACKETS || d->bytes + packet->size > BUFFER_BYTES) {
+        sim_log("overflow", d->number, packet->size);
+        free(packet);
+        return;
+    }
+    packet->next = NULL;
+    if (d->tail != NULL) {
+        d->tail->next = packet;
+    } else {
+        d->head = packet;
+    }
+    d->tail = packet;
+    d->packets++;
+    d->bytes += packet->size;
+}
+
+static void packet_arrives(struct packet *packet)
+{
+    struct descriptor *d = receiver_of(packet);
+    if (d == NULL) {
+        struct descriptor *source = socket_numbered(packet->source);
+        if (source != NULL && host_is_here(&packet->to) && world.now >= source->error_from &&
+            chance(world.faults.icmp)) {
+            source->pending_error = -ECONNREFUSED;
+            source->error_from = world.now + ERROR_PAUSE_NS;
+        }
+        free(packet);
+        return;
+    }
+    if (packet->segment == 0 || (d->gro && !chance(world.faults.recut))) {
+        buffer_put(d, packet);
+        return;
+    }
+    uint32_t segment = packet->segment, size = packet->size;
+    packet->segment = 0;
+    for (uint32_t at = 0; at < size; at += segment) {
+        buffer_put(
+            d, packet_make(packet, packet->bytes + at, size - at < segment ? size - at : segment));
+    }
+    free(packet);
+}
+
+static void network_arrive(void)
+{
+    while (world.heap_count > 0 && world.heap[0]->at <= world.now) {
+        packet_arrives(heap_pop());
+    }
+}
+
+/* ---- The engine: sending ------------------------------------------------------------------- */
+
+/* A train as the kernel reads it. */
+struct reading {
+    struct dgram_addr to;
+    uint32_t size, segment, count;
+    unsigned char bytes[DATAGRAM_MAX];
+};
+
+static uint32_t segment_read(const struct msghdr *header)
+{
+    uint16_t segment = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c != NULL;
+         c = CMSG_NXTHDR((struct msghdr *) (uintptr_t) header, c)) {
+        rule(c->cmsg_level == SIM_SOL_UDP && c->cmsg_type == SIM_UDP_SEGMENT &&
+                 c->cmsg_len == CMSG_LEN(sizeof(segment)),
+             "a train has a control message that is not UDP_SEGMENT");
+        memcpy(&segment, CMSG_DATA(c), sizeof(segment));
+        rule(segment > 0, "a segment size of 0");
+    }
+    return segment;
+}
+
+static void train_read(const struct train *train, struct reading *reading)
+{
+    const struct msghdr *header = &train->header;
+    reading->to = address_read(header->msg_name, header->msg_namelen);
+    reading->segment = segment_read(header);
+    reading->size = 0;
+    for (size_t i = 0; i < header->msg_iovlen; i++) {
+        size_t length = header->msg_iov[i].iov_len;
+        bool fits = length <= DATAGRAM_MAX - reading->size;
+        rule(fits, "a train is larger than a datagram");
+        if (fits && length > 0) {
+            memcpy(reading->bytes + reading->size, header->msg_iov[i].iov_base, length);
+            reading->size += (uint32_t) length;
+        }
+    }
+    reading->count = 1;
+    if (reading->segment > 0) {
+        reading->count = (reading->size + reading->segment - 1) / reading->segment;
+        rule(reading->count >= 2, "UDP_SEGMENT for a lone datagram");
+        rule(reading->count <= system_segments_max(), "more segments than the kernel takes");
+    }
+}
+
+static void train_check(const struct engine *engine, struct train *const *trains, size_t index)
+{
+    const struct train *train = trains[index];
+    const struct attached *a = train->endpoint->state;
+    rule(a != NULL && a->endpoint == train->endpoint, "a send for what is not attached");
+    rule(a == NULL || a->detach_at == NEVER, "a send after detach()");
+    if (a != NULL && a->fd >= 0) {
+        rule(descriptor_of(a->fd, SOCKET)->bound, "a send from a socket that is not bound");
+    }
+    if (train->follows) {
+        bool shape = index > 0 && trains[index - 1]->endpoint == train->endpoint &&
+                     trains[index - 1]->header.msg_namelen == train->header.msg_namelen &&
+                     memcmp(trains[index - 1]->header.msg_name, train->header.msg_name, 8) == 0;
+        rule(shape, "a train follows one of another flow");
+    }
+    (void) engine;
+}
+
+/* No room, for a while that begins by chance. */
+static int room_for(struct descriptor *d)
+{
+    if (world.now >= d->full_until && chance(world.faults.eagain)) {
+        d->full_until = world.now + 1 + below(30000);
+    }
+    if (world.now < d->full_until) {
+        return -EAGAIN;
+    }
+    if (world.now >= d->nobufs_until && chance(world.faults.nobufs)) {
+        d->nobufs_until = world.now + 1 + below(1500000);
+    }
+    return world.now < d->nobufs_until ? -ENOBUFS : 0;
+}
+
+static int whim(const struct reading *reading)
+{
+    static const int refusals[] = {-EIO, -EINVAL, -EMSGSIZE};
+    if (reading->count > 1 && chance(world.faults.refuse)) {
+        return refusals[below(3)];
+    }
+    /* Empty ones cannot be told from each other, so the checks could not say which one failed. */
+    if (reading->count == 1 && reading->size > 0 && chance(world.faults.transient)) {
+        return -EPERM;
+    }
+    return 0;
+}
+
+/* An older datagram's error, once: a send that is repeated at once is told the truth. */
+static int pending_error_take(struct descriptor *d)
+{
+    int code = d->pending_error;
+    d->pending_error = 0;
+    if (code < 0) {
+        d->error_from = world.now + ERROR_PAUSE_NS;
+    }
+    return code;
+}
+
+static int train_result(struct descriptor *d, const struct reading *reading)
+{
+    int code = pending_error_take(d);
+    if (code == 0) {
+        code = room_for(d);
+    }
+    if (code == 0) {
+        code = sim_error_of(&reading->to);
+    }
+    if (code == 0 && reading->count > 1) {
+        code = refusal_of(&reading->to, reading->segment);
+    }
+    return code == 0 ? whim(reading) : code;
+}
+
+static void train_taken(struct descriptor *d, const struct reading *reading)
+{
+    struct packet like = {.source = d->number, .to = reading->to, .segment = reading->segment};
+    like.from = d->local;
+    if (host_is_any(&like.from)) {
+        like.from = loopback_of(d->family);
+        set_port(&like.from, port_of(&d->local));
+    }
+    uint32_t step = reading->segment > 0 ? reading->segment : reading->size;
+    uint32_t at = 0;
+    do {
+        uint32_t size = reading->size - at < step ? reading->size - at : step;
+        world.hooks.taken(world.hooks.user, d->number, &reading->to, reading->bytes + at, size);
+        at += size;
+    } while (at < reading->size);
+    network_send(&like, reading->bytes, reading->size);
+}
+
+static int train_try(struct engine *engine, struct train *const *trains, size_t index)
+{
+    static struct reading reading;
+    const struct train *train = trains[index];
+    const struct attached *a = train->endpoint->state;
+    train_check(engine, trains, index);
+    if (train->follows && index > 0 && trains[index - 1]->result < 0) {
+        return -ECANCELED;
+    }
+    if (a == NULL || a->fd < 0) {
+        return -EBADF;
+    }
+    struct descriptor *d = descriptor_of(a->fd, SOCKET);
+    train_read(train, &reading);
+    int code = train_result(d, &reading);
+    sim_log(code < 0 ? "refused" : "taken", ((uint64_t) d->number << 32) + reading.size,
+            code < 0 ? (uint64_t) -code : reading.count);
+    if (code == 0) {
+        train_taken(d, &reading);
+        code = chance(500) ? 0 : (int) reading.size;
+    }
+    return code;
+}
+
+static void trains_go(struct engine *engine, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        engine->trains[i]->result = train_try(engine, engine->trains, i);
+        engine->failed = engine->failed || engine->trains[i]->result < 0;
+    }
+}
+
+static void engine_send(struct engine *engine, struct train *const *trains, size_t count)
+{
+    rule(!engine->sent, "send() twice before a flush() or wait()");
+    engine->sent = true;
+    engine->trains = trains;
+    engine->train_count = count;
+    for (size_t i = 0; i < count; i++) {
+        trains[i]->result = -ENOTRECOVERABLE; /* whoever looks now, looks too early */
+    }
+    if (!world.faults.deferred && world.broken == 0) {
+        trains_go(engine, 0, count);
+    }
+}
+
+/* Starts, watches and slots become known to the kernel; trains get their results. */
+static int submit(struct engine *engine)
+{
+    bool breaks =
+        world.broken == 0 && world.faults.breaks > 0 && ++world.engine_calls >= world.faults.breaks;
+    size_t from = engine->sent && world.faults.deferred ? 0 : engine->train_count;
+    size_t to = breaks || world.broken < 0 ? from : engine->train_count;
+    if (breaks) {
+        static const int codes[] = {-EBADF, -EIO, -EINVAL, -ENXIO};
+        world.broken = codes[below(4)];
+        sim_log("breaks", (uint64_t) -world.broken, 0);
+        to = from + below((uint32_t) (engine->train_count - from) + 1);
+    } else if (world.broken < 0 && !world.faults.deferred) {
+        from = to = 0;
+    }
+    trains_go(engine, from, to);
+    for (size_t i = to; i < engine->train_count; i++) {
+        engine->trains[i]->result = world.broken;
+    }
+    engine->sent = false;
+    engine->train_count = 0;
+    for (struct attached *a = engine->endpoints; a != NULL; a = a->next) {
+        a->receiving = a->receiving || a->queued;
+        a->queued = false;
+    }
+    for (struct watching *w = engine->watches; w != NULL; w = w->next) {
+        w->armed = w->armed || w->queued;
+        w->queued = false;
+    }
+    for (uint32_t i = 0; i < engine->slots.count; i++) {
+        if (engine->states[i] == SLOT_RETURNED) {
+            engine->states[i] = SLOT_FREE;
+            engine->free_count++;
+        }
+    }
+    return world.broken;
+}
+
+/* ---- The engine: receiving ----------------------------------------------------------------- */
+
+static void append_stopped(struct engine *engine, struct attached *a, int result)
+{
+    a->receiving = a->queued = false;
+    a->stop_at = NEVER;
+    sim_log("stopped", a->fd < 0 ? 0 : descriptor_of(a->fd, SOCKET)->number, (uint64_t) -result);
+    *completions_append(engine->completions) =
+        (struct completion){.kind = COMPLETION_STOPPED, .endpoint = a->endpoint, .result = result};
+}
+
+static void append_detached(struct engine *engine, struct attached *a)
+{
+    struct attached **link = &engine->endpoints;
+    while (*link != a) {
+        link = &(*link)->next;
+    }
+    *link = a->next;
+    struct descriptor *d = descriptor_of(a->fd, SOCKET);
+    d->attached = NULL;
+    sim_log("detached", d->number, 0);
+    a->endpoint->state = NULL;
+    *completions_append(engine->completions) =
+        (struct completion){.kind = COMPLETION_DETACHED, .endpoint = a->endpoint};
+    dg_release(a);
+}
+
+static uint32_t slot_take(struct engine *engine)
+{
+    uint32_t skip = below(engine->free_count), slot = 0;
+    while (engine->states[slot] != SLOT_FREE || skip-- > 0) {
+        slot++;
+    }
+    engine->states[slot] = SLOT_LENT;
+    engine->free_count--;
+    return slot;
+}
+
+/* Whether the next packet may join a train of `size` bytes, as a receive offload would do it. */
+static bool may_merge(const struct descriptor *d, const struct packet *first, uint32_t size,
+                      uint32_t segment, uint32_t room)
+{
+    const struct packet *next = d->head;
+    return next != NULL && next->segment == 0 && next->source == first->source && next->size > 0 &&
+           next->size <= segment && size % segment == 0 && size + next->size <= room &&
+           size / segment < 64 && chance(world.faults.merge);
+}
+
+/* Fills the payload of a slot; returns the bytes that were there, which may not all have fitted. */
+static uint32_t payload_write(struct descriptor *d, struct packet *packet, unsigned char *payload,
+                              uint32_t room, uint32_t *ret_segment)
+{
+    uint32_t size = packet->size, segment = packet->segment;
+    memcpy(payload, packet->bytes, size < room ? size : room);
+    if (d->gro && size > 0 && size <= room) {
+        uint32_t step = segment > 0 ? segment : size;
+        while (may_merge(d, packet, size, step, room < 65535 ? room : 65535)) {
+            struct packet *next = queue_pop(d);
+            memcpy(payload + size, next->bytes, next->size);
+            size += next->size;
+            segment = step;
+            free(next);
+        }
+    }
+    *ret_segment = segment;
+    return size;
+}
+
+static uint32_t control_write(unsigned char *control, uint32_t segment)
+{
+    struct msghdr header = {.msg_control = control, .msg_controllen = CMSG_SPACE(sizeof(int))};
+    int value = (int) segment;
+    if (segment == 0) {
+        return 0;
+    }
+    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+    c->cmsg_level = SIM_SOL_UDP;
+    c->cmsg_type = SIM_UDP_GRO;
+    c->cmsg_len = CMSG_LEN(sizeof(value));
+    memcpy(CMSG_DATA(c), &value, sizeof(value));
+    return CMSG_SPACE(sizeof(value));
+}
+
+static void append_received(struct engine *engine, struct attached *a)
+{
+    struct descriptor *d = descriptor_of(a->fd, SOCKET);
+    struct packet *packet = queue_pop(d);
+    uint32_t slot = slot_take(engine), segment;
+    uint32_t before = SLOT_CONTROL_AT + a->endpoint->control_size;
+    uint32_t room = engine->slots.stride - before;
+    unsigned char *base = engine->slots.memory + (size_t) slot * engine->slots.stride;
+    uint32_t size = payload_write(d, packet, base + before, room, &segment);
+    uint32_t present = size < room ? size : room;
+    memcpy(base + SLOT_NAME_AT, &packet->from.u, packet->from.size);
+    engine->used[slot] = before + present;
+    sim_log("received", ((uint64_t) d->number << 32) + size, slot);
+    world.hooks.handed(world.hooks.user, d->number, &packet->from, base + before, present, size,
+                       segment);
+    *completions_append(engine->completions) = (struct completion){
+        .kind = COMPLETION_RECEIVED,
+        .truncated = present < size,
+        .name_size = (uint16_t) packet->from.size,
+        .slot = slot,
+        .size = present,
+        .real_size = size,
+        .control_size = control_write(base + SLOT_CONTROL_AT, segment),
+        .endpoint = a->endpoint,
+        .data = base + before,
+        .name = base + SLOT_NAME_AT,
+        .control = base + SLOT_CONTROL_AT,
+    };
+    free(packet);
+}
+
+/* ---- The engine: what is there ------------------------------------------------------------- */
+
+enum step { STEP_NONE, STEP_RECEIVE, STEP_STARVE, STEP_STOP, STEP_DETACH };
+
+static enum step attached_step(const struct engine *engine, const struct attached *a)
+{
+    if (a->detach_at != NEVER) {
+        if (world.now < a->detach_at) {
+            return STEP_NONE;
+        }
+        return a->receiving && !a->silent ? STEP_STOP : STEP_DETACH;
+    }
+    if (!a->receiving) {
+        return STEP_NONE;
+    }
+    if (world.now >= a->stop_at) {
+        return STEP_STOP;
+    }
+    bool has_data = descriptor_of(a->fd, SOCKET)->head != NULL;
+    if (engine->free_count > 0) {
+        return has_data ? STEP_RECEIVE : STEP_NONE;
+    }
+    return has_data || world.faults.starves ? STEP_STARVE : STEP_NONE;
+}
+
+/* What poll(2) would say to a watch; 0 if nothing. */
+static short watch_revents(const struct watching *w)
+{
+    int index = w->watch->fd - DESCRIPTOR_FIRST;
+    if (!w->armed || index < 0 || index >= DESCRIPTORS) {
+        return 0;
+    }
+    const struct descriptor *d = &world.descriptors[index];
+    switch (d->kind) {
+    case SOCKET:
+        if (d->pending_error != 0) {
+            return POLLERR;
+        }
+        return w->watch->events == POLLOUT && world.now >= d->full_until ? POLLOUT : 0;
+    case WAKE:
+        return d->signalled ? POLLIN : 0;
+    case ALARM:
+        return world.now >= d->deadline ? POLLIN : 0;
+    default:
+        return 0;
+    }
+}
+
+static uint32_t count_there(const struct engine *engine)
+{
+    uint32_t count = 0;
+    for (const struct attached *a = engine->endpoints; a != NULL; a = a->next) {
+        count += attached_step(engine, a) != STEP_NONE;
+    }
+    for (const struct watching *w = engine->watches; w != NULL; w = w->next) {
+        count += watch_revents(w) != 0;
+    }
+    return count;
+}
+
+static void attached_go(struct engine *engine, struct attached *a)
+{
+    switch (attached_step(engine, a)) {
+    case STEP_RECEIVE:
+        append_received(engine, a);
+        break;
+    case STEP_STARVE:
+        append_stopped(engine, a, -ENOBUFS);
+        break;
+    case STEP_STOP:
+        append_stopped(engine, a, 0);
+        break;
+    case STEP_DETACH:
+        append_detached(engine, a);
+        break;
+    case STEP_NONE:
+        break;
+    }
+}
+
+static void watch_go(struct engine *engine, struct watching *w)
+{
+    short revents = watch_revents(w);
+    w->armed = false;
+    sim_log("ready", (uint64_t) w->watch->fd, (uint64_t) revents);
+    *completions_append(engine->completions) =
+        (struct completion){.kind = COMPLETION_READY, .watch = w->watch, .result = revents};
+}
+
+static void go(struct engine *engine, uint32_t which)
+{
+    for (struct attached *a = engine->endpoints; a != NULL; a = a->next) {
+        if (attached_step(engine, a) != STEP_NONE && which-- == 0) {
+            attached_go(engine, a);
+            return;
+        }
+    }
+    for (struct watching *w = engine->watches; w != NULL; w = w->next) {
+        if (watch_revents(w) != 0 && which-- == 0) {
+            watch_go(engine, w);
+            return;
+        }
+    }
+}
+
+/* A receive ends by itself: for no reason, for want of slots, or with an error. */
+static void stop_some(struct engine *engine)
+{
+    static const int errors[] = {-ENETDOWN, -ECONNREFUSED, -EIO, -ENOMEM};
+    for (struct attached *a = engine->endpoints; a != NULL; a = a->next) {
+        if (!a->receiving || a->detach_at != NEVER || !chance(world.faults.stop)) {
+            continue;
+        }
+        int result = engine->free_count == 0 && chance(700) ? -ENOBUFS : 0;
+        if (result == 0 && chance(world.faults.stop_error)) {
+            result = errors[below(4)];
+        }
+        append_stopped(engine, a, result);
+    }
+}
+
+/* Appends what is there, in any order; not all of it unless `all`. */
+static void collect(struct engine *engine, bool all)
+{
+    stop_some(engine);
+    for (uint32_t count; (count = count_there(engine)) > 0;) {
+        if (!all && chance(world.faults.postpone)) {
+            return;
+        }
+        go(engine, below(count));
+    }
+}
+
+/* The next moment at which something may be there that is not there now. */
+static uint64_t next_event(bool with_alarms)
+{
+    uint64_t next = world.heap_count > 0 ? world.heap[0]->at : NEVER;
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        const struct descriptor *d = &world.descriptors[i];
+        if (d->kind == SOCKET && d->full_until > world.now && d->full_until < next) {
+            next = d->full_until;
+        }
+        if (d->kind == ALARM && with_alarms && d->deadline > world.now && d->deadline < next) {
+            next = d->deadline;
+        }
+    }
+    for (const struct engine *engine = world.engines; engine != NULL; engine = engine->next) {
+        for (const struct attached *a = engine->endpoints; a != NULL; a = a->next) {
+            bool detaching = a->detach_at != NEVER;
+            uint64_t due = detaching ? a->detach_at : a->receiving ? a->stop_at : NEVER;
+            next = due > world.now && due < next ? due : next;
+        }
+    }
+    return next;
+}
+
+/* ---- The engine: waiting ------------------------------------------------------------------- */
+
+static void time_passes(uint64_t to)
+{
+    world.now = to > world.now ? to : world.now;
+    network_arrive();
+}
+
+static void sleep_until(struct engine *engine, uint64_t until)
+{
+    while (engine->completions->count == 0) {
+        if (count_there(engine) > 0) {
+            collect(engine, true);
+            return;
+        }
+        uint64_t next = next_event(true);
+        world.hooks.sleeping(world.hooks.user, until);
+        if (count_there(engine) > 0) {
+            continue;
+        }
+        if (next == NEVER && until == NEVER) {
+            give_up("the loop sleeps, and nothing will ever wake it");
+        }
+        if (until <= next) {
+            time_passes(until);
+            return;
+        }
+        time_passes(next);
+    }
+}
+
+static int engine_wait(struct engine *engine, int64_t timeout_ns)
+{
+    uint64_t until = timeout_ns < 0 ? NEVER : world.now + (uint64_t) timeout_ns;
+    if (++world.waits > WAITS_MAX) {
+        give_up("the loop spins");
+    }
+    int code = submit(engine);
+    bool failed = engine->failed;
+    engine->failed = false;
+    if (code < 0) {
+        return code;
+    }
+    sim_log("wait", (uint64_t) timeout_ns, engine->completions->count);
+    time_passes(world.now + 1 + below(1000));
+    collect(engine, false);
+    if (timeout_ns == 0 || engine->completions->count > 0 || failed) {
+        return 0;
+    }
+    if (chance(world.faults.early)) {
+        uint64_t later = world.now + below(50000);
+        time_passes(later < until ? later : until);
+        return 0;
+    }
+    sleep_until(engine, until);
+    return 0;
+}
+
+/* Datagrams only, and not always those. */
+static int engine_peek(struct engine *engine)
+{
+    rule(!engine->sent, "peek() between send() and flush()");
+    network_arrive();
+    for (struct attached *a = engine->endpoints; a != NULL; a = a->next) {
+        if (attached_step(engine, a) == STEP_RECEIVE && !chance(world.faults.postpone)) {
+            append_received(engine, a);
+        }
+    }
+    return world.broken;
+}
+
+static int engine_flush(struct engine *engine)
+{
+    if (++world.waits > WAITS_MAX) {
+        give_up("the loop spins");
+    }
+    int code = submit(engine);
+    engine->failed = false;
+    if (code == 0 && chance(world.faults.in_flush)) {
+        collect(engine, false);
+    }
+    return code;
+}
+
+/* ---- The engine: the rest of the boundary -------------------------------------------------- */
+
+static int engine_open(const struct engine_config *config, struct engine **ret_engine,
+                       const char **ret_call)
+{
+    struct engine *engine = chance(world.faults.setup) ? NULL : dg_allocate(sizeof(*engine));
+    if (engine == NULL) {
+        *ret_call = "sim";
+        return -ENOMEM;
+    }
+    engine->completions = config->completions;
+    engine->fd = -1;
+    engine->next = world.engines;
+    world.engines = engine;
+    *ret_engine = engine;
+    return 0;
+}
+
+static void engine_close(struct engine *engine, bool forked)
+{
+    struct engine **link = &world.engines;
+    (void) forked;
+    while (*link != engine) {
+        link = &(*link)->next;
+    }
+    *link = engine->next;
+    for (struct attached *a = engine->endpoints, *next; a != NULL; a = next) {
+        next = a->next;
+        rule(world.broken < 0, "the engine is closed before a socket is detached");
+        if (a->fd >= 0) {
+            descriptor_of(a->fd, SOCKET)->attached = NULL;
+        }
+        dg_release(a);
+    }
+    for (struct watching *w = engine->watches, *next; w != NULL; w = next) {
+        next = w->next;
+        dg_release(w);
+    }
+    if (engine->fd >= 0) {
+        world.descriptors[engine->fd - DESCRIPTOR_FIRST] = (struct descriptor){.kind = FREE};
+    }
+    dg_release(engine->states);
+    dg_release(engine->used);
+    dg_release(engine);
+}
+
+static int engine_attach(struct engine *engine, struct endpoint *endpoint)
+{
+    struct descriptor *d = descriptor_of(endpoint->fd, SOCKET);
+    struct attached *a = chance(world.faults.setup) ? NULL : dg_allocate(sizeof(*a));
+    if (a == NULL) {
+        return -ENOMEM;
+    }
+    rule(endpoint->state == NULL && d->attached == NULL, "attach() of what is attached");
+    rule(endpoint->control_size % 8 == 0 &&
+             endpoint->control_size <= SLOT_HEADROOM - SLOT_CONTROL_AT,
+         "a control size that no slot has room for");
+    a->endpoint = endpoint;
+    a->fd = endpoint->fd;
+    a->stop_at = a->detach_at = NEVER;
+    struct attached **link = &engine->endpoints;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = a;
+    d->attached = a;
+    endpoint->state = a;
+    return 0;
+}
+
+static struct attached *attached_of(struct endpoint *endpoint)
+{
+    struct attached *a = endpoint->state;
+    if (a == NULL || a->endpoint != endpoint) {
+        give_up("an endpoint that is not attached");
+    }
+    rule(a->detach_at == NEVER, "a call for an endpoint after its detach()");
+    return a;
+}
+
+static uint64_t some_time_later(uint32_t permille)
+{
+    return world.now + (chance(permille) ? below(world.faults.late_ns) : 0);
+}
+
+static void engine_detach(struct engine *engine, struct endpoint *endpoint)
+{
+    struct attached *a = attached_of(endpoint);
+    for (const struct watching *w = engine->watches; w != NULL; w = w->next) {
+        rule(w->watch->endpoint != endpoint, "detach() before unwatch()");
+    }
+    a->queued = false; /* nobody knows of it yet */
+    a->silent = chance(world.faults.stop_silent);
+    a->detach_at = some_time_later(1000);
+}
+
+static int engine_provide(struct engine *engine, const struct slots *slots)
+{
+    rule(engine->states == NULL, "provide() twice");
+    unsigned char *states = chance(world.faults.setup) ? NULL : dg_allocate(slots->count);
+    uint32_t *used = states == NULL ? NULL : dg_allocate(slots->count * sizeof(*used));
+    if (used == NULL) {
+        dg_release(states);
+        return -ENOMEM;
+    }
+    engine->states = states;
+    engine->used = used;
+    engine->slots = *slots;
+    engine->free_count = slots->count;
+    return 0;
+}
+
+static void engine_recv_start(struct engine *engine, struct endpoint *endpoint)
+{
+    struct attached *a = attached_of(endpoint);
+    rule(engine->states != NULL, "recv_start() before provide()");
+    rule(!a->queued && !a->receiving, "recv_start() before STOPPED");
+    a->stop_at = NEVER;
+    a->queued = world.faults.deferred;
+    a->receiving = !a->queued;
+}
+
+static void engine_recv_stop(struct engine *engine, struct endpoint *endpoint)
+{
+    struct attached *a = attached_of(endpoint);
+    rule(a->stop_at == NEVER, "recv_stop() twice");
+    if (a->queued && chance(500)) {
+        append_stopped(engine, a, 0); /* taken back before anyone knew of it */
+    } else if (a->queued || a->receiving) {
+        a->receiving = true;
+        a->queued = false;
+        a->stop_at = some_time_later(world.faults.stop_late);
+    }
+}
+
+/* What a program that kept a message without retaining it would see. */
+static void slot_spoil(const struct engine *engine, uint32_t slot)
+{
+    memset(engine->slots.memory + (size_t) slot * engine->slots.stride, 0xdb, engine->used[slot]);
+}
+
+static void engine_recycle(struct engine *engine, uint32_t slot)
+{
+    bool lent = slot < engine->slots.count && engine->states[slot] == SLOT_LENT;
+    rule(lent, "recycle() of a slot that is not lent");
+    if (lent) {
+        slot_spoil(engine, slot);
+        engine->states[slot] = world.faults.deferred ? SLOT_RETURNED : SLOT_FREE;
+        engine->free_count += !world.faults.deferred;
+    }
+}
+
+static int engine_watch(struct engine *engine, struct watch *watch)
+{
+    struct watching *w = watch->state;
+    if (w == NULL) {
+        w = chance(world.faults.setup) ? NULL : dg_allocate(sizeof(*w));
+        if (w == NULL) {
+            return -ENOMEM;
+        }
+        w->watch = watch;
+        w->next = engine->watches;
+        engine->watches = w;
+        watch->state = w;
+    }
+    rule(w->watch == watch && !w->queued && !w->armed, "watch() of what is armed");
+    w->queued = world.faults.deferred;
+    w->armed = !w->queued;
+    return 0;
+}
+
+static void engine_unwatch(struct engine *engine, struct watch *watch)
+{
+    struct watching **link = &engine->watches;
+    while (*link != NULL && (*link)->watch != watch) {
+        link = &(*link)->next;
+    }
+    rule(*link != NULL && watch->state == *link, "unwatch() of what is not watched");
+    struct watching *w = *link;
+    if (w != NULL) {
+        *link = w->next;
+        watch->state = NULL;
+        dg_release(w);
+    }
+}
+
+static int engine_fd(struct engine *engine)
+{
+    if (engine->fd < 0) {
+        engine->fd = chance(world.faults.no_pollable) ? -ENOTSUP : descriptor_open(ENGINE);
+        if (engine->fd < 0) {
+            int code = engine->fd;
+            engine->fd = -1;
+            return code;
+        }
+        descriptor_of(engine->fd, ENGINE)->engine = engine;
+    }
+    return engine->fd;
+}
+
+static const struct backend sim_backend = {
+    .name = "sim",
+    .open = engine_open,
+    .close = engine_close,
+    .attach = engine_attach,
+    .detach = engine_detach,
+    .provide = engine_provide,
+    .recv_start = engine_recv_start,
+    .recv_stop = engine_recv_stop,
+    .recycle = engine_recycle,
+    .send = engine_send,
+    .flush = engine_flush,
+    .watch = engine_watch,
+    .unwatch = engine_unwatch,
+    .wait = engine_wait,
+    .peek = engine_peek,
+    .fd = engine_fd,
+};
+
+/* ---- The world ----------------------------------------------------------------------------- */
+
+void sim_open(uint64_t seed, const struct sim_faults *faults, const struct sim_hooks *hooks)
+{
+    if (world.exists) {
+        give_up("two worlds at a time");
+    }
+    memset(&world, 0, sizeof(world));
+    world.exists = true;
+    world.trace = getenv("DGRAM_SIM_TRACE") != NULL;
+    world.seed = seed;
+    world.random.state = seed ^ 0x5eed;
+    world.hash = 0xcbf29ce484222325u;
+    world.now = 1000000000u + below(1000000000);
+    world.faults = *faults;
+    world.hooks = *hooks;
+    world.memory_before = dg_memory;
+    dg_memory = (struct dg_memory_hooks){memory_allocate, memory_release};
+}
+
+void sim_close(void)
+{
+    rule(world.engines == NULL, "an engine is left open");
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        struct descriptor *d = &world.descriptors[i];
+        rule(d->kind == FREE, "a descriptor is left open");
+        while (d->head != NULL) {
+            free(queue_pop(d));
+        }
+    }
+    rule(world.live == 0, "memory is left allocated");
+    while (world.heap_count > 0) {
+        free(world.heap[--world.heap_count]);
+    }
+    free(world.heap);
+    dg_memory = world.memory_before;
+    world.exists = false;
+}
+
+int sim_loop_create(const struct dgram_loop_options *options, struct dgram_loop **ret_loop)
+{
+    return dg_loop_create_on(options, &sim_system, &sim_backend, ret_loop);
+}
+
+void sim_calm(void)
+{
+    bool deferred = world.faults.deferred;
+    world.faults = (struct sim_faults){.deferred = deferred};
+}
+
+void sim_no_room(uint32_t socket, int code, uint64_t until)
+{
+    struct descriptor *d = socket_numbered(socket);
+    *(code == -EAGAIN ? &d->full_until : &d->nobufs_until) = until;
+}
+
+uint32_t sim_last_socket(void)
+{
+    return world.sockets;
+}
+
+struct sim_socket sim_look(uint32_t socket)
+{
+    struct sim_socket seen = {0};
+    const struct descriptor *d = socket_numbered(socket);
+    if (d == NULL) {
+        return seen;
+    }
+    seen.open = true;
+    seen.has_data = d->head != NULL;
+    seen.full = world.now < d->full_until;
+    seen.attached = d->attached != NULL;
+    for (const struct engine *e = world.engines; e != NULL && seen.attached; e = e->next) {
+        for (const struct watching *w = e->watches; w != NULL; w = w->next) {
+            bool own = w->watch->endpoint == d->attached->endpoint;
+            seen.watched = seen.watched || (own && (w->queued || w->armed));
+        }
+        for (const struct attached *a = e->endpoints; a != NULL; a = a->next) {
+            seen.slot_free = seen.slot_free || (a == d->attached && e->free_count > 0);
+        }
+    }
+    seen.detaching = seen.attached && d->attached->detach_at != NEVER;
+    seen.receiving = seen.attached && (d->attached->queued || d->attached->receiving);
+    return seen;
+}
+
+uint32_t sim_slots_lent(void)
+{
+    uint32_t count = 0;
+    for (const struct engine *e = world.engines; e != NULL; e = e->next) {
+        for (uint32_t i = 0; i < e->slots.count; i++) {
+            count += e->states[i] == SLOT_LENT;
+        }
+    }
+    return count;
+}
+
+int sim_broken(void)
+{
+    return world.broken;
+}
+
+static bool anything_there(void)
+{
+    for (const struct engine *engine = world.engines; engine != NULL; engine = engine->next) {
+        if (count_there(engine) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sim_quiet(void)
+{
+    return !anything_there() && next_event(false) == NEVER;
+}
+
+bool sim_readable(int fd)
+{
+    const struct descriptor *d = &world.descriptors[(fd - DESCRIPTOR_FIRST) % DESCRIPTORS];
+    switch (d->kind) {
+    case WAKE:
+        return d->signalled;
+    case ALARM:
+        return world.now >= d->deadline;
+    case ENGINE:
+        return count_there(d->engine) > 0;
+    case GATHER:
+        for (size_t i = 0; i < d->gathered_count; i++) {
+            if (sim_readable(d->gathered[i])) {
+                return true;
+            }
+        }
+        return false;
+    default:
+        rule(false, "a descriptor that nothing can be read from");
+        return false;
+    }
+}
+
+uint64_t sim_next_event(void)
+{
+    return next_event(true);
+}
+
+bool sim_sleep(uint64_t until)
+{
+    uint64_t next = next_event(true);
+    if (next == NEVER && until == NEVER) {
+        return false;
+    }
+    time_passes(next < until ? next : until);
+    return true;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sim_found.cc: what the simulator found: one small test for each defect, on a host where nothing
+ * goes wrong by chance. Each says which seed of sim_test.cc met it first, when there was one; seeds
+ * are not kept stable, so it is this test that guards the mending.
+ */
+#include "tests/sim.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <vector>
+
+namespace
+{
+
+constexpr int64_t MILLISECOND = 1000000;
+
+/* One loop and one bound socket on a host where nothing goes wrong by chance. */
+class Found : public ::testing::Test
+{
+  protected:
+    void open(const struct dgram_loop_options &wanted, uint64_t queue_limit = 0)
+    {
+        static const struct sim_faults none = {};
+        const struct sim_hooks hooks = {this, count_taken, ignore_handed, ignore_sleep, on_rule};
+        struct dgram_loop_options options = wanted;
+        struct dgram_socket_options socket_options = {};
+        options.size = sizeof(options);
+        socket_options.size = sizeof(socket_options);
+        socket_options.queue_limit = queue_limit;
+        sim_open(1, &none, &hooks);
+        ASSERT_EQ(sim_loop_create(&options, &loop), 0);
+        ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &socket_options, &socket), 0);
+        number = sim_last_socket();
+        dgram_on_drain(socket, count_drain, this);
+        dgram_on_error(socket, count_error, this);
+    }
+    void TearDown() override
+    {
+        dgram_loop_free(loop);
+        sim_close();
+    }
+    int send_plain(uint16_t port, size_t size)
+    {
+        static const char bytes[2000] = {};
+        return dgram_send(socket, bytes, size, port, "127.0.0.1", nullptr, nullptr);
+    }
+    void turns(int count, int64_t timeout)
+    {
+        while (count-- > 0) {
+            ASSERT_GE(dgram_loop_turn(loop, timeout), 0);
+        }
+    }
+
+    static void count_taken(void *user, uint32_t, const struct dgram_addr *, const unsigned char *,
+                            uint32_t)
+    {
+        static_cast<Found *>(user)->taken++;
+    }
+    static void ignore_handed(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
+                              uint32_t, uint32_t, uint32_t)
+    {
+    }
+    static void ignore_sleep(void *, uint64_t)
+    {
+    }
+    static void on_rule(void *, const char *rule)
+    {
+        ADD_FAILURE() << "a rule of the boundary: " << rule;
+    }
+    static void count_drain(struct dgram_socket *, void *user)
+    {
+        static_cast<Found *>(user)->drains++;
+    }
+    static void count_error(struct dgram_socket *, const struct dgram_error *error, void *user)
+    {
+        static_cast<Found *>(user)->errors.push_back(error->code);
+    }
+    static void note_lookup(struct dgram_loop *, struct dgram_lookup *lookup, const char *, int,
+                            void *user)
+    {
+        static_cast<Found *>(user)->asked.push_back(lookup);
+    }
+    struct dgram_loop_options with_lookup()
+    {
+        struct dgram_loop_options options = {};
+        options.lookup = note_lookup;
+        options.lookup_user = this;
+        return options;
+    }
+
+    struct dgram_loop *loop = nullptr;
+    struct dgram_socket *socket = nullptr;
+    uint32_t number = 0;
+    unsigned taken = 0, drains = 0;
+    std::vector<int> errors;
+    std::vector<struct dgram_lookup *> asked;
+};
+
+/* Seed 245: the refusal came between two turns, when the queue was below the half already, and
+ * nothing told the outer loop. */
+TEST_F(Found, RefusedBetweenTurnsOfAnOuterLoopDrains)
+{
+    open({}, 1000);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    int fd = dgram_loop_fd(loop);
+    ASSERT_GE(fd, 0);
+    sim_no_room(number, -EAGAIN, sim_now() + 3600000 * static_cast<uint64_t>(MILLISECOND));
+    ASSERT_EQ(send_plain(9000, 100), 0);
+    for (int i = 0; i < 10 && sim_readable(fd); i++) {
+        turns(1, 0);
+    }
+    ASSERT_FALSE(sim_readable(fd));
+    ASSERT_EQ(send_plain(9000, 950), -EAGAIN);
+    EXPECT_TRUE(sim_readable(fd)) << "`drain` is due, and the outer loop sleeps";
+    turns(1, 0);
+    EXPECT_EQ(drains, 1u);
+}
+
+/* Seed 3026: a send that got ENOBUFS in the busy wait was tried again only when the sleep that had
+ * been planned before was over. */
+TEST_F(Found, BusyPollingMindsTheRetry)
+{
+    struct dgram_loop_options options = {};
+    options.busy_poll_us = 10;
+    open(options);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(2, 0);
+    uint64_t start = sim_now();
+    sim_no_room(number, -ENOBUFS, start + 500000);
+    ASSERT_EQ(send_plain(9000, 100), 0);
+    turns(1, 1000 * MILLISECOND);
+    turns(1, 0);
+    EXPECT_EQ(taken, 1u);
+    EXPECT_LT(sim_now() - start, static_cast<uint64_t>(10 * MILLISECOND));
+}
+
+/* A second without buffers was counted in refusals, so many peers made it a few milliseconds. */
+TEST_F(Found, ManyPeersWaitForBuffersAsLongAsOne)
+{
+    open({});
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(2, 0);
+    uint64_t end = sim_now() + 100 * static_cast<uint64_t>(MILLISECOND);
+    sim_no_room(number, -ENOBUFS, end);
+    for (uint16_t peer = 0; peer < 100; peer++) {
+        ASSERT_EQ(send_plain(static_cast<uint16_t>(9000 + peer), 100), 0);
+    }
+    while (sim_now() < end + 10 * MILLISECOND) {
+        turns(1, MILLISECOND);
+    }
+    EXPECT_EQ(errors.size(), 0u) << dgram_error_name(errors[0]);
+    EXPECT_EQ(taken, 100u);
+}
+
+/* Seed 14: what waited for the bind left all the same, from a port of the kernel's choice. */
+TEST_F(Found, CloseDuringABindToANameSendsNothing)
+{
+    open(with_lookup());
+    ASSERT_EQ(dgram_bind(socket, 5000, "host.test"), 0);
+    ASSERT_EQ(send_plain(9000, 100), 0);
+    turns(2, 0);
+    ASSERT_EQ(dgram_close(socket), 0);
+    turns(4, 0);
+    EXPECT_EQ(taken, 0u);
+    EXPECT_EQ(errors, std::vector<int>({-ECANCELED}));
+    ASSERT_EQ(asked.size(), 1u);
+    dgram_lookup_answer(asked[0], DGRAM_ENOTFOUND, nullptr, 0);
+}
+
+/* Seed 398: the same for sends that waited for another name when the bind failed. */
+TEST_F(Found, AFailedBindToANameFailsSendsToOtherNames)
+{
+    open(with_lookup());
+    struct dgram_addr address = {};
+    ASSERT_EQ(dgram_addr_parse("127.0.0.1", 0, &address), 0);
+    ASSERT_EQ(dgram_bind(socket, 5000, "local.test"), 0);
+    ASSERT_EQ(dgram_send(socket, "x", 1, 9000, "peer.test", nullptr, nullptr), 0);
+    turns(2, 0);
+    ASSERT_EQ(asked.size(), 2u);
+    dgram_lookup_answer(asked[0], DGRAM_ENOTFOUND, nullptr, 0);
+    turns(2, 0);
+    dgram_lookup_answer(asked[1], 0, &address, 60);
+    turns(4, 0);
+    EXPECT_EQ(taken, 0u);
+    EXPECT_EQ(errors, std::vector<int>({DGRAM_ENOTFOUND, DGRAM_ENOTFOUND}));
+    EXPECT_EQ(dgram_get_send_queue_count(socket), 0u);
+}
+
+} /* namespace */
