@@ -2,9 +2,10 @@
 /*
  * instructions.c: what the library itself costs per datagram, in instructions.
  *
- * Owns an engine that completes at once: it takes every train and, when asked to, says that trains of
- * 128 datagrams have come. So what callgrind counts between the two marks is the library and nothing
- * else. scripts/instructions runs it; the figures do not depend on the machine's speed or load.
+ * Owns an engine that completes at once: it takes every train and, when asked to, says that trains
+ * of 128 datagrams have come. So what callgrind counts between the two marks is the library and
+ * nothing else. scripts/instructions runs it; the figures do not depend on the machine's speed or
+ * load.
  *
  *     instructions send|receive COUNT
  */

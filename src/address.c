@@ -192,8 +192,8 @@ static unsigned zone_after_address(const char *text, const char *percent)
 
 /*
  * An interface is named by its name ("eth0"), on IPv6 by an address with a zone ("::%eth0", Node's
- * form), on IPv4 by one of its addresses (Node's form). Text that is none of these must not fall back
- * to the default (S30).
+ * form), on IPv4 by one of its addresses (Node's form). Text that is none of these must not fall
+ * back to the default (S30).
  */
 int dg_interface_read(sa_family_t family, const char *text, unsigned *ret_index,
                       struct in_addr *ret_local)

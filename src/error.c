@@ -189,7 +189,7 @@ static void event_emit(const struct error_event *event)
         .address = event->address.size > 0 ? &event->address : NULL,
         .host = event->host,
     };
-    for (uint32_t i = 0; i < event->repeat; i++) {
+    for (uint32_t i = 0; i < event->repeat && !dg_loop_forked(socket->loop); i++) {
         if (socket->on_error == NULL) {
             socket->stats.errors_lost += event->repeat - i;
             return;
@@ -205,13 +205,16 @@ void dg_error_dispatch(struct dgram_loop *loop)
     struct error_event *event = loop->errors_head;
     loop->errors_head = loop->errors_tail = NULL;
     loop->errors_waiting = 0;
-    while (event != NULL) {
+    while (event != NULL && !dg_loop_forked(loop)) {
         struct error_event *next = event->next;
         event_emit(event);
         dg_release(event->host);
         event->host = NULL;
         event_give(loop, event);
         event = next;
+    }
+    if (event != NULL) {
+        loop->errors_head = event; /* a child's: to be released with the loop */
     }
 }
 

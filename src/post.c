@@ -121,7 +121,7 @@ void dg_inbox_run(struct dgram_loop *loop)
     inbox->running = posts;
     inbox->running_capacity = capacity;
     (void) pthread_mutex_unlock(&inbox->lock);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !dg_loop_forked(loop); i++) {
         posts[i].fn(loop, posts[i].user);
     }
 }

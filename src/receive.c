@@ -192,7 +192,8 @@ static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parce
 {
     struct dgram_message message = parcel_message(parcel);
     bool left = true;
-    while (left && socket->delivers && socket->on_messages == NULL) {
+    while (left && socket->delivers && socket->on_messages == NULL &&
+           !dg_loop_forked(socket->loop)) {
         left = parcel_next(parcel, &message);
         if (parcel->truncated) {
             message.real_size = parcel->real_size;
@@ -230,7 +231,7 @@ static bool deliver_array(struct dgram_socket *socket, struct parcel *parcel)
 static bool parcel_deliver(struct dgram_socket *socket, struct parcel *parcel)
 {
     bool left = true;
-    while (left && socket->delivers) {
+    while (left && socket->delivers && !dg_loop_forked(socket->loop)) {
         left = socket->on_messages != NULL ? deliver_array(socket, parcel)
                                            : deliver_one_by_one(socket, parcel);
     }
@@ -282,7 +283,7 @@ static struct held *held_pop(struct dgram_socket *socket)
 
 void dg_receive_deliver_held(struct dgram_socket *socket)
 {
-    while (socket->held_head != NULL && socket->delivers) {
+    while (socket->held_head != NULL && socket->delivers && !dg_loop_forked(socket->loop)) {
         struct held *held = socket->held_head;
         if (parcel_deliver(socket, &held->parcel)) {
             break; /* paused again in the middle: the parcel remembers where */

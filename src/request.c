@@ -194,7 +194,7 @@ void dg_requests_dispatch(struct dgram_loop *loop)
 {
     struct request *request = loop->done.head;
     loop->done = (struct request_list){0};
-    while (request != NULL) {
+    while (request != NULL && !dg_loop_forked(loop)) {
         struct request *next = request->next;
         struct dgram_socket *socket = request->socket;
         dgram_sent_fn *fn = request->fn;
@@ -204,5 +204,8 @@ void dg_requests_dispatch(struct dgram_loop *loop)
         dg_request_give(loop, request);
         fn(socket, result, user);
         request = next;
+    }
+    if (request != NULL) {
+        loop->done.head = request; /* a child's: to be released with the loop */
     }
 }

@@ -208,8 +208,8 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
 }
 
 /*
- * Copies a payload whose first 16 bytes were written a moment ago, as a program does that numbers or
- * stamps its datagrams: a vector load of bytes that are still in the store buffer in narrower
+ * Copies a payload whose first 16 bytes were written a moment ago, as a program does that numbers
+ * or stamps its datagrams: a vector load of bytes that are still in the store buffer in narrower
  * pieces has to wait for them (measured: 12 % of both sides' time at 64 B). Words do not wait.
  */
 static inline void lane_copy(unsigned char *target, const unsigned char *source, size_t size)

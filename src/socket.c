@@ -491,7 +491,7 @@ static void due_run(struct dgram_loop *loop, unsigned bits,
 {
     struct dgram_socket *socket = loop->due.head;
     loop->due = (struct socket_list){0};
-    for (struct dgram_socket *next; socket != NULL; socket = next) {
+    for (struct dgram_socket *next; socket != NULL && !dg_loop_forked(loop); socket = next) {
         next = socket->due_next;
         unsigned now = socket->due & bits;
         socket->due &= (uint8_t) ~bits;

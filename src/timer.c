@@ -212,7 +212,7 @@ void dg_timers_run(struct dgram_loop *loop)
     struct timers *timers = &loop->timers;
     uint64_t started_before = timers->order;
     while (timers->count > 0 && timers->heap[0]->deadline <= loop->now &&
-           timers->heap[0]->order < started_before) {
+           timers->heap[0]->order < started_before && !dg_loop_forked(loop)) {
         struct dgram_timer *timer = timers->heap[0];
         heap_remove(timers, timer);
         if (timer->interval > 0) {

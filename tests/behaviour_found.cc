@@ -579,7 +579,7 @@ TEST_P(FoundFork, ChildLeavesOtherKindsOfEventsToTheParent)
     });
 }
 
-TEST_P(FoundFork, DISABLED_ChildLeavesOtherTimersToTheParent)
+TEST_P(FoundFork, ChildLeavesOtherTimersToTheParent)
 {
     Tick tick([&](struct dgram_timer *) { visit(); });
     each_way(3, [&] {
@@ -591,7 +591,7 @@ TEST_P(FoundFork, DISABLED_ChildLeavesOtherTimersToTheParent)
     });
 }
 
-TEST_P(FoundFork, DISABLED_ChildLeavesOtherPostsToTheParent)
+TEST_P(FoundFork, ChildLeavesOtherPostsToTheParent)
 {
     Job job([&](struct dgram_loop *) { visit(); });
     each_way(3, [&] {
@@ -601,7 +601,7 @@ TEST_P(FoundFork, DISABLED_ChildLeavesOtherPostsToTheParent)
     });
 }
 
-TEST_P(FoundFork, DISABLED_ChildLeavesOtherSocketsToTheParent)
+TEST_P(FoundFork, ChildLeavesOtherSocketsToTheParent)
 {
     Handlers on;
     on.listening = [&](struct dgram_socket *) { visit(); };
@@ -613,7 +613,7 @@ TEST_P(FoundFork, DISABLED_ChildLeavesOtherSocketsToTheParent)
 }
 
 /* Single datagrams, then a train, which one receive brings. */
-TEST_P(FoundFork, DISABLED_ChildLeavesOtherMessagesToTheParent)
+TEST_P(FoundFork, ChildLeavesOtherMessagesToTheParent)
 {
     Handlers on;
     on.message = [&](struct dgram_socket *, const struct dgram_message *) { visit(); };
@@ -638,7 +638,7 @@ TEST_P(FoundFork, DISABLED_ChildLeavesOtherMessagesToTheParent)
     }
 }
 
-TEST_P(FoundFork, DISABLED_ChildLeavesOtherSendsToTheParent)
+TEST_P(FoundFork, ChildLeavesOtherSendsToTheParent)
 {
     Sent sent([&](struct dgram_socket *, int) { visit(); });
     each_way(3, [&] {
@@ -650,7 +650,7 @@ TEST_P(FoundFork, DISABLED_ChildLeavesOtherSendsToTheParent)
     });
 }
 
-TEST_P(FoundFork, DISABLED_ChildLeavesOtherErrorsToTheParent)
+TEST_P(FoundFork, ChildLeavesOtherErrorsToTheParent)
 {
     if (!refused_address_usable()) {
         GTEST_SKIP() << "this host refuses no broadcast address of loopback";
@@ -673,7 +673,7 @@ TEST_P(FoundFork, DISABLED_ChildLeavesOtherErrorsToTheParent)
     });
 }
 
-TEST_P(FoundFork, DISABLED_ChildLeavesOtherClosesToTheParent)
+TEST_P(FoundFork, ChildLeavesOtherClosesToTheParent)
 {
     Handlers on;
     on.close = [&](struct dgram_socket *) { visit(); };

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * dns_server.h: the tests' own name server, on UDP and TCP of one free port of the loopback address.
+ * dns_server.h: the tests' own name server, on UDP and TCP of one free port of a local address.
  *
  * What it does with a question is decided by the name's script: a function that turns the question
- * into packets, so a test says byte for byte what comes back. A name without a script does not exist.
- * Answers can be held until the test releases them, and TCP can be fed piece by piece, so no test has
- * to wait for time to pass in order to get a slow server. Questions are counted as they come in.
+ * into packets, so a test says byte for byte what comes back. A name without a script does not
+ * exist. Answers can be held until the test releases them, and TCP can be fed byte by byte, so no
+ * test has to let time pass in order to have a slow server. Questions are counted as they come in.
  *
  * It runs on a thread of its own; every function may be called from any thread.
  */
