@@ -637,9 +637,11 @@ DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
 
 /*
  * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel
- * picks one. Membership of an unbound socket binds it to a free port of all interfaces with the
- * next turn, unless the program binds it first. The kernel leaves all groups at close.
- * Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route, so no interface to pick),
+ * picks one. A group that another socket of this host joined on another interface is heard as well
+ * (IP_MULTICAST_ALL, ip(7)): Linux's default, and Node's. Membership of an unbound socket binds it
+ * to a free port of all interfaces with the next turn, unless the program binds it first. The
+ * kernel leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no
+ * route, so no interface to pick),
  * -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7), ipv6(7), RFC 3678.
  */
 DGRAM_API int dgram_add_membership(struct dgram_socket *socket, const char *group,

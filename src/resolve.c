@@ -286,19 +286,27 @@ static void binds_answer(struct name *name, int code)
     }
 }
 
+static void send_answer(struct name *name, struct request *request, int code)
+{
+    struct dgram_socket *socket = request->socket;
+    bool last_good_serves = name->known && request->name.any.sa_family == name->family;
+    if (code < 0 && !last_good_serves) {
+        dg_send_unresolved(request, code, name->host);
+        return;
+    }
+    dg_send_resolved(request, &name->address);
+    if (socket->state != SOCKET_OPEN) {
+        socket->last_flow = NULL; /* nothing new may come behind it by the fast way */
+    }
+}
+
 static void sends_answer(struct name *name, int code)
 {
     struct request *request = name->sends.head;
     name->sends = (struct request_list){0};
     for (struct request *next; request != NULL; request = next) {
         next = request->next;
-        bool last_good_serves = name->known && request->name.any.sa_family == name->family;
-        if (code < 0 && !last_good_serves) {
-            dg_send_unresolved(request, code, name->host);
-        } else {
-            request->socket->last_flow = NULL; /* the fast way would lead past this one */
-            dg_send_resolved(request, &name->address);
-        }
+        send_answer(name, request, code);
     }
 }
 
@@ -325,6 +333,9 @@ static struct dgram_lookup *lookups_take(struct lookup_list *list)
 
 static void question_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
 {
+    if (dg_loop_forked(loop)) {
+        return; /* the hook forked: the child asks nobody, the lookup goes with its name */
+    }
     struct resolver *resolver = &loop->resolver;
     if (resolver->hook != NULL) {
         int family = lookup->name->family == AF_INET ? 4 : 6;

@@ -331,7 +331,10 @@ static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
             flow_park(train, i, result);
             return false;
         }
-        train->flow->socket->stats.sends += result >= 0;
+        if (result >= 0) {
+            train->flow->socket->stats.sends++;
+            train->flow->socket->futile = 0;
+        }
         datagram_complete(train, train_pop_request(train, i), datagram_size(train, i), result);
     }
     return true;

@@ -463,7 +463,7 @@ static void prepare_step(struct dgram_socket *socket, unsigned due)
 
 static void emit(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
 {
-    if (fn != NULL && socket->state < SOCKET_CLOSING) {
+    if (fn != NULL && socket->state < SOCKET_CLOSING && !dg_loop_forked(socket->loop)) {
         fn(socket, user);
     }
 }

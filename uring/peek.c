@@ -74,8 +74,8 @@ int ring_peek(struct engine *engine)
         return 0;
     }
     if (engine->receiver_count <= PEEK_MAX && engine->has_spare) {
-        /* The flag is of no interest here: what it tells of first is the multishot's own wake-up for
-         * the datagram that was just taken. */
+        /* The flag is of no interest here: what it tells of first is the multishot's own wake-up
+         * for the datagram that was just taken. */
         for (uint32_t i = 0; i < engine->receiver_count && engine->has_spare; i++) {
             if (!engine->receivers[i]->stopping) {
                 receive_raw(engine, engine->receivers[i]);
