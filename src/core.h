@@ -244,7 +244,7 @@ struct dgram_socket {
     struct request_list parked_again; /* refused in the submission that is being settled */
     struct dg_watch writable;
     uint32_t refused_trains;
-    uint32_t futile; /* refusals for want of buffers since something was sent */
+    uint32_t futile; /* timed retries since something was sent */
     uint64_t queue_bytes, queue_count, queue_limit;
 
     struct held *held_head, *held_tail;

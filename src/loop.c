@@ -426,7 +426,10 @@ static int busy_wait(struct dgram_loop *loop, int64_t patience)
         return code;
     }
     int64_t left = patience < 0 ? patience : patience - (int64_t) spent;
-    return patience >= 0 && left <= 0 ? 0 : backend->wait(loop->engine, left);
+    if (patience >= 0 && left <= 0) {
+        return 0;
+    }
+    return backend->wait(loop->engine, loop_patience(loop, left)); /* there may be a retry by now */
 }
 
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)

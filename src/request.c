@@ -149,6 +149,7 @@ int dg_queue_refuse(struct dgram_socket *socket)
     if (!socket->drain_wanted) {
         socket->drain_wanted = true;
         socket->loop->drains_wanted++;
+        dg_queue_check_drains(socket->loop); /* a large datagram is refused below the half, too */
     }
     return -EAGAIN;
 }

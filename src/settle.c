@@ -19,7 +19,7 @@
 /* ENOBUFS says that a device queue is full; POLLOUT does not tell when it no longer is. */
 #define NOBUFS_RETRY_NS UINT64_C(1000000)
 
-enum { FUTILE_TRIES = 1000, REFUSALS_BEFORE_OFF = 8 };
+enum { FUTILE_RETRIES = 1000, REFUSALS_BEFORE_OFF = 8 };
 
 /* ---- Completion ---------------------------------------------------------------------------- */
 
@@ -234,6 +234,7 @@ static void retry_blocked(struct dgram_loop *loop)
     while (socket != NULL) {
         struct dgram_socket *next = socket->blocked_next;
         socket->in_blocked = false;
+        socket->futile++;
         dg_send_retry(socket);
         socket = next;
     }
@@ -311,13 +312,11 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
 }
 
 /* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
- * ever hold gets it for ever: when nothing at all could be sent for a second, it is the result. */
-static bool is_back_pressure(struct dgram_socket *socket, int result)
+ * ever hold gets it for ever: when nothing could be sent in a thousand retries, a second at least,
+ * it is the result. */
+static bool is_back_pressure(const struct dgram_socket *socket, int result)
 {
-    if (result == -ENOBUFS) {
-        return ++socket->futile <= FUTILE_TRIES;
-    }
-    return result == -EAGAIN;
+    return result == -EAGAIN || (result == -ENOBUFS && socket->futile < FUTILE_RETRIES);
 }
 
 /* A refused train: its datagrams one by one, in order, each with its own true result. False when

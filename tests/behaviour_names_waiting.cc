@@ -788,6 +788,38 @@ TEST_P(NameQueue, ResolvedSendIsBeforeWhatIsSentLater)
     dgram_timer_free(timer);
 }
 
+/* A socket that is closed or ended in the turn of the answer takes nothing new for all that. */
+TEST_P(NameQueue, ResolvedSendDoesNotOpenAClosedSocket)
+{
+    for (bool ends : {false, true}) {
+        SCOPED_TRACE(ends ? "end" : "close");
+        struct dgram_lookup *asked = nullptr;
+        Hook hook;
+        hook.fn = [&](struct dgram_lookup *lookup, const std::string &, int) { asked = lookup; };
+        begin_with_hook(&hook);
+        struct dgram_addr to = address_of(target);
+        struct dgram_socket *other = open_socket(loop);
+        ASSERT_EQ(send_plain("b", "host.test"), 0);
+        ASSERT_TRUE(run_until(loop, [&] { return asked != nullptr; }));
+        Tick tick([&](struct dgram_timer *) {
+            EXPECT_EQ(send_text(sender, "a", to), 0);
+            EXPECT_EQ(ends ? dgram_end(sender) : dgram_close(sender), 0);
+            EXPECT_EQ(dgram_lookup_answer(asked, 0, &to, 60), 0);
+        });
+        Sent after([&](struct dgram_socket *, int) {
+            EXPECT_EQ(send_text(sender, "c", to), DGRAM_ENOTRUNNING);
+        });
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
+        ASSERT_EQ(dgram_timer_start(timer, 0, 0), 0);
+        ASSERT_EQ(dgram_send_to(other, "x", 1, &to, Sent::call, &after), 0);
+        ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 3; }));
+        settle(loop);
+        EXPECT_EQ(inbox.payloads, (std::vector<std::string>{"x", "a", "b"}));
+        dgram_timer_free(timer);
+    }
+}
+
 /* ---- The hook ------------------------------------------------------------------------------ */
 
 struct Asked {

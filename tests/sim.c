@@ -896,8 +896,8 @@ static int whim(const struct reading *reading)
     if (reading->count > 1 && chance(world.faults.refuse)) {
         return refusals[below(3)];
     }
-    /* Empty ones cannot be told from each other, so the checks could not say which one failed. */
-    if (reading->count == 1 && reading->size > 0 && chance(world.faults.transient)) {
+    /* Tiny ones cannot be told from each other, so the checks could not say which one failed. */
+    if (reading->count == 1 && reading->size >= 8 && chance(world.faults.transient)) {
         return -EPERM;
     }
     return 0;

@@ -49,7 +49,7 @@ struct sim_faults {
 
     /* Results of sends. */
     uint32_t eagain, nobufs; /* for a while, and POLLOUT comes when the first is over */
-    uint32_t transient;      /* -EPERM for one lone datagram that is not empty */
+    uint32_t transient;      /* -EPERM for one lone datagram of 8 bytes or more */
     uint32_t refuse;         /* a train is refused once, by a whim */
     uint32_t refusing;       /* of destinations: they refuse every train, or large ones */
 

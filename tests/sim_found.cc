@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * sim_found.cc: what the simulator found: one small test for each defect, on a host where nothing
- * goes wrong by chance. Each says which seed of sim_test.cc met it first, when there was one; seeds
- * are not kept stable, so it is this test that guards the mending.
+ * goes wrong by chance. What a seed does changes with the program of sim_test.cc, so it is these
+ * tests that guard the mending.
  */
 #include "tests/sim.h"
 
@@ -98,8 +98,8 @@ class Found : public ::testing::Test
     std::vector<struct dgram_lookup *> asked;
 };
 
-/* Seed 245: the refusal came between two turns, when the queue was below the half already, and
- * nothing told the outer loop. */
+/* The refusal came between two turns, when the queue was below the half already, and nothing told
+ * the outer loop. */
 TEST_F(Found, RefusedBetweenTurnsOfAnOuterLoopDrains)
 {
     open({}, 1000);
@@ -118,8 +118,8 @@ TEST_F(Found, RefusedBetweenTurnsOfAnOuterLoopDrains)
     EXPECT_EQ(drains, 1u);
 }
 
-/* Seed 3026: a send that got ENOBUFS in the busy wait was tried again only when the sleep that had
- * been planned before was over. */
+/* A send that got ENOBUFS in the busy wait was tried again only when the sleep that had been
+ * planned before was over. */
 TEST_F(Found, BusyPollingMindsTheRetry)
 {
     struct dgram_loop_options options = {};
@@ -154,7 +154,7 @@ TEST_F(Found, ManyPeersWaitForBuffersAsLongAsOne)
     EXPECT_EQ(taken, 100u);
 }
 
-/* Seed 14: what waited for the bind left all the same, from a port of the kernel's choice. */
+/* What waited for the bind left all the same, from a port of the kernel's choice. */
 TEST_F(Found, CloseDuringABindToANameSendsNothing)
 {
     open(with_lookup());
@@ -169,7 +169,7 @@ TEST_F(Found, CloseDuringABindToANameSendsNothing)
     dgram_lookup_answer(asked[0], DGRAM_ENOTFOUND, nullptr, 0);
 }
 
-/* Seed 398: the same for sends that waited for another name when the bind failed. */
+/* The same for sends that waited for another name when the bind failed. */
 TEST_F(Found, AFailedBindToANameFailsSendsToOtherNames)
 {
     open(with_lookup());
