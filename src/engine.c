@@ -75,7 +75,8 @@ static const char *advice_for(const struct failure *failure)
     case EINVAL:
         return "the kernel is too old: Linux 6.0 or later is required";
     case ENOMEM:
-        return "no memory: on kernels before 5.12 raise the limit of locked memory (ulimit -l)";
+        return "no memory: rings count as locked memory up to Linux 5.11 and again on 6.18; raise "
+               "the limit (ulimit -l)";
     case EMFILE:
     case ENFILE:
         return "no free descriptor: raise the limit of open files (ulimit -n)";
