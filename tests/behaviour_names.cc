@@ -506,9 +506,8 @@ TEST_P(NameAnswer, FailureIsForgottenAtOnce)
 TEST_P(NameAnswer, ServerThatIsNotThereIsTold)
 {
     DeadPort dead;
-    servers =
-        "127.0.0.1:" +
-        std::to_string(dgram_addr_port(&static_cast<const struct dgram_addr &>(dead.address())));
+    const struct dgram_addr address = dead.address();
+    servers = "127.0.0.1:" + std::to_string(dgram_addr_port(&address));
     begin(names_options());
     int result = result_of("host.test");
     EXPECT_TRUE(result == DGRAM_EDNSFAILED || result == DGRAM_EDNSTIMEOUT) << result;
