@@ -192,7 +192,8 @@ enum receive_state {
     RECEIVE_OFF,
     RECEIVE_ON,
     RECEIVE_STOPPING, /* recv_stop() was called, STOPPED has not come */
-    RECEIVE_STARVED   /* no slot was free; in one of the loop's lists of the starved */
+    RECEIVE_STARVED,  /* no slot was free; in one of the loop's lists of the starved */
+    RECEIVE_FAILED    /* error after error; in the loop's list for timed retries */
 };
 
 /* ---- Watches ------------------------------------------------------------------------------- */
@@ -231,6 +232,7 @@ struct dgram_socket {
     bool copies;   /* DGRAM_COPY */
     bool blocked;  /* the kernel has no room: sends are parked */
     bool drain_wanted;
+    uint8_t receive_errors;         /* since it received something */
     in_port_t bind_port;            /* network order, while `binding` */
     struct name *binding;           /* the name to which it is to be bound, or NULL */
     struct dgram_socket *bind_next; /* in that name's list */
@@ -269,7 +271,7 @@ struct socket_list {
 
 enum {
     HOST_TEXT_MAX = 255, /* RFC 1035: 253 characters, the root's dot, the NUL */
-    NAME_BUCKETS = 64,
+    NAME_BUCKETS = 256,
     NAMES_MAX = 256 /* remembered; more only while sends wait for them */
 };
 
@@ -308,6 +310,7 @@ struct dns; /* dns.c: c-ares */
 struct resolver {
     struct name *buckets[NAME_BUCKETS];
     uint32_t name_count;
+    bool none_idle; /* a look for an idle name was in vain, and none became idle since */
     struct lookup_list questions; /* to be asked in the next dispatch */
     struct lookup_list answers;   /* to be acted upon in the next dispatch */
     dgram_lookup_fn *hook;
@@ -387,7 +390,7 @@ struct dgram_loop {
     struct request_slab *request_slabs;
     struct request_list done; /* callbacks to run */
     struct refusal refusals[REFUSALS];
-    struct socket_list blocked; /* waiting for a moment after ENOBUFS */
+    struct socket_list blocked; /* waiting for a moment, after ENOBUFS or failed receives */
     uint64_t blocked_until;
 
     struct pool *pool;              /* NULL until the first socket receives */
@@ -549,6 +552,8 @@ bool dg_send_wants_answer(const struct dgram_loop *loop);
 void dg_send_prepare(struct dgram_loop *loop);
 /* What is parked: tried again; completed with a code. */
 void dg_send_retry(struct dgram_socket *socket);
+/* What failed for now is tried again in a millisecond. */
+void dg_socket_retry_soon(struct dgram_socket *socket);
 void dg_send_cancel(struct dgram_socket *socket, int code);
 
 /* ---- send.c -------------------------------------------------------------------------------- */
@@ -592,13 +597,15 @@ int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port
 void dg_resolve_forget(struct dgram_socket *socket);
 
 /* c-ares: asks; answers arrive by dgram_lookup_answer(). */
+/* A comma-separated list of IP addresses, with a port or without. */
+bool dg_dns_servers_are_well_formed(const char *text);
 void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup);
 uint64_t dg_dns_deadline(const struct dgram_loop *loop);
 void dg_dns_run(struct dgram_loop *loop); /* its timeouts */
 void dg_dns_close(struct dgram_loop *loop, bool forked);
 
 /* socket.c: what dg_resolve_bind() was for. */
-void dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address);
+int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address);
 
 /* ---- train.c ------------------------------------------------------------------------------- */
 
@@ -639,6 +646,7 @@ void dg_receive_prepare(struct dgram_loop *loop);
 bool dg_receive_has_work(const struct dgram_loop *loop);
 void dg_receive_completed(struct dgram_loop *loop, const struct completion *record);
 void dg_receive_stopped(struct dgram_socket *socket, int result);
+void dg_receive_retry(struct dgram_socket *socket);
 void dg_receive_deliver_held(struct dgram_socket *socket);
 void dg_receive_discard_held(struct dgram_socket *socket);
 

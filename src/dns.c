@@ -8,6 +8,7 @@
  * changed, the next question that finds the channel idle makes a new one.
  */
 #include <ares.h>
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,6 +193,57 @@ static void options_read(const char *path, struct ares_options *options, int *ma
     if (file != NULL) {
         (void) fclose(file);
     }
+}
+
+static bool port_is_well_formed(const char *text)
+{
+    char *end = NULL;
+    bool digit = text[0] >= '0' && text[0] <= '9'; /* strtol() takes blanks and signs as well */
+    long port = strtol(text, &end, 10);
+    return digit && *end == '\0' && port >= 1 && port <= UINT16_MAX;
+}
+
+/* "192.0.2.1", "192.0.2.1:53", "2001:db8::1" or "[2001:db8::1]:53"; changes the text. */
+static bool server_is_well_formed(char *text)
+{
+    struct in6_addr address;
+    char *port = NULL;
+    int family = AF_INET6;
+    if (text[0] == '[') {
+        char *end = strchr(++text, ']');
+        if (end == NULL || (end[1] != '\0' && end[1] != ':')) {
+            return false;
+        }
+        port = end[1] == ':' ? end + 2 : NULL;
+        *end = '\0';
+    } else if (inet_pton(AF_INET6, text, &address) != 1) {
+        family = AF_INET;
+        port = strchr(text, ':');
+        if (port != NULL) {
+            *port++ = '\0';
+        }
+    }
+    return inet_pton(family, text, &address) == 1 && (port == NULL || port_is_well_formed(port));
+}
+
+/* c-ares itself takes any port, half a bracket, and no server at all. */
+bool dg_dns_servers_are_well_formed(const char *text)
+{
+    char server[INET6_ADDRSTRLEN + sizeof("[]:65535")];
+    for (bool more = true; more;) {
+        size_t length = strcspn(text, ",");
+        if (length >= sizeof(server)) {
+            return false;
+        }
+        memcpy(server, text, length);
+        server[length] = '\0';
+        if (!server_is_well_formed(server)) {
+            return false;
+        }
+        more = text[length] == ',';
+        text += length + more;
+    }
+    return true;
 }
 
 static int channel_open(struct dns *dns)

@@ -166,7 +166,10 @@ static int check_loop_options(const struct dgram_loop_options *options)
     bool size = options->slot_size == 0 ||
                 (options->slot_size >= SLOT_SIZE_MIN && options->slot_size <= SLOT_SIZE_DEFAULT);
     bool busy = options->busy_poll_us <= BUSY_POLL_US_MAX && options->reserved0 == 0;
-    return slots && size && busy && options->segments_max <= SEGMENTS_LIMIT ? 0 : DGRAM_EBADOPTIONS;
+    bool servers =
+        options->dns_servers == NULL || dg_dns_servers_are_well_formed(options->dns_servers);
+    bool segments = options->segments_max <= SEGMENTS_LIMIT;
+    return slots && size && busy && segments && servers ? 0 : DGRAM_EBADOPTIONS;
 }
 
 static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *options,

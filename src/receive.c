@@ -11,6 +11,8 @@
 
 #include "src/core.h"
 
+enum { ERRORS_AT_ONCE = 16 };
+
 /* ---- Starting and stopping ----------------------------------------------------------------- */
 
 static bool socket_has_handler(const struct dgram_socket *socket)
@@ -123,6 +125,29 @@ void dg_receive_apply(struct dgram_socket *socket)
         loop->backend->recv_stop(loop->engine, &socket->endpoint);
     } else if (!wanted && socket->receive == RECEIVE_STARVED) {
         starved_remove(socket);
+    } else if (!wanted && socket->receive == RECEIVE_FAILED) {
+        socket->receive = RECEIVE_OFF;
+    }
+}
+
+void dg_receive_retry(struct dgram_socket *socket)
+{
+    if (socket->receive == RECEIVE_FAILED) {
+        socket->receive = RECEIVE_OFF;
+        dg_receive_update(socket);
+    }
+}
+
+/* A few errors in a row are ICMP answers to as many sends. More of them without a datagram between
+ * may last (ENOMEM), and would come as fast as the loop turns. */
+static void receive_failed(struct dgram_socket *socket, int result)
+{
+    dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    if (socket->receive_errors < ERRORS_AT_ONCE) {
+        socket->receive_errors++;
+    } else if (receive_is_wanted(socket)) {
+        socket->receive = RECEIVE_FAILED;
+        dg_socket_retry_soon(socket);
     }
 }
 
@@ -139,7 +164,7 @@ void dg_receive_stopped(struct dgram_socket *socket, int result)
         return;
     }
     if (result < 0 && result != -ENOBUFS && result != -ECANCELED) {
-        dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+        receive_failed(socket, result);
     }
     dg_receive_update(socket);
 }
@@ -332,6 +357,7 @@ void dg_receive_completed(struct dgram_loop *loop, const struct completion *reco
     struct dgram_socket *socket = (struct dgram_socket *) record->endpoint;
     struct parcel parcel = parcel_of(loop->pool, socket, record);
     socket->fed = true;
+    socket->receive_errors = 0;
     socket->stats.receives++;
     socket->stats.truncated += parcel.truncated;
     bool left = socket->held_head != NULL || parcel_deliver(socket, &parcel);

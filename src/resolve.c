@@ -114,12 +114,12 @@ static struct name *names_oldest(const struct resolver *resolver)
 /* Two go for one that comes: a table that grew while sends waited gets back to its size. */
 static void names_shrink(struct resolver *resolver)
 {
-    for (int i = 0; i < 2 && resolver->name_count >= NAMES_MAX; i++) {
+    for (int i = 0; i < 2 && resolver->name_count >= NAMES_MAX && !resolver->none_idle; i++) {
         struct name *oldest = names_oldest(resolver);
-        if (oldest == NULL) {
-            break;
+        resolver->none_idle = oldest == NULL;
+        if (oldest != NULL) {
+            name_remove(resolver, oldest);
         }
-        name_remove(resolver, oldest);
     }
 }
 
@@ -271,9 +271,9 @@ static void bind_answer(struct dgram_socket *socket, const struct name *name, in
     if (code < 0) {
         dg_error_queue_host(socket, "bind", code, name->host);
     }
-    dg_socket_bind_resolved(socket, code, &name->address);
-    if (!socket->bound) {
-        names_forget(socket, code < 0 ? code : -EADDRNOTAVAIL);
+    code = dg_socket_bind_resolved(socket, code, &name->address);
+    if (code < 0) {
+        names_forget(socket, code);
     }
 }
 
@@ -315,6 +315,7 @@ static void name_answer(struct dgram_loop *loop, struct dgram_lookup *lookup)
 {
     struct name *name = lookup->name;
     name->lookup = NULL;
+    loop->resolver.none_idle = false;
     if (lookup->code == 0) {
         name->known = true;
         memcpy(&name->address, &lookup->address.u, sizeof(name->address));
@@ -500,6 +501,7 @@ struct dgram_destination *dgram_destination_free(struct dgram_destination *desti
         if (destination->name != NULL) {
             assert(destination->name->destinations > 0);
             destination->name->destinations--;
+            destination->loop->resolver.none_idle = false;
         }
         dg_release(destination);
     }
@@ -510,9 +512,7 @@ int dg_destination_send(struct dgram_socket *socket, struct dgram_destination *d
                         const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct name *name = destination->name;
-    if (destination->family != socket->family) {
-        return DGRAM_EBADFAMILY;
-    }
+    assert(destination->family == socket->family);
     if (name == NULL) {
         return dg_send_accept(socket, &destination->address, payload, fn, user);
     }

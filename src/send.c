@@ -321,7 +321,9 @@ static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *i
     if (item->address == NULL && item->destination == NULL) {
         return DGRAM_ENULL;
     }
-    int code = item->address != NULL ? name_read(socket, item->address, &name) : 0;
+    int code = item->address != NULL ? name_read(socket, item->address, &name)
+               : item->destination->family != socket->family ? (int) DGRAM_EBADFAMILY
+                                                             : 0;
     if (code == 0) {
         code = item_payload(socket, item, &payload);
     }

@@ -16,8 +16,9 @@
 
 #include "src/core.h"
 
-/* ENOBUFS says that a device queue is full; POLLOUT does not tell when it no longer is. */
-#define NOBUFS_RETRY_NS UINT64_C(1000000)
+/* ENOBUFS says that a device queue is full; POLLOUT does not tell when it no longer is. Nor does
+ * anything tell when a receive that fails again and again would not. */
+#define RETRY_NS UINT64_C(1000000)
 
 enum { FUTILE_RETRIES = 1000, REFUSALS_BEFORE_OFF = 8 };
 
@@ -94,7 +95,7 @@ static void socket_woken(struct dgram_loop *loop, struct dg_watch *watch)
     dg_send_retry(socket);
 }
 
-static void block_for_a_moment(struct dgram_socket *socket)
+void dg_socket_retry_soon(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
     if (socket->in_blocked) {
@@ -102,7 +103,7 @@ static void block_for_a_moment(struct dgram_socket *socket)
     }
     socket->in_blocked = true;
     if (loop->blocked.head == NULL) {
-        loop->blocked_until = loop->system->now() + NOBUFS_RETRY_NS;
+        loop->blocked_until = loop->system->now() + RETRY_NS;
     }
     dg_list_append(&loop->blocked, socket, offsetof(struct dgram_socket, blocked_next));
 }
@@ -119,7 +120,7 @@ static void socket_block(struct dgram_socket *socket, int reason)
     socket->writable.fn = socket_woken;
     if (reason == -ENOBUFS || socket->state >= SOCKET_CLOSING ||
         dg_watch_arm(socket->loop, &socket->writable) < 0) {
-        block_for_a_moment(socket);
+        dg_socket_retry_soon(socket);
     }
 }
 
@@ -234,8 +235,11 @@ static void retry_blocked(struct dgram_loop *loop)
     while (socket != NULL) {
         struct dgram_socket *next = socket->blocked_next;
         socket->in_blocked = false;
-        socket->futile++;
-        dg_send_retry(socket);
+        if (socket->blocked && !socket->writable.armed) {
+            socket->futile++;
+            dg_send_retry(socket);
+        }
+        dg_receive_retry(socket);
         socket = next;
     }
 }

@@ -269,7 +269,7 @@ int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
 }
 
 /* Sends that came meanwhile wait in the parked queue: now they go, or fail with the bind. */
-void dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address)
+int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address)
 {
     struct dgram_addr local = {.size = socket->name_size};
     assert(socket->binding == NULL && !socket->bound);
@@ -287,6 +287,7 @@ void dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union 
         dg_send_retry(socket);
     }
     keep_update(socket);
+    return code;
 }
 
 int dg_socket_bind_implicitly(struct dgram_socket *socket)

@@ -669,6 +669,42 @@ TEST_P(Retain, OutlivesHandlerSocketAndLoop)
     release_all(&kept);
 }
 
+/* Copying is for those that fill little of a slot, and when many slots are pinned already. */
+TEST_P(Retain, LargeOnesStayWhereTheyAre)
+{
+    std::vector<bool> stayed;
+    std::vector<struct dgram_message> kept;
+    struct dgram_socket *sender = open_socket(loop), *receiver = open_bound(loop);
+    Handlers on;
+    on.message = [&](struct dgram_socket *, const struct dgram_message *message) {
+        struct dgram_message one = {};
+        ASSERT_EQ(dgram_message_retain(message, &one), 0);
+        stayed.push_back(one.data == message->data);
+        kept.push_back(one);
+    };
+    on.attach(receiver);
+    auto retain = [&](size_t size) {
+        size_t count = kept.size() + 1;
+        EXPECT_EQ(send_text(sender, pattern(size, 1), address_of(receiver)), 0);
+        EXPECT_TRUE(run_until(loop, [&] { return kept.size() == count; }));
+        return stayed.back();
+    };
+    EXPECT_FALSE(retain(64));
+    EXPECT_TRUE(retain(40000));
+    EXPECT_TRUE(retain(65507));
+    const uint32_t slots = info_of(loop).slots;
+    unsigned pinned = 2;
+    while (pinned <= slots && retain(40000)) {
+        pinned++;
+    }
+    EXPECT_EQ(pinned, slots / 4);
+    for (struct dgram_message &one : kept) {
+        dgram_message_release(&one);
+    }
+    EXPECT_TRUE(retain(40000)) << "released ones count no more";
+    dgram_message_release(&kept.back());
+}
+
 /* One train, some of its datagrams kept: each on its own. */
 TEST_P(Retain, PartsOfABurstAreIndependent)
 {

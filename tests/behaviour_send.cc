@@ -1074,6 +1074,22 @@ TEST_P(Many, BadItemsDoNotStopTheRest)
     EXPECT_EQ(inbox.count(), 3u);
 }
 
+/* What is refused leaves no trace: no implicit bind, no `listening`. */
+TEST_P(Many, RefusedItemsBindNothing)
+{
+    struct dgram_destination *handle = nullptr;
+    struct dgram_socket *socket = open_socket(loop);
+    struct dgram_addr in6 = parse("::1", 9), local = {};
+    ASSERT_EQ(dgram_destination_create(loop, DGRAM_UDP6, 9, "::1", &handle), 0);
+    struct dgram_outgoing items[2] = {outgoing("x", &in6), outgoing("x", nullptr)};
+    items[1].destination = handle;
+    EXPECT_EQ(dgram_send_many(socket, items, 2, nullptr, nullptr), 0);
+    EXPECT_EQ(items[0].status, DGRAM_EBADFAMILY);
+    EXPECT_EQ(items[1].status, DGRAM_EBADFAMILY);
+    EXPECT_EQ(dgram_address(socket, &local), DGRAM_ENOTBOUND);
+    EXPECT_EQ(dgram_destination_free(handle), nullptr);
+}
+
 /* After the first -EAGAIN all others get it too, small ones included: none overtakes another. */
 TEST_P(Many, FullQueueRefusesAllTheRest)
 {

@@ -20,16 +20,16 @@ constexpr int64_t MILLISECOND = 1000000;
 class Found : public ::testing::Test
 {
   protected:
-    void open(const struct dgram_loop_options &wanted, uint64_t queue_limit = 0)
+    void open(const struct dgram_loop_options &wanted, uint64_t queue_limit = 0,
+              const struct sim_faults &faults = {})
     {
-        static const struct sim_faults none = {};
         const struct sim_hooks hooks = {this, count_taken, ignore_handed, ignore_sleep, on_rule};
         struct dgram_loop_options options = wanted;
         struct dgram_socket_options socket_options = {};
         options.size = sizeof(options);
         socket_options.size = sizeof(socket_options);
         socket_options.queue_limit = queue_limit;
-        sim_open(1, &none, &hooks);
+        sim_open(1, &faults, &hooks);
         ASSERT_EQ(sim_loop_create(&options, &loop), 0);
         ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &socket_options, &socket), 0);
         number = sim_last_socket();
@@ -76,6 +76,9 @@ class Found : public ::testing::Test
     static void count_error(struct dgram_socket *, const struct dgram_error *error, void *user)
     {
         static_cast<Found *>(user)->errors.push_back(error->code);
+    }
+    static void ignore_message(struct dgram_socket *, const struct dgram_message *, void *)
+    {
     }
     static void note_lookup(struct dgram_loop *, struct dgram_lookup *lookup, const char *, int,
                             void *user)
@@ -167,6 +170,63 @@ TEST_F(Found, CloseDuringABindToANameSendsNothing)
     EXPECT_EQ(errors, std::vector<int>({-ECANCELED}));
     ASSERT_EQ(asked.size(), 1u);
     dgram_lookup_answer(asked[0], DGRAM_ENOTFOUND, nullptr, 0);
+}
+
+/* A receive that failed every time was started again at once: an `error` a turn, a turn at once. */
+TEST_F(Found, AReceiveThatAlwaysFailsIsNotTriedWithoutPause)
+{
+    struct sim_faults faults = {};
+    faults.stop = faults.stop_error = 1000;
+    open({}, 0, faults);
+    ASSERT_EQ(dgram_on_message(socket, ignore_message, nullptr), 0);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    uint64_t start = sim_now();
+    turns(300, 1000 * MILLISECOND);
+    EXPECT_GT(errors.size(), 20u);
+    EXPECT_GT(sim_now() - start, static_cast<uint64_t>(100 * MILLISECOND));
+    sim_calm();
+    turns(10, 0);
+    size_t before = errors.size();
+    turns(10, 10 * MILLISECOND);
+    EXPECT_EQ(errors.size(), before) << "it recovers";
+}
+
+/* Closed while it waits for the next try. */
+TEST_F(Found, CloseWhileAFailedReceiveWaits)
+{
+    struct sim_faults faults = {};
+    faults.stop = faults.stop_error = 1000;
+    open({}, 0, faults);
+    ASSERT_EQ(dgram_on_message(socket, ignore_message, nullptr), 0);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(50, 0);
+    ASSERT_EQ(dgram_pause(socket), 0);
+    turns(2, 0);
+    ASSERT_EQ(dgram_resume(socket), 0);
+    turns(50, 0);
+    ASSERT_EQ(dgram_close(socket), 0);
+    turns(20, MILLISECOND);
+    EXPECT_EQ(sim_slots_lent(), 0u);
+}
+
+/* They were told EADDRNOTAVAIL, whatever bind(2) had said. */
+TEST_F(Found, ABindThatFailsTellsSendsToOtherNamesWhy)
+{
+    open(with_lookup());
+    struct dgram_addr address = {};
+    struct dgram_socket *other = nullptr;
+    ASSERT_EQ(dgram_addr_parse("127.0.0.1", 0, &address), 0);
+    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, nullptr, &other), 0);
+    ASSERT_EQ(dgram_bind(other, 5000, "127.0.0.1"), 0);
+    ASSERT_EQ(dgram_bind(socket, 5000, "local.test"), 0);
+    ASSERT_EQ(dgram_send(socket, "x", 1, 9000, "peer.test", nullptr, nullptr), 0);
+    turns(2, 0);
+    ASSERT_EQ(asked.size(), 2u);
+    dgram_lookup_answer(asked[0], 0, &address, 60);
+    turns(4, 0);
+    dgram_lookup_answer(asked[1], 0, &address, 60);
+    turns(4, 0);
+    EXPECT_EQ(errors, std::vector<int>({-EADDRINUSE, -EADDRINUSE}));
 }
 
 /* The same for sends that waited for another name when the bind failed. */

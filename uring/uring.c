@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "uring/ring.h"
 
@@ -307,16 +308,23 @@ void ring_harvest(struct engine *engine)
 }
 
 /* Submits the rest of the SQEs and fetches completions that did not fit the CQ, until every send
- * has been tried and every failure was seen. */
+ * has been tried and every failure was seen. A kernel that lets nothing in (EAGAIN: no memory for
+ * requests) is given a moment after each refusal, a second in all, and then taken for broken. */
 static int settle(struct engine *engine)
 {
+    enum { REFUSALS_MAX = 1000 };
+    const struct timespec moment = {.tv_nsec = 1000000};
+    int refusals = 0;
     ring_harvest(engine);
     while (io_uring_sq_ready(&engine->ring) > 0 || io_uring_cq_has_overflow(&engine->ring)) {
         int code = io_uring_submit_and_get_events(&engine->ring);
-        if (!enter_is_fine(code)) {
+        if (!enter_is_fine(code) || (code < 0 && ++refusals == REFUSALS_MAX)) {
             return code;
         }
         ring_harvest(engine);
+        if (code == -EAGAIN || code == -EBUSY) {
+            (void) nanosleep(&moment, NULL);
+        }
     }
     return 0;
 }
