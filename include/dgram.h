@@ -37,8 +37,9 @@
  * function answers DGRAM_EFORKED. The parent's loop is not disturbed.
  *
  * STRUCTS THAT MAY GROW begin with `size`, which the caller sets to sizeof the struct. Zero in any
- * other member means "the default". A struct larger than this library knows is accepted if all that
- * it does not know is zero, else refused with -E2BIG, as openat2(2) does.
+ * other member means "the default". A larger struct than this library knows is accepted if all that
+ * it does not know is zero, else refused with -E2BIG, as openat2(2) does; of a smaller one, what it
+ * lacks is the default. Structs that are filled in are filled as far as they reach.
  *
  * The manual behind the names is Node's page "UDP / Datagram Sockets"; `createSocket` is
  * dgram_create_socket(), `setMulticastTTL` is dgram_set_multicast_ttl(), and so on.
@@ -97,7 +98,7 @@ enum dgram_code {
 };
 
 /* A sentence for a code that this library returned, without a full stop. Never NULL; a static
- * string or strerror(3)'s. Loop thread. */
+ * string or strerror(3)'s, which the thread's next call may overwrite. Any thread. */
 DGRAM_API const char *dgram_strerror(int code);
 
 /* The symbol of a code: "EADDRINUSE", "DGRAM_EBADPORT"; "OK" for zero and above, "UNKNOWN" for a
@@ -152,7 +153,8 @@ struct dgram_timer;
 
 /* The mechanism below the loop. Behaviour is the same on all. */
 enum dgram_engine {
-    DGRAM_ENGINE_AUTO = 0,  /* the environment's DGRAM_ENGINE, else the best that works here */
+    DGRAM_ENGINE_AUTO = 0,  /* what the environment's DGRAM_ENGINE says ("uring", "poll"); without it,
+                               or if it is "auto" or empty, the best that works here */
     DGRAM_ENGINE_URING = 1, /* io_uring (Linux 6.0 and later, where it is permitted) */
     DGRAM_ENGINE_POLL = 2   /* readiness: epoll or poll(2) */
 };
@@ -228,6 +230,7 @@ DGRAM_API int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns);
 
 /*
  * Submits every queued send now instead of at the end of the turn. Never sleeps, runs no callback.
+ * Works before the first turn, too, and does not make this thread the loop's owner.
  * Returns 0 or a negative code when the engine failed. Loop thread.
  */
 DGRAM_API int dgram_loop_flush(struct dgram_loop *loop);
@@ -371,7 +374,7 @@ struct dgram_error {
     int code;                         /* as returned by functions */
     const char *operation;            /* "send", "bind", "recvmsg" */
     const struct dgram_addr *address; /* the peer or local address concerned, or NULL */
-    const char *host;                 /* the name concerned, or NULL */
+    const char *host;                 /* the name concerned, in lower case, or NULL */
 };
 
 typedef void dgram_message_fn(struct dgram_socket *socket, const struct dgram_message *message,
@@ -404,8 +407,9 @@ struct dgram_socket_options {
     uint32_t recv_buffer_size; /* SO_RCVBUF in bytes; default: 4 MiB are asked for, and what the
                                   host's net.core.rmem_max grants is taken */
     uint32_t send_buffer_size; /* SO_SNDBUF in bytes; default: the kernel's */
-    uint64_t queue_limit;      /* bytes queued before sends get -EAGAIN; default 4 MiB. A datagram
-                                  is charged its size plus 64 bytes */
+    uint64_t queue_limit;      /* bytes that may be queued; default 4 MiB. A datagram is charged its
+                                  size plus 64; one that would exceed the limit gets -EAGAIN, unless
+                                  the queue is empty */
     dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
     void *user;                   /* for on_message */
 };
@@ -449,7 +453,8 @@ DGRAM_API int dgram_close(struct dgram_socket *socket);
 
 /*
  * Refuses new sends (DGRAM_ENOTRUNNING), goes on receiving, and closes by itself when the queue is
- * empty, however long back-pressure lasts. Returns as dgram_close(). Loop thread.
+ * empty, however long back-pressure lasts; dgram_close() still closes at once. Returns as
+ * dgram_close(), DGRAM_ENOTRUNNING also when it has ended already. Loop thread.
  */
 DGRAM_API int dgram_end(struct dgram_socket *socket);
 
@@ -469,9 +474,11 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  * until `close` is emitted), DGRAM_ENULL or DGRAM_EFORKED. Loop thread.
  *
  * message    a datagram. The socket receives while it is bound and a handler is set; without one
- *            datagrams stay in the kernel's buffer until that is full.
+ *            datagrams stay in the kernel's buffer until that is full. A handler that removes itself
+ *            gets no more; the rest of a train waits for the next handler, as for dgram_resume().
  * messages   the same in arrays of 1 to 256 datagrams of a socket; replaces `message` while set.
- * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid.
+ * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid. Not
+ *            emitted if the socket is closed before.
  * error      a failure that no call returned and no send callback took. Without a handler it is
  *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
  *            above that is counted only.
@@ -494,7 +501,8 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
 
 /*
  * send (manual: dgram.send). One datagram to a port and the text of an IP address or a host name;
- * NULL or "" is this host (127.0.0.1 or ::1). A name is looked up without blocking, once for all
+ * NULL or "" is this host (127.0.0.1 or ::1), and so are "localhost" and what ends in ".localhost"
+ * (RFC 6761), which no server is asked for. A name is looked up without blocking, once for all
  * sends that wait for it, and its answer used for its TTL (256 names, one second at least); the
  * datagram joins the order of its destination when the name is resolved. An unbound socket is first
  * bound to a free port of all interfaces; `listening` follows. The datagram leaves at the latest at
@@ -639,9 +647,9 @@ DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
  * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel
  * picks one. A group that another socket of this host joined on another interface is heard as well
  * (IP_MULTICAST_ALL, ip(7)): Linux's default, and Node's. Membership of an unbound socket binds it
- * to a free port of all interfaces with the next turn, unless the program binds it first. The
- * kernel leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no
- * route, so no interface to pick),
+ * to a free port of all interfaces with the next turn, unless the program binds it first; from then
+ * on it keeps the loop running like any bound socket. The kernel leaves all groups at close. Return
+ * also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route, so no interface to pick),
  * -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7), ipv6(7), RFC 3678.
  */
 DGRAM_API int dgram_add_membership(struct dgram_socket *socket, const char *group,

@@ -1141,8 +1141,8 @@ TEST_P(NameConfiguration, OptionsAreCopied)
 /* What cannot be read as servers is told at once. */
 TEST_P(NameConfiguration, ServersMustBeAddresses)
 {
-    const char *bad[] = {"nonsense", "127.0.0.1,nonsense", "256.1.1.1", ",", "", "host:53",
-                         "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:x", "[::1"};
+    const char *bad[] = {"nonsense",    "127.0.0.1,nonsense", "256.1.1.1",   ",",   "", "host:53",
+                         "127.0.0.1:0", "127.0.0.1:65536",    "127.0.0.1:x", "[::1"};
     for (const char *text : bad) {
         struct dgram_loop *none = nullptr;
         struct dgram_loop_options options = names_options();
