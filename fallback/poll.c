@@ -70,6 +70,7 @@ struct poll_watch {
 };
 
 struct engine {
+    const char **failed_call;
     struct completions *completions;
     struct ready *ready;
     struct slots slots;
@@ -212,6 +213,7 @@ static int poll_open(const struct engine_config *config, struct engine **ret_eng
         return result;
     }
     engine->completions = config->completions;
+    engine->failed_call = config->failed_call;
     node_init(&engine->endpoints);
     node_init(&engine->watches);
     node_init(&engine->due);
@@ -635,6 +637,7 @@ static int poll_wait(struct engine *engine, int64_t timeout_ns)
     engine->refused = false;
     int result = dg_ready_wait(engine->ready, timeout_ns, engine->events, EVENTS_MAX);
     if (result < 0) {
+        *engine->failed_call = dg_ready_wait_call;
         return result;
     }
     uint32_t count = (uint32_t) result;

@@ -49,6 +49,8 @@ void dg_ready_remove(struct ready *ready, struct ready_entry *entry);
 int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *events,
                   uint32_t capacity);
 
+extern const char dg_ready_wait_call[]; /* the system call that it sleeps in */
+
 /* A descriptor that is readable while an entry is ready or a signal is there. -ENOTSUP without
  * such a mechanism, else a negated errno. */
 int dg_ready_fd(struct ready *ready);

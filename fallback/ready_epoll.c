@@ -152,6 +152,8 @@ static void take_signal(struct ready *ready)
     ready->signalled = false;
 }
 
+const char dg_ready_wait_call[] = "epoll_wait";
+
 int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *events,
                   uint32_t capacity)
 {

@@ -132,6 +132,8 @@ static int collect(struct ready *ready, uint32_t marked, struct ready_event *eve
     return (int) found;
 }
 
+const char dg_ready_wait_call[] = "poll";
+
 int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *events,
                   uint32_t capacity)
 {

@@ -153,7 +153,8 @@ struct dgram_timer;
 
 /* The mechanism below the loop. Behaviour is the same on all. */
 enum dgram_engine {
-    DGRAM_ENGINE_AUTO = 0,  /* what the environment's DGRAM_ENGINE says ("uring", "poll"); without it,
+    DGRAM_ENGINE_AUTO =
+        0, /* what the environment's DGRAM_ENGINE says ("uring", "poll"); without it,
                                or if it is "auto" or empty, the best that works here */
     DGRAM_ENGINE_URING = 1, /* io_uring (Linux 6.0 and later, where it is permitted) */
     DGRAM_ENGINE_POLL = 2   /* readiness: epoll or poll(2) */
@@ -295,6 +296,10 @@ struct dgram_loop_info {
     const char *refused_advice;
     uint64_t turns;   /* turns so far */
     uint64_t flushes; /* hand-overs of queued sends to the kernel */
+    const char
+        *failed_call;    /* the system call by which the engine failed last, "" if it never did */
+    int32_t failed_code; /* its negated errno, as a turn, run or flush returned it */
+    uint32_t reserved0;
 };
 
 /*

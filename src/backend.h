@@ -106,6 +106,8 @@ struct engine_config {
     /* Outlives the engine; the core may swap `items` between calls. */
     struct completions *completions;
     bool peeks; /* peek() will be called */
+    /* Where wait() and flush() name the system call that failed: a static string. */
+    const char **failed_call;
 };
 
 /* The receive slots of a loop: one mapping, made once. */

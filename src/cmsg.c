@@ -12,6 +12,18 @@
 
 enum { DG_SOL_UDP = 17, DG_UDP_SEGMENT = 103, DG_UDP_GRO = 104 };
 
+/* The message is CMSG_SPACE(sizeof(int)). */
+enum { SEGMENT_CONTROL_SIZE = 24 };
+_Static_assert(SEGMENT_CONTROL_SIZE >= CMSG_SPACE(sizeof(int)), "the segment size fits");
+_Static_assert(SEGMENT_CONTROL_SIZE % 8 == 0, "control sizes are multiples of 8");
+
+uint32_t dg_cmsg_ask_for_segments(const struct dg_system *system, int fd)
+{
+    const int on = 1;
+    bool granted = system->setsockopt(fd, DG_SOL_UDP, DG_UDP_GRO, &on, sizeof(on)) == 0;
+    return granted ? SEGMENT_CONTROL_SIZE : 0;
+}
+
 uint32_t dg_cmsg_segment(const void *control, size_t size)
 {
     struct msghdr header = {.msg_control = (void *) (uintptr_t) control, .msg_controllen = size};

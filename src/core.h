@@ -425,6 +425,8 @@ struct dgram_loop {
 
     int refused_code;
     const char *refused_call, *refused_advice;
+    int failed_code; /* of the engine, in a turn or flush; 0: never */
+    const char *failed_call;
 };
 
 /* ---- loop.c -------------------------------------------------------------------------------- */
@@ -666,6 +668,8 @@ void dg_pool_abandon(struct pool *pool);
 
 /* ---- cmsg.c -------------------------------------------------------------------------------- */
 
+/* Switches UDP_GRO on: the bytes of control that received trains need, 0 where it does not exist. */
+uint32_t dg_cmsg_ask_for_segments(const struct dg_system *system, int fd);
 /* The segment size of a GRO train, 0 if this is one datagram. */
 uint32_t dg_cmsg_segment(const void *control, size_t size);
 /* Writes the UDP_SEGMENT message into a train's control buffer; returns its length. */

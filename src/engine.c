@@ -87,11 +87,13 @@ static const char *advice_for(const struct failure *failure)
 
 /* ---- The probe ----------------------------------------------------------------------------- */
 
-/* Everything that one datagram through an engine needs, on its own: no loop. */
+/* Everything that one train through an engine needs, on its own: no loop. Where the host has no
+ * UDP_SEGMENT and UDP_GRO it is one datagram. */
 struct probe {
     const struct backend *backend;
     struct engine *engine;
     struct engine_config config;
+    const char *failed_call;
     struct completions completions;
     struct completion records[SLOTS_MIN + 8];
     struct pool *pool;
@@ -100,7 +102,9 @@ struct probe {
     bool attached, arrived, detached;
 };
 
-enum { PROBE_TRIES = 100, PROBE_BYTES = 5 };
+static const char probe_payload[] = "probeprobe";
+
+enum { PROBE_TRIES = 100, PROBE_SEGMENT = 5, PROBE_BYTES = 2 * PROBE_SEGMENT };
 #define PROBE_WAIT_NS INT64_C(10000000)
 
 static int probe_socket(struct probe *probe)
@@ -112,6 +116,9 @@ static int probe_socket(struct probe *probe)
         return fd;
     }
     probe->endpoint.fd = fd;
+    if (system->segments_max() > 1) {
+        probe->endpoint.control_size = dg_cmsg_ask_for_segments(system, fd);
+    }
     probe->self.sin_family = AF_INET;
     probe->self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int code = system->bind(fd, (struct sockaddr *) &probe->self, sizeof(probe->self));
@@ -123,7 +130,10 @@ static void probe_harvest(struct probe *probe)
     for (uint32_t i = 0; i < probe->completions.count; i++) {
         const struct completion *record = &probe->records[i];
         if (record->kind == COMPLETION_RECEIVED) {
-            probe->arrived = record->size == PROBE_BYTES && memcmp(record->data, "probe", 5) == 0;
+            uint32_t segment = dg_cmsg_segment(record->control, record->control_size);
+            probe->arrived = record->size == PROBE_BYTES &&
+                             memcmp(record->data, probe_payload, PROBE_BYTES) == 0 &&
+                             segment == (probe->endpoint.control_size > 0 ? PROBE_SEGMENT : 0);
         }
         probe->detached = probe->detached || record->kind == COMPLETION_DETACHED;
     }
@@ -144,7 +154,8 @@ static int probe_until(struct probe *probe, const bool *done)
 
 static int probe_datagram(struct probe *probe)
 {
-    struct iovec vector = {.iov_base = (void *) (uintptr_t) "probe", .iov_len = PROBE_BYTES};
+    _Alignas(size_t) unsigned char control[CMSG_SPACE(sizeof(uint16_t))];
+    struct iovec vector = {(void *) (uintptr_t) probe_payload, PROBE_BYTES};
     struct train train = {
         .header = {.msg_name = &probe->self,
                    .msg_namelen = sizeof(probe->self),
@@ -153,6 +164,12 @@ static int probe_datagram(struct probe *probe)
         .endpoint = &probe->endpoint,
     };
     struct train *list[] = {&train};
+    if (probe->endpoint.control_size > 0) {
+        train.header.msg_control = control;
+        train.header.msg_controllen =
+            (__typeof__(train.header.msg_controllen)) dg_cmsg_write_segment(
+                control, sizeof(control), PROBE_SEGMENT);
+    }
     probe->backend->recv_start(probe->engine, &probe->endpoint);
     probe->backend->send(probe->engine, list, 1);
     int code = probe->backend->wait(probe->engine, 0);
@@ -187,7 +204,7 @@ static struct failure probe_steps(struct probe *probe)
         probe->attached = failure.code == 0;
     }
     if (failure.code == 0) {
-        failure.call = "receive a datagram";
+        failure.call = "receive a train";
         failure.code = probe_datagram(probe);
         if (failure.code == -ENETUNREACH || failure.code == -ENETDOWN) {
             failure.code = 0; /* no loopback to try with: no fault of the engine's */
@@ -220,6 +237,7 @@ static struct failure backend_probe(const struct backend *backend)
     probe.completions.items = probe.records;
     probe.completions.capacity = sizeof(probe.records) / sizeof(probe.records[0]);
     probe.config.completions = &probe.completions;
+    probe.config.failed_call = &probe.failed_call;
     struct failure failure = probe_steps(&probe);
     probe_clean(&probe);
     if (failure.code == 0) {

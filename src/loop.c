@@ -177,6 +177,8 @@ static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *
 {
     loop->system = system;
     loop->config.completions = &loop->pending;
+    loop->config.failed_call = &loop->failed_call;
+    loop->failed_call = "";
     loop->fork_generation = dg_fork_generation;
     loop->embedding.fd = -1;
     loop->slots = options->slots != 0 ? options->slots : SLOTS_DEFAULT;
@@ -445,6 +447,9 @@ static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     int code = loop->busy_poll_ns > 0 && patience != 0
                    ? busy_wait(loop, patience)
                    : loop->backend->wait(loop->engine, patience);
+    if (code < 0) {
+        loop->failed_code = code;
+    }
     dg_send_settle(loop);
     loop_dispatch(loop);
     return dg_loop_forked(loop) ? DGRAM_EFORKED : code;
@@ -568,6 +573,8 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
         .refused_advice = loop->refused_advice,
         .turns = loop->turns,
         .flushes = loop->flushes,
+        .failed_call = loop->failed_call,
+        .failed_code = loop->failed_code,
     };
     return dg_result_write(info, &ours, sizeof(ours),
                            offsetof(struct dgram_loop_info, segments_max));

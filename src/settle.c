@@ -408,6 +408,9 @@ int dg_send_flush(struct dgram_loop *loop)
         code = loop->backend->flush(loop->engine); /* what was parked waits for POLLOUT now */
         loop->arms = false;
     }
+    if (code < 0) {
+        loop->failed_code = code;
+    }
     if (loop->pending.count > 0) {
         dg_loop_touch(loop); /* the engine had more to tell than results of sends */
     }

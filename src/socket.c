@@ -13,16 +13,10 @@
 
 #include "src/core.h"
 
-enum { DG_SOL_UDP = 17, DG_UDP_GRO = 104 }; /* udp(7); private, older headers lack the second */
-
 /* Four default receive buffers hold three trains each; 4 MiB hold a few milliseconds of trains at
  * full rate. The kernel cuts it to net.core.rmem_max. */
 enum { RECV_BUFFER_DEFAULT = 4 * 1024 * 1024 };
 
-/* UDP_GRO's control message is CMSG_SPACE(sizeof(int)); asked for only where it can come. */
-enum { GRO_CONTROL_SIZE = 24 };
-_Static_assert(GRO_CONTROL_SIZE >= CMSG_SPACE(sizeof(int)), "the segment size fits");
-_Static_assert(GRO_CONTROL_SIZE % 8 == 0, "control sizes are multiples of 8");
 _Static_assert(sizeof(void *) != 8 || sizeof(struct dgram_message) == 64, "frozen");
 
 /* A send queue's default bound, QUEUE_OVERHEAD included. */
@@ -96,9 +90,10 @@ static int apply_buffers(struct dgram_socket *socket, const struct dgram_socket_
 static void apply_gro(struct dgram_socket *socket, uint32_t flags)
 {
     if (!(flags & DGRAM_NO_GRO) && socket->loop->slot_size == SLOT_SIZE_DEFAULT) {
-        socket->gro = set_int(socket, DG_SOL_UDP, DG_UDP_GRO, 1) == 0;
+        socket->endpoint.control_size =
+            dg_cmsg_ask_for_segments(socket->loop->system, socket->endpoint.fd);
     }
-    socket->endpoint.control_size = socket->gro ? GRO_CONTROL_SIZE : 0;
+    socket->gro = socket->endpoint.control_size > 0;
 }
 
 static int socket_open(struct dgram_socket *socket, const struct dgram_socket_options *options)

@@ -47,6 +47,7 @@ struct object {
 
 struct engine {
     struct io_uring ring;
+    const char **failed_call;
     struct completions *out;
     bool enabled; /* by the first wait(), whose thread owns the ring from then on */
     int event_fd; /* -1 until fd() */

@@ -89,6 +89,7 @@ int ring_open(const struct engine_config *config, struct engine **ret_engine, co
         return code;
     }
     engine->out = config->completions;
+    engine->failed_call = config->failed_call;
     engine->event_fd = -1;
     engine->peeks = config->peeks;
     *ret_engine = engine;

@@ -332,6 +332,9 @@ static int settle(struct engine *engine)
 static int finish(struct engine *engine, int entered)
 {
     int code = enter_is_fine(entered) ? settle(engine) : entered;
+    if (code < 0) {
+        *engine->failed_call = "io_uring_enter";
+    }
     ring_send_answer(engine, code);
     return code;
 }
@@ -372,6 +375,7 @@ static int uring_wait(struct engine *engine, int64_t timeout_ns)
 {
     int code = ring_enable(engine);
     if (code < 0) {
+        *engine->failed_call = "io_uring_register (enable)";
         ring_send_answer(engine, code);
         return code;
     }
