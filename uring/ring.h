@@ -50,6 +50,8 @@ struct engine {
     const char **failed_call;
     struct completions *out;
     bool enabled; /* by the first wait(), whose thread owns the ring from then on */
+    int broken;   /* an enter failed: its error. The SQEs that it left point to memory that the core
+                     uses again, so there is none after it */
     int event_fd; /* -1 until fd() */
 
     struct object **objects; /* by index; NULL where free */

@@ -105,6 +105,9 @@ int ring_enable(struct engine *engine)
                                  NULL, 0);
         engine->enabled = code == 0;
     }
+    if (code < 0) {
+        *engine->failed_call = "io_uring_register (enable)";
+    }
     return code;
 }
 

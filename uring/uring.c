@@ -334,6 +334,7 @@ static int finish(struct engine *engine, int entered)
     int code = enter_is_fine(entered) ? settle(engine) : entered;
     if (code < 0) {
         *engine->failed_call = "io_uring_enter";
+        engine->broken = code;
     }
     ring_send_answer(engine, code);
     return code;
@@ -341,7 +342,11 @@ static int finish(struct engine *engine, int entered)
 
 static int uring_flush(struct engine *engine)
 {
-    int code = 0;
+    int code = engine->broken;
+    if (code < 0) {
+        ring_send_answer(engine, code);
+        return code;
+    }
     prepare_all(engine, true);
     if (engine->enabled && io_uring_sq_ready(&engine->ring) > 0) {
         code = io_uring_submit(&engine->ring);
@@ -373,9 +378,8 @@ static int enter(struct engine *engine, int64_t timeout_ns)
 
 static int uring_wait(struct engine *engine, int64_t timeout_ns)
 {
-    int code = ring_enable(engine);
+    int code = engine->broken < 0 ? engine->broken : ring_enable(engine);
     if (code < 0) {
-        *engine->failed_call = "io_uring_register (enable)";
         ring_send_answer(engine, code);
         return code;
     }

@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * denied_test.cc: hosts that refuse: seccomp filters, limits, and system calls that fail once.
+ *
+ * A filter, a limit and the probe's verdict cannot be taken back, so every case runs in a child
+ * process of its own. The filters are real ones (seccomp(2)): what they deny the kernel denies to
+ * the engines' own calls, which no table of functions can reach.
+ */
+#include <dgram.h>
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace
+{
+
+constexpr int64_t MILLISECOND = 1000000;
+constexpr unsigned WATCHDOG_SECONDS = 100;
+
+/* ---- Children ------------------------------------------------------------------------------ */
+
+/* The child's failures are printed by gtest in the child; here they count as one. */
+void in_child(const std::function<void()> &body)
+{
+    fflush(nullptr);
+    pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        alarm(WATCHDOG_SECONDS); /* "nothing hangs" */
+        body();
+        fflush(nullptr);
+        _exit(::testing::Test::HasFailure() ? 1 : 0);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status)) << "killed by signal " << WTERMSIG(status);
+    EXPECT_EQ(WEXITSTATUS(status), 0) << "the child's failures are above";
+}
+
+size_t descriptors()
+{
+    size_t count = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+bool ring_works()
+{
+    struct dgram_engine_report report = {};
+    report.size = sizeof(report);
+    return dgram_engine_probe(DGRAM_ENGINE_URING, &report) == 0 && report.code == 0;
+}
+
+/* Asked in a process of its own, too: the verdict would be inherited. */
+bool ring_works_in_child()
+{
+    static const bool works = [] {
+        pid_t child = fork();
+        if (child == 0) {
+            _exit(ring_works() ? 0 : 1);
+        }
+        int status = 1;
+        waitpid(child, &status, 0);
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    }();
+    return works;
+}
+
+#define SKIP_WITHOUT_RING()                                                                        \
+    if (!ring_works_in_child()) {                                                                  \
+        GTEST_SKIP() << "io_uring does not work here, so nothing is shown by denying it";          \
+    }
+
+/* ---- Filters ------------------------------------------------------------------------------- */
+
+constexpr uint32_t NUMBER = offsetof(struct seccomp_data, nr);
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+constexpr uint32_t SECOND_ARGUMENT = offsetof(struct seccomp_data, args[1]) + 4;
+#else
+constexpr uint32_t SECOND_ARGUMENT = offsetof(struct seccomp_data, args[1]);
+#endif
+
+/* What the filter answers to any of these calls; all others are allowed. So are changes of what is
+ * registered with epoll: they allocate nothing and cannot fail. */
+std::vector<struct sock_filter> program_for(const std::vector<long> &calls, uint32_t answer)
+{
+    std::vector<struct sock_filter> code = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NUMBER),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_ctl, 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, SECOND_ARGUMENT),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, EPOLL_CTL_ADD, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NUMBER),
+    };
+    for (size_t i = 0; i < calls.size(); i++) {
+        const auto skip = static_cast<uint8_t>(calls.size() - i);
+        code.push_back(
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(calls[i]), skip, 0));
+    }
+    code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+    code.push_back(BPF_STMT(BPF_RET | BPF_K, answer));
+    return code;
+}
+
+/* For this thread, and what it starts, for good. Returns what seccomp(2) does. */
+int filter(const std::vector<long> &calls, uint32_t answer, unsigned flags)
+{
+    std::vector<struct sock_filter> code = program_for(calls, answer);
+    struct sock_fprog program = {static_cast<unsigned short>(code.size()), code.data()};
+    EXPECT_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    return static_cast<int>(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
+}
+
+void deny(long call, int error)
+{
+    ASSERT_EQ(filter({call}, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error), 0), 0)
+        << strerror(errno);
+}
+
+/* ---- A program ----------------------------------------------------------------------------- */
+
+/* Two sockets of one loop; what one sends the other counts. */
+struct Program {
+    struct dgram_loop *loop = nullptr;
+    struct dgram_socket *sender = nullptr, *receiver = nullptr;
+    unsigned accepted = 0, completed = 0, messages = 0;
+    std::vector<int> results;
+
+    ~Program()
+    {
+        loop = dgram_loop_free(loop);
+    }
+
+    int create(uint32_t engine)
+    {
+        struct dgram_loop_options options = {};
+        options.size = sizeof(options);
+        options.engine = engine;
+        options.slots = 8;
+        return dgram_loop_create(&options, &loop);
+    }
+    int open()
+    {
+        int code = dgram_create_socket(loop, DGRAM_UDP4, nullptr, &sender);
+        if (code == 0) {
+            code = dgram_create_socket(loop, DGRAM_UDP4, nullptr, &receiver);
+        }
+        if (code == 0) {
+            dgram_on_message(receiver, count_message, this);
+            code = dgram_bind(receiver, 0, "127.0.0.1");
+        }
+        return code;
+    }
+    /* Some with a callback; further ones to the same peer make trains. */
+    void send(unsigned count)
+    {
+        struct dgram_addr to = {};
+        if (dgram_address(receiver, &to) != 0) {
+            return;
+        }
+        for (unsigned i = 0; i < count; i++) {
+            bool asks = i % 3 == 0;
+            int code = dgram_send_to(sender, "payload", 7, &to, asks ? count_sent : nullptr, this);
+            accepted += asks && code == 0;
+        }
+    }
+    /* Until all have come or the engine fails; its error, or 0. */
+    int run_until(unsigned wanted, unsigned turns)
+    {
+        int code = 0;
+        for (unsigned i = 0; i < turns && messages < wanted && code >= 0; i++) {
+            code = dgram_loop_turn(loop, MILLISECOND);
+        }
+        return code < 0 ? code : 0;
+    }
+    void works()
+    {
+        ASSERT_EQ(open(), 0);
+        send(300);
+        EXPECT_EQ(run_until(300, 5000), 0);
+        EXPECT_EQ(messages, 300u);
+        EXPECT_EQ(completed, accepted);
+        EXPECT_EQ(dgram_close(sender), 0);
+        EXPECT_EQ(dgram_close(receiver), 0);
+        EXPECT_EQ(dgram_loop_run(loop), 0);
+        sender = receiver = nullptr;
+    }
+    struct dgram_loop_info info() const
+    {
+        struct dgram_loop_info info = {};
+        info.size = sizeof(info);
+        EXPECT_EQ(dgram_loop_info(loop, &info), 0);
+        return info;
+    }
+
+    static void count_message(struct dgram_socket *, const struct dgram_message *message,
+                              void *user)
+    {
+        EXPECT_EQ(message->size, 7u);
+        static_cast<Program *>(user)->messages++;
+    }
+    static void count_sent(struct dgram_socket *, int result, void *user)
+    {
+        auto *self = static_cast<Program *>(user);
+        self->completed++;
+        self->results.push_back(result);
+    }
+};
+
+/* ---- Denied before the start --------------------------------------------------------------- */
+
+struct Denial {
+    const char *name;
+    long call;
+    int error;
+    const char *told; /* the call that the reason names begins so */
+};
+
+class Denied : public ::testing::TestWithParam<Denial>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Call, Denied,
+    ::testing::Values(Denial{"SetupEPERM", SYS_io_uring_setup, EPERM, "io_uring_setup"},
+                      Denial{"SetupENOSYS", SYS_io_uring_setup, ENOSYS, "io_uring_setup"},
+                      Denial{"SetupEACCES", SYS_io_uring_setup, EACCES, "io_uring_setup"},
+                      Denial{"SetupEINVAL", SYS_io_uring_setup, EINVAL, "io_uring_setup"},
+                      Denial{"SetupENOMEM", SYS_io_uring_setup, ENOMEM, "io_uring_setup"},
+                      Denial{"SetupEMFILE", SYS_io_uring_setup, EMFILE, "io_uring_setup"},
+                      Denial{"RegisterEPERM", SYS_io_uring_register, EPERM, ""},
+                      Denial{"RegisterENOSYS", SYS_io_uring_register, ENOSYS, ""},
+                      Denial{"RegisterEINVAL", SYS_io_uring_register, EINVAL, ""},
+                      Denial{"EnterEPERM", SYS_io_uring_enter, EPERM, ""},
+                      Denial{"EnterENOSYS", SYS_io_uring_enter, ENOSYS, ""}),
+    [](const ::testing::TestParamInfo<Denial> &info) { return info.param.name; });
+
+/* The program runs on the other engine, silently, and can read why. */
+TEST_P(Denied, AutoRunsOnPollAndTellsWhy)
+{
+    SKIP_WITHOUT_RING();
+    in_child([&] {
+        Program program;
+        unsetenv("DGRAM_ENGINE");
+        deny(GetParam().call, GetParam().error);
+        ASSERT_EQ(program.create(DGRAM_ENGINE_AUTO), 0);
+        struct dgram_loop_info info = program.info();
+        EXPECT_STREQ(info.name, "poll");
+        EXPECT_EQ(info.refused_code, -GetParam().error);
+        EXPECT_EQ(strncmp(info.refused_call, GetParam().told, strlen(GetParam().told)), 0)
+            << info.refused_call;
+        EXPECT_STRNE(info.refused_call, "");
+        EXPECT_STRNE(info.refused_advice, "");
+        program.works();
+    });
+}
+
+/* Whoever insists is told, by option and by environment alike; nothing is left open. */
+TEST_P(Denied, ForcedFailsWithTheReason)
+{
+    SKIP_WITHOUT_RING();
+    in_child([&] {
+        size_t before = descriptors();
+        struct dgram_engine_report report = {};
+        struct dgram_loop *loop = nullptr;
+        struct dgram_loop_options options = {};
+        options.size = sizeof(options);
+        options.engine = DGRAM_ENGINE_URING;
+        report.size = sizeof(report);
+        deny(GetParam().call, GetParam().error);
+        EXPECT_EQ(dgram_loop_create(&options, &loop), -GetParam().error);
+        setenv("DGRAM_ENGINE", "uring", 1);
+        EXPECT_EQ(dgram_loop_create(nullptr, &loop), -GetParam().error);
+        EXPECT_EQ(loop, nullptr);
+        ASSERT_EQ(dgram_engine_probe(DGRAM_ENGINE_URING, &report), 0);
+        EXPECT_EQ(report.code, -GetParam().error);
+        EXPECT_STRNE(report.call, "");
+        EXPECT_STRNE(report.advice, "");
+        EXPECT_EQ(descriptors(), before);
+    });
+}
+
+/* ---- Denied later -------------------------------------------------------------------------- */
+
+class DeniedLater : public ::testing::TestWithParam<bool>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(Turns, DeniedLater, ::testing::Bool(),
+                         [](const ::testing::TestParamInfo<bool> &info) {
+                             return info.param ? "AfterSome" : "BeforeTheFirst";
+                         });
+
+/* Set-up was fine, the work is not: the loop fails with errno and call, every send completes with
+ * that error, and whatever the program does then, it does not hang. */
+TEST_P(DeniedLater, EnterFailsTheLoop)
+{
+    SKIP_WITHOUT_RING();
+    in_child([&] {
+        size_t before = descriptors();
+        Program program;
+        ASSERT_EQ(program.create(DGRAM_ENGINE_URING), 0);
+        ASSERT_EQ(program.open(), 0);
+        if (GetParam()) {
+            program.send(30);
+            ASSERT_EQ(program.run_until(30, 1000), 0);
+        }
+        deny(SYS_io_uring_enter, EPERM);
+        program.send(30);
+        EXPECT_EQ(dgram_loop_run(program.loop), -EPERM);
+        EXPECT_EQ(dgram_loop_run(program.loop), -EPERM);
+        EXPECT_EQ(dgram_loop_turn(program.loop, -1), -EPERM);
+        EXPECT_EQ(program.info().failed_code, -EPERM);
+        EXPECT_STREQ(program.info().failed_call, "io_uring_enter");
+        program.send(30); /* accepted or not, they complete */
+        EXPECT_EQ(dgram_close(program.sender), 0);
+        EXPECT_EQ(dgram_loop_turn(program.loop, -1), -EPERM);
+        program.loop = dgram_loop_free(program.loop);
+        EXPECT_EQ(program.completed, program.accepted);
+        EXPECT_GT(program.completed, 0u);
+        EXPECT_EQ(descriptors(), before);
+    });
+}
+
+TEST(DeniedEnable, FailsTheFirstTurn)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        Program program;
+        ASSERT_EQ(program.create(DGRAM_ENGINE_URING), 0);
+        ASSERT_EQ(program.open(), 0);
+        deny(SYS_io_uring_register, EPERM);
+        program.send(30);
+        EXPECT_EQ(dgram_loop_run(program.loop), -EPERM);
+        EXPECT_EQ(program.info().failed_code, -EPERM);
+        EXPECT_EQ(strncmp(program.info().failed_call, "io_uring_register", 17), 0);
+        program.loop = dgram_loop_free(program.loop);
+        EXPECT_EQ(program.completed, program.accepted);
+    });
+}
+
+/* The other engine's sleep. */
+TEST(DeniedPoll, WaitFailsTheLoop)
+{
+    in_child([] {
+        Program program;
+        ASSERT_EQ(program.create(DGRAM_ENGINE_POLL), 0);
+        ASSERT_EQ(program.open(), 0);
+        ASSERT_EQ(filter({SYS_epoll_pwait2, SYS_epoll_pwait,
+#ifdef SYS_epoll_wait
+                          SYS_epoll_wait, SYS_poll,
+#endif
+                          SYS_ppoll},
+                         SECCOMP_RET_ERRNO | EPERM, 0),
+                  0);
+        program.send(30);
+        EXPECT_EQ(dgram_loop_run(program.loop), -EPERM);
+        EXPECT_EQ(program.info().failed_code, -EPERM);
+        EXPECT_STRNE(program.info().failed_call, "");
+        program.loop = dgram_loop_free(program.loop);
+        EXPECT_EQ(program.completed, program.accepted);
+    });
+}
+
+/* ---- Limits -------------------------------------------------------------------------------- */
+
+/* No memory may be locked: where rings count as that, the reason says what to raise. */
+TEST(Limits, NoLockedMemory)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        const struct rlimit none = {0, 0};
+        Program program;
+        unsetenv("DGRAM_ENGINE");
+        ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+        if (geteuid() == 0) {
+            ASSERT_EQ(setresuid(65534, 65534, 65534), 0); /* without CAP_IPC_LOCK */
+        }
+        ASSERT_EQ(program.create(DGRAM_ENGINE_AUTO), 0);
+        if (program.info().engine == DGRAM_ENGINE_POLL) {
+            EXPECT_EQ(program.info().refused_code, -ENOMEM);
+            EXPECT_NE(strstr(program.info().refused_advice, "ulimit -l"), nullptr);
+        }
+        program.works();
+    });
+}
+
+/* At every number of free descriptors: a clear error or a program that works; nothing is lost, and
+ * with the limit gone all is well. */
+TEST(Limits, FewDescriptors)
+{
+    in_child([] {
+        struct rlimit usual = {};
+        ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+        const size_t before = descriptors();
+        bool worked = false;
+        for (rlim_t free = 0; !worked; free++) {
+            ASSERT_LT(free, 64u);
+            struct rlimit few = {before + free, usual.rlim_max};
+            ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+            {
+                Program program;
+                int code = program.create(DGRAM_ENGINE_AUTO);
+                if (code == 0) {
+                    code = program.open();
+                }
+                if (code == 0) {
+                    program.send(30);
+                    code = program.run_until(30, 1000);
+                }
+                if (code == 0) {
+                    code = dgram_loop_fd(program.loop);
+                }
+                worked = code >= 0;
+                EXPECT_TRUE(worked || code == -EMFILE) << free << ": " << code;
+                EXPECT_EQ(program.completed, program.accepted);
+            }
+            ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+            EXPECT_EQ(descriptors(), before) << free;
+        }
+        Program program;
+        ASSERT_EQ(program.create(DGRAM_ENGINE_AUTO), 0);
+        program.works();
+    });
+}
+
+/* ---- The n-th system call ------------------------------------------------------------------ */
+
+/* Every call that an engine makes, except those that give something back. */
+const std::vector<long> &engine_calls()
+{
+    static const std::vector<long> calls = {
+        SYS_io_uring_setup, SYS_io_uring_register,
+        SYS_io_uring_enter, SYS_epoll_create1,
+        SYS_epoll_ctl,      SYS_epoll_pwait,
+        SYS_epoll_pwait2,   SYS_pipe2,
+        SYS_timerfd_create, SYS_timerfd_settime,
+        SYS_eventfd2,       SYS_socket,
+        SYS_bind,           SYS_setsockopt,
+        SYS_getsockname,    SYS_sendmsg,
+        SYS_sendmmsg,       SYS_recvmsg,
+        SYS_recvmmsg,       SYS_ppoll,
+#ifdef SYS_epoll_wait
+        SYS_epoll_wait,     SYS_poll,
+#endif
+    };
+    return calls;
+}
+
+/* Watches the calls of one thread, lets them go on, and fails one. */
+class Supervisor
+{
+  public:
+    Supervisor(unsigned nth, int error) : nth_(nth), error_(error)
+    {
+    }
+
+    /* Runs the body on a thread of its own; how many calls it made, or -1 where the kernel has no
+     * such filters. */
+    int supervise(const std::function<void()> &body)
+    {
+        int ready[2];
+        EXPECT_EQ(pipe(ready), 0);
+        std::thread worker([&] {
+            int listener =
+                filter(engine_calls(), SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+            EXPECT_EQ(write(ready[1], &listener, sizeof(listener)), ssize_t(sizeof(listener)));
+            if (listener >= 0) {
+                body();
+            }
+        });
+        int listener = -1;
+        EXPECT_EQ(read(ready[0], &listener, sizeof(listener)), ssize_t(sizeof(listener)));
+        while (listener >= 0 && answer(listener)) {
+        }
+        worker.join();
+        close(ready[0]);
+        close(ready[1]);
+        close(listener);
+        return listener >= 0 ? static_cast<int>(count_) : -1;
+    }
+
+  private:
+    /* One call; false when the thread has ended. */
+    bool answer(int listener)
+    {
+        struct pollfd wait = {listener, POLLIN, 0};
+        struct seccomp_notif call;
+        struct seccomp_notif_resp response = {};
+        poll(&wait, 1, -1);
+        if (!(wait.revents & POLLIN)) {
+            return false;
+        }
+        memset(&call, 0, sizeof(call));
+        if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) != 0) {
+            return errno == EINTR || errno == ENOENT;
+        }
+        response.id = call.id;
+        if (++count_ == nth_) {
+            response.error = -error_;
+        } else {
+            response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+        }
+        return ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0 || errno == ENOENT;
+    }
+
+    unsigned nth_, count_ = 0;
+    int error_;
+};
+
+/* Everything that an engine does. Any step may fail; what was accepted completes all the same. */
+void whole_life(uint32_t engine)
+{
+    Program program;
+    if (program.create(engine) != 0) {
+        return;
+    }
+    if (program.open() == 0) {
+        program.send(30);
+        (void) program.run_until(30, 10);
+        (void) dgram_loop_fd(program.loop);
+        program.send(3);
+        (void) program.run_until(33, 10);
+        EXPECT_EQ(dgram_close(program.receiver), 0);
+        (void) dgram_loop_turn(program.loop, 0);
+    }
+    program.loop = dgram_loop_free(program.loop);
+    EXPECT_EQ(program.completed, program.accepted);
+}
+
+struct Failing {
+    const char *name;
+    uint32_t engine;
+    int error;
+};
+
+class NthCall : public ::testing::TestWithParam<Failing>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(Engine, NthCall,
+                         ::testing::Values(Failing{"uringENOMEM", DGRAM_ENGINE_URING, ENOMEM},
+                                           Failing{"uringEPERM", DGRAM_ENGINE_URING, EPERM},
+                                           Failing{"uringEINTR", DGRAM_ENGINE_URING, EINTR},
+                                           Failing{"uringEAGAIN", DGRAM_ENGINE_URING, EAGAIN},
+                                           Failing{"pollENOMEM", DGRAM_ENGINE_POLL, ENOMEM},
+                                           Failing{"pollEPERM", DGRAM_ENGINE_POLL, EPERM},
+                                           Failing{"pollEINTR", DGRAM_ENGINE_POLL, EINTR},
+                                           Failing{"pollEAGAIN", DGRAM_ENGINE_POLL, EAGAIN}),
+                         [](const ::testing::TestParamInfo<Failing> &info) {
+                             return info.param.name;
+                         });
+
+/* Each system call of a loop's life fails once, probe and set-up included. */
+TEST_P(NthCall, FailsCleanly)
+{
+    if (GetParam().engine == DGRAM_ENGINE_URING) {
+        SKIP_WITHOUT_RING();
+    }
+    in_child([&] {
+        size_t before = descriptors();
+        int calls = 1;
+        for (int nth = 1; nth <= calls && !::testing::Test::HasFailure(); nth++) {
+            Supervisor supervisor(static_cast<unsigned>(nth), GetParam().error);
+            int made = supervisor.supervise([&] { whole_life(GetParam().engine); });
+            if (made < 0) {
+                printf("no seccomp notifications here\n");
+                return;
+            }
+            calls = made > calls ? made : calls;
+            EXPECT_EQ(descriptors(), before) << "call " << nth << " of " << made;
+        }
+        printf("%d calls\n", calls);
+        EXPECT_GT(calls, 20);
+    });
+}
+
+} /* namespace */
