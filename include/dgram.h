@@ -479,8 +479,8 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  * until `close` is emitted), DGRAM_ENULL or DGRAM_EFORKED. Loop thread.
  *
  * message    a datagram. The socket receives while it is bound and a handler is set; without one
- *            datagrams stay in the kernel's buffer until that is full. A handler that removes itself
- *            gets no more; the rest of a train waits for the next handler, as for dgram_resume().
+ *            datagrams stay in the kernel's buffer until that is full. A handler that removes
+ *            itself gets no more; the rest of a train waits for the next one, as while paused.
  * messages   the same in arrays of 1 to 256 datagrams of a socket; replaces `message` while set.
  * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid. Not
  *            emitted if the socket is closed before.

@@ -668,7 +668,7 @@ void dg_pool_abandon(struct pool *pool);
 
 /* ---- cmsg.c -------------------------------------------------------------------------------- */
 
-/* Switches UDP_GRO on: the bytes of control that received trains need, 0 where it does not exist. */
+/* Switches UDP_GRO on: the bytes of control that received trains need, 0 where there is none. */
 uint32_t dg_cmsg_ask_for_segments(const struct dg_system *system, int fd);
 /* The segment size of a GRO train, 0 if this is one datagram. */
 uint32_t dg_cmsg_segment(const void *control, size_t size);
