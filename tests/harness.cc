@@ -2,6 +2,8 @@
 /* harness.cc: see harness.h. */
 #include "tests/harness.h"
 
+#include "tests/sim.h"
+
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <poll.h>
@@ -30,14 +32,21 @@ static void refuse_lookup(struct dgram_loop *, struct dgram_lookup *lookup, cons
     dgram_lookup_answer(lookup, DGRAM_ENOTFOUND, nullptr, 0);
 }
 
-static int create_with_engine(uint32_t engine, const struct dgram_loop_options *options,
-                              struct dgram_loop **ret_loop)
+static struct dgram_loop_options options_or_own(const struct dgram_loop_options *options,
+                                                uint32_t engine)
 {
     struct dgram_loop_options own = options != nullptr ? *options : loop_options();
     own.engine = engine;
     if (own.lookup == nullptr && own.dns_servers == nullptr && own.resolv_conf == nullptr) {
         own.lookup = refuse_lookup;
     }
+    return own;
+}
+
+static int create_with_engine(uint32_t engine, const struct dgram_loop_options *options,
+                              struct dgram_loop **ret_loop)
+{
+    struct dgram_loop_options own = options_or_own(options, engine);
     return patiently([&] { return dgram_loop_create(&own, ret_loop); });
 }
 
@@ -49,6 +58,40 @@ static int create_uring(const struct dgram_loop_options *options, struct dgram_l
 static int create_poll(const struct dgram_loop_options *options, struct dgram_loop **ret_loop)
 {
     return create_with_engine(DGRAM_ENGINE_POLL, options, ret_loop);
+}
+
+static int create_sim(const struct dgram_loop_options *options, struct dgram_loop **ret_loop)
+{
+    struct dgram_loop_options own = options_or_own(options, DGRAM_ENGINE_AUTO);
+    return sim_loop_create(&own, ret_loop);
+}
+
+static bool simulated; /* a world is open: its clock is the one that counts */
+
+/* A world of its own for each test, in which nothing goes wrong by chance. */
+static void begin_sim()
+{
+    static const struct sim_faults none = {};
+    static const struct sim_hooks hooks = {
+        nullptr,
+        [](void *, uint32_t, const struct dgram_addr *, const unsigned char *, uint32_t) {},
+        [](void *, uint32_t, const struct dgram_addr *, const unsigned char *, uint32_t, uint32_t,
+           uint32_t) {},
+        [](void *, uint64_t) {},
+        [](void *, const char *rule) { ADD_FAILURE() << "a rule of the boundary: " << rule; }};
+    sim_open(1, &none, &hooks);
+    simulated = true;
+}
+
+static void end_sim()
+{
+    simulated = false;
+    sim_close();
+}
+
+static std::string missing_nothing()
+{
+    return "";
 }
 
 int patiently(const std::function<int()> &create, unsigned seconds)
@@ -104,13 +147,15 @@ std::ostream &operator<<(std::ostream &out, const Engine &engine)
 
 std::vector<Engine> host_engines()
 {
-    return {{"uring", DGRAM_ENGINE_URING, create_uring, missing_uring},
-            {"poll", DGRAM_ENGINE_POLL, create_poll, missing_poll}};
+    return {{"uring", DGRAM_ENGINE_URING, create_uring, missing_uring, nullptr, nullptr},
+            {"poll", DGRAM_ENGINE_POLL, create_poll, missing_poll, nullptr, nullptr}};
 }
 
 std::vector<Engine> all_engines()
 {
-    return host_engines();
+    std::vector<Engine> engines = host_engines();
+    engines.push_back({"sim", DGRAM_ENGINE_AUTO, create_sim, missing_nothing, begin_sim, end_sim});
+    return engines;
 }
 
 std::string engine_name(const ::testing::TestParamInfo<Engine> &info)
@@ -132,6 +177,9 @@ unsigned patience()
 
 uint64_t monotonic_ns()
 {
+    if (simulated) {
+        return sim_now();
+    }
     struct timespec now = {};
     clock_gettime(CLOCK_MONOTONIC, &now);
     return static_cast<uint64_t>(now.tv_sec) * SECOND + static_cast<uint64_t>(now.tv_nsec);
@@ -201,6 +249,9 @@ void EngineTest::SetUp()
         GTEST_SKIP() << reason;
     }
     descriptors_before_ = descriptors();
+    if (GetParam().begin != nullptr) {
+        GetParam().begin();
+    }
     loop = make_loop();
     ASSERT_NE(loop, nullptr);
 }
@@ -210,6 +261,9 @@ void EngineTest::TearDown()
     set_muted(true);
     loop = dgram_loop_free(loop);
     EXPECT_EQ(loop, nullptr);
+    if (GetParam().end != nullptr && descriptors_before_ >= 0) {
+        GetParam().end();
+    }
     if (descriptors_before_ >= 0) {
         EXPECT_EQ(descriptors(), descriptors_before_) << "descriptors were left open";
     }

@@ -38,6 +38,8 @@ struct Engine {
     int (*create)(const struct dgram_loop_options *options, struct dgram_loop **ret_loop);
     /* Why it cannot be used here, "" if it can. */
     std::string (*missing)();
+    /* Around each test, or NULL. */
+    void (*begin)(), (*end)();
 };
 
 /*
@@ -70,6 +72,7 @@ std::string engine_name(const ::testing::TestParamInfo<Engine> &info);
 /* How much longer than usual everything may take, from DGRAM_TEST_PATIENCE; 1 or more. */
 unsigned patience();
 
+/* The clock of the loop under test: the simulator's while it runs. */
 uint64_t monotonic_ns();
 
 constexpr int64_t MILLISECOND = 1000000;
