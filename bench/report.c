@@ -266,7 +266,8 @@ static void print_losses(const struct result *result)
 static void print_rtt(const struct rtt *rtt)
 {
     printf("  round trip, microseconds: min %.1f, p50 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n",
-           rtt->min / 1e3, rtt->p50 / 1e3, rtt->p99 / 1e3, rtt->p999 / 1e3, rtt->max / 1e3);
+           (double) rtt->min / 1e3, (double) rtt->p50 / 1e3, (double) rtt->p99 / 1e3,
+           (double) rtt->p999 / 1e3, (double) rtt->max / 1e3);
 }
 
 static void report_as_table(const struct plan *plan, const struct result *result)

@@ -9,8 +9,8 @@
 #include "plan.h"
 
 struct rtt {
-    uint64_t samples; /* 0: none */
-    uint32_t min, p50, p99, p999, max;
+    uint64_t samples;                  /* 0: none */
+    uint64_t min, p50, p99, p999, max; /* nanoseconds */
 };
 
 /* One side. */
