@@ -235,6 +235,7 @@ extern const struct engine engine_poll;
 extern const struct engine engine_raw_mmsg;
 extern const struct engine engine_raw_gso;
 extern const struct engine engine_libuv;
+extern const struct engine engine_asio;
 
 /* All engines, in the order of help and `peers`; ends with NULL. */
 extern const struct engine *const engines[];

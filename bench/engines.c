@@ -6,7 +6,7 @@
 
 const struct engine *const engines[] = {
     &engine_auto,    &engine_uring, &engine_poll, &engine_raw_mmsg,
-    &engine_raw_gso, &engine_libuv, NULL,
+    &engine_raw_gso, &engine_libuv, &engine_asio, NULL,
 };
 
 const struct engine *engine_by_name(const char *name)
