@@ -178,6 +178,8 @@ struct end {
     void *state;
     uint32_t granted; /* bytes of one socket's receive buffer; 0: unknown */
     uint32_t train;   /* datagrams a train may hold; 1: no trains */
+    uint64_t
+        elapsed_ns; /* clients: the reply's round trip, where the engine takes the time itself */
     struct dgram_addr local[FANOUT_PEERS];
 
     char error[200]; /* why something failed */
@@ -226,6 +228,9 @@ struct engine {
     /* Datagrams accepted, not yet taken by the kernel. NULL: never any after send() or turn(). */
     uint64_t (*pending)(struct end *end);
 
+    /* CPU time of the process that is the end. NULL: it is only the thread that opened it. */
+    uint64_t (*cpu)(struct end *end);
+
     void (*close)(struct end *end);
 };
 
@@ -236,6 +241,7 @@ extern const struct engine engine_raw_mmsg;
 extern const struct engine engine_raw_gso;
 extern const struct engine engine_libuv;
 extern const struct engine engine_asio;
+extern const struct engine engine_node;
 
 /* All engines, in the order of help and `peers`; ends with NULL. */
 extern const struct engine *const engines[];

@@ -204,18 +204,23 @@ static void side_await_go(struct side *side)
     pthread_mutex_unlock(&crew->lock);
 }
 
+static uint64_t side_cpu(struct side *side)
+{
+    return side->end.engine->cpu ? side->end.engine->cpu(&side->end) : clock_thread_cpu();
+}
+
 static void side_run(struct side *side)
 {
     uint64_t before;
 
     side_enter(side, SIDE_READY);
     side_await_go(side);
-    before = clock_thread_cpu();
+    before = side_cpu(side);
     if (side->work(side) != 0) {
         side->failed = true;
         atomic_store(&side->crew->stop, true);
     }
-    side->cpu_ns = clock_thread_cpu() - before;
+    side->cpu_ns = side_cpu(side) - before;
 }
 
 static void *side_main(void *user)

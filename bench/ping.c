@@ -138,7 +138,9 @@ static void on_reply(struct end *end, const struct dgram_addr *from, const void 
     slot->open = false;
     slot->number += ping->window;
     if (!slot->repeated) {
-        hdr_record_value(ping->times, (int64_t) (now - slot->sent_at));
+        uint64_t elapsed = end->elapsed_ns > 0 ? end->elapsed_ns : now - slot->sent_at;
+
+        hdr_record_value(ping->times, (int64_t) elapsed);
     }
     slot_issue(ping, slot, now);
 }
@@ -271,6 +273,7 @@ static void ping_init(struct ping *ping, const struct plan *plan)
     atomic_init(&ping->live_lost, 0);
     end_init(&ping->client.end, &ping->crew, plan->engine, ROLE_CLIENT);
     ping->client.end.peers = &ping->peer;
+    ping->client.end.sizes = &ping->sizes;
     ping->client.end.on_datagram = on_reply;
     ping->client.end.user = ping;
     ping->client.work = client_work;
