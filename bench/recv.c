@@ -135,6 +135,9 @@ static int recv_work(struct side *side)
             sink_publish(&run->sink);
         }
     } while (!recv_is_over(run, now));
+    if (side->end.engine->turn(&side->end, false) != 0) { /* what came before Ctrl-C counts */
+        return -1;
+    }
     run_close(run);
     return 0;
 }

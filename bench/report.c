@@ -109,8 +109,13 @@ static void put_count(cJSON *object, const char *key, uint64_t value)
 
 static void put_rtt(cJSON *object, const struct rtt *rtt)
 {
-    cJSON *inner = cJSON_AddObjectToObject(object, "rtt_ns");
+    cJSON *inner;
 
+    if (rtt->samples == 0) { /* no reply came */
+        cJSON_AddNullToObject(object, "rtt_ns");
+        return;
+    }
+    inner = cJSON_AddObjectToObject(object, "rtt_ns");
     put_count(inner, "min", rtt->min);
     put_count(inner, "p50", rtt->p50);
     put_count(inner, "p99", rtt->p99);
@@ -190,7 +195,7 @@ static void report_as_json(const struct plan *plan, const struct result *result)
     put_number(object, "gbps", gigabits(result), 4);
     put_cpu(object, "send_cpu_ns", &result->sender, result->sent);
     put_cpu(object, "recv_cpu_ns", &result->receiver, result->received);
-    if (result->rtt.samples > 0) {
+    if (strcmp(plan->scenario, "ping") == 0) {
         put_rtt(object, &result->rtt);
     }
     put_extras(object, plan, result);

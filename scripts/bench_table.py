@@ -84,7 +84,7 @@ def ping_table(table):
     rows = []
     for (scenario, size), engines in table.items():
         for engine, items in engines.items():
-            rtts = [run['rtt_ns'] for run in items if 'rtt_ns' in run]
+            rtts = [run['rtt_ns'] for run in items if run.get('rtt_ns')]
             if scenario == 'ping' and rtts:
                 rows.append([engine, str(size), *(number(median(rtts, key) / 1000, 1)
                                                   for key in ('min', 'p50', 'p99', 'p999'))])

@@ -8,6 +8,7 @@ useful=()  # packages without which a part is left out
 
 has() { command -v "$1"; }
 has_pc() { pkg-config --exists "$1"; }
+has_asio() { test -e /usr/include/asio.hpp; } # it comes without a .pc file
 
 # need PACKAGE COMMAND...: PACKAGE is missing unless the command succeeds. want: the same, optional.
 need() {
