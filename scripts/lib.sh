@@ -89,7 +89,7 @@ fetch_hdr() (
     fi
     echo "fetching: $hdr_package"
     mkdir -p build-deps
-    cd build-deps
+    cd build-deps || return
     archive=$(npm pack --silent $hdr_package) &&
         echo "$hdr_sum  $archive" | sha256sum --check --quiet &&
         tar xzf "$archive" --strip-components=1 package/HdrHistogram_c &&
