@@ -336,6 +336,9 @@ static int node_open(struct end *end)
         if (node_turn(end, true) != 0) {
             return -1;
         }
+        if (interrupts_seen()) {
+            return end_fail(end, "interrupted before it had opened its sockets", 0);
+        }
         if (clock_now() > until) {
             return end_fail(end, "it did not open its sockets", 0);
         }

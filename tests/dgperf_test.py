@@ -9,6 +9,7 @@ run here is skipped, after it has said so with the right exit code.
 """
 import json
 import os
+import pathlib
 import pty
 import re
 import select
@@ -16,6 +17,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -295,6 +297,18 @@ class Interrupt(Case):
         peers.needed(self, "node")
         self.check(["stream", "--engine", "node", "--seconds", 1000], r" received, 0 lost, ",
                    r"(?s)^stream, node, .*\n  received +[1-9].*\n  lost +0\n")
+
+    def test_node_that_does_not_open(self):
+        with tempfile.TemporaryDirectory() as folder:
+            fake = pathlib.Path(folder, "node")
+            fake.write_text("#!/bin/sh\necho started >&2\nexec cat\n", encoding="ascii")
+            fake.chmod(0o755)
+            run = self.dgperf("stream", "--engine", "node",
+                              env={"PATH": f"{folder}:{os.environ['PATH']}"})
+            run.expect("^started$")
+            run.process.send_signal(signal.SIGINT)
+            run.expect("interrupted before it had opened its sockets")
+            run.finish(BAD_RUN)
 
     def test_send(self):
         sock = peers.plain_socket(self)
