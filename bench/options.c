@@ -238,9 +238,12 @@ static const struct {
     uint32_t commands;
     const char *text;
 } notes[] = {
-    {FOR_RATE, "\nRates count what was received. CPU figures are of the sending and the receiving\n"
-               "thread, user and system; what the sender spends waiting for credit is not in them\n"
-               "(JSON: send_wait_ns)."},
+    {FOR_RATE,
+     "\nRates count what was received. CPU figures are of the sending and the receiving\n"
+     "thread (of node: its process), user and system; what the sender spends waiting for\n"
+     "credit is not in them (JSON: send_wait_ns)."},
+    {FOR_PING,
+     "\nNode's client takes the times itself; its rate and CPU include the pipe to dgperf."},
     {FOR_SEND,
      "\nThere is no credit between two machines: without --rate it sends as fast as it\n"
      "goes, and what recv cannot take is lost. What was received only recv can tell (JSON\n"
