@@ -26,8 +26,8 @@ struct recv_run {
     uint64_t before;   /* of the run before it */
     uint64_t total;    /* how many the run's sender has sent; UINT64_MAX: not told yet */
     uint64_t sent;     /* by the runs before */
-    uint64_t first_at; /* clock_now() of the first datagram; 0: none yet */
-    uint64_t last_at;
+    uint64_t first_at; /* clock_now() of the first datagram that is no end; 0: none yet */
+    uint64_t last_at;  /* of the last turn that brought one; 0: none yet */
     uint32_t odd_size; /* of a datagram that was not of the expected size; 0: none */
     _Atomic uint64_t live_first;
 };
@@ -79,6 +79,10 @@ static void recv_take_odd(struct sink *sink, uint32_t peer, const void *data, ui
     struct recv_run *run = sink->user;
     uint64_t number = size < SIZE_LEAST ? 0 : number_read(data);
 
+    if (size == sizes_of(sink->sizes, number, peer) && (number & NUMBER_END)) {
+        end_told(run, number & ~NUMBER_END);
+        return;
+    }
     if (run->first_at == 0) {
         run->first_at = clock_now();
         atomic_store_explicit(&run->live_first, run->first_at, memory_order_relaxed);
@@ -86,8 +90,6 @@ static void recv_take_odd(struct sink *sink, uint32_t peer, const void *data, ui
     if (size != sizes_of(sink->sizes, number, peer)) {
         run->odd_size = size;
         sink->corrupt++;
-    } else if (number & NUMBER_END) {
-        end_told(run, number & ~NUMBER_END);
     } else if (mark_of(number) == run->before) {
         sink->disordered++;
     } else {
@@ -110,7 +112,7 @@ static bool recv_is_over(const struct recv_run *run, uint64_t now)
     if (crew_stopped(&run->crew) || crew_time_over(&run->crew, now)) {
         return true;
     }
-    if (plan->seconds > 0 || run->first_at == 0) {
+    if (plan->seconds > 0 || run->last_at == 0) {
         return false;
     }
     return (plan->count > 0 && run->sink.counted >= plan->count) ||
