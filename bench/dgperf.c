@@ -16,6 +16,8 @@ static const struct command commands[] = {
     {"fanout", "one sender, 64 receivers, a datagram to each in turn", stream_main, FOR_FANOUT},
     {"ping", "round trips against an echo server: percentiles", ping_main, FOR_PING},
     {"echo", "an echo server, until Ctrl-C", echo_main, FOR_ECHO},
+    {"send", "the sending side alone, for two machines", send_main, FOR_SEND},
+    {"recv", "the receiving side alone, until the sender's end", recv_main, FOR_RECV},
     {"peers", "which engines can run on this machine", peers_main, FOR_PEERS},
 };
 

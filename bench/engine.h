@@ -99,8 +99,16 @@ struct credit {
     _Atomic uint64_t missing;                      /* gaps so far; for the live line */
 };
 
+struct sink;
+
+/* The rare cases: a gap, disorder, a wrong size, another run. `data` may be read if it has room for
+ * a number. */
+typedef void sink_odd_fn(struct sink *sink, uint32_t peer, const void *data, uint32_t size);
+
 struct sink {
     struct credit *credit;
+    sink_odd_fn *take_odd;
+    void *user; /* for take_odd */
     const struct sizes *sizes;
     uint64_t counted;      /* received in order, and the gaps before them */
     uint64_t bytes;        /* payload received in order */
@@ -112,8 +120,14 @@ struct sink {
     uint64_t expected[FANOUT_PEERS];
 };
 
-/* The rare cases: a gap, disorder, a wrong size. */
-void sink_take_odd(struct sink *sink, uint32_t peer, const void *data, uint32_t size);
+/* Counts a datagram whose number may have been sent: after a gap, late, or of a wrong size. */
+void sink_place(struct sink *sink, uint32_t peer, uint64_t number, uint32_t size);
+
+/* Counts a gap. */
+void sink_skip(struct sink *sink, uint64_t missing);
+
+/* How many came, in order or not. */
+uint64_t sink_received(const struct sink *sink);
 
 static inline void sink_publish(struct sink *sink)
 {
@@ -127,7 +141,7 @@ static inline void sink_take(struct sink *sink, uint32_t peer, const void *data,
 
     if (__builtin_expect(size != sizes_of(sink->sizes, expected, peer), 0) ||
         __builtin_expect(number_read(data) != expected, 0)) {
-        sink_take_odd(sink, peer, data, size);
+        sink->take_odd(sink, peer, data, size);
         return;
     }
     sink->expected[peer] = expected + 1;
@@ -164,6 +178,8 @@ struct end {
     void *state;
     uint32_t granted; /* bytes of one socket's receive buffer; 0: unknown */
     uint32_t train;   /* datagrams a train may hold; 1: no trains */
+    uint64_t
+        elapsed_ns; /* clients: the reply's round trip, where the engine takes the time itself */
     struct dgram_addr local[FANOUT_PEERS];
 
     char error[200]; /* why something failed */
@@ -212,6 +228,9 @@ struct engine {
     /* Datagrams accepted, not yet taken by the kernel. NULL: never any after send() or turn(). */
     uint64_t (*pending)(struct end *end);
 
+    /* CPU time of the process that is the end. NULL: it is only the thread that opened it. */
+    uint64_t (*cpu)(struct end *end);
+
     void (*close)(struct end *end);
 };
 
@@ -221,6 +240,8 @@ extern const struct engine engine_poll;
 extern const struct engine engine_raw_mmsg;
 extern const struct engine engine_raw_gso;
 extern const struct engine engine_libuv;
+extern const struct engine engine_asio;
+extern const struct engine engine_node;
 
 /* All engines, in the order of help and `peers`; ends with NULL. */
 extern const struct engine *const engines[];

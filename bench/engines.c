@@ -5,8 +5,8 @@
 #include "engine.h"
 
 const struct engine *const engines[] = {
-    &engine_auto,    &engine_uring, &engine_poll, &engine_raw_mmsg,
-    &engine_raw_gso, &engine_libuv, NULL,
+    &engine_auto, &engine_uring, &engine_poll, &engine_raw_mmsg, &engine_raw_gso, &engine_libuv,
+    &engine_asio, &engine_node,  NULL,
 };
 
 const struct engine *engine_by_name(const char *name)

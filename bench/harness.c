@@ -70,13 +70,19 @@ void complain(const char *format, ...)
 
 /* ---- Ctrl-C -------------------------------------------------------------------------------- */
 
-#define INTERRUPTS_MOST 3 /* not 2: timeout(1) sends its signal twice */
+#define INTERRUPT_ONCE_NS (UINT64_C(200) * 1000000) /* timeout(1) sends its signal twice */
 
 static volatile sig_atomic_t interrupts;
+static uint64_t interrupted_at; /* the handler's, which is not interrupted by itself */
 
 static void on_interrupt(int number)
 {
-    if (++interrupts == INTERRUPTS_MOST) { /* whoever insists does not want a summary */
+    uint64_t now = clock_now();
+
+    if (interrupts == 0) {
+        interrupted_at = now;
+        interrupts = 1;
+    } else if (now - interrupted_at > INTERRUPT_ONCE_NS) { /* who insists wants no summary */
         signal(number, SIG_DFL);
         raise(number);
     }
@@ -87,6 +93,8 @@ void interrupts_catch(void)
     struct sigaction action = {.sa_handler = on_interrupt};
 
     sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGINT);
+    sigaddset(&action.sa_mask, SIGTERM);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
@@ -196,18 +204,23 @@ static void side_await_go(struct side *side)
     pthread_mutex_unlock(&crew->lock);
 }
 
+static uint64_t side_cpu(struct side *side)
+{
+    return side->end.engine->cpu ? side->end.engine->cpu(&side->end) : clock_thread_cpu();
+}
+
 static void side_run(struct side *side)
 {
     uint64_t before;
 
     side_enter(side, SIDE_READY);
     side_await_go(side);
-    before = clock_thread_cpu();
+    before = side_cpu(side);
     if (side->work(side) != 0) {
         side->failed = true;
         atomic_store(&side->crew->stop, true);
     }
-    side->cpu_ns = clock_thread_cpu() - before;
+    side->cpu_ns = side_cpu(side) - before;
 }
 
 static void *side_main(void *user)
@@ -341,6 +354,15 @@ void crew_watch(struct crew *crew, struct side *const *sides, size_t count, live
     live_clear();
 }
 
+void live_add_left(char *text, size_t room, double left)
+{
+    size_t used = strlen(text);
+
+    if (left >= 0) {
+        snprintf(text + used, room - used, ", %.0f s left", left);
+    }
+}
+
 bool crew_time_over(const struct crew *crew, uint64_t now)
 {
     double seconds = crew->plan->seconds;
@@ -415,6 +437,28 @@ int end_fail(struct end *end, const char *what, int code)
         snprintf(end->error, sizeof(end->error), "%s: %s", what, dgram_strerror(code));
     }
     return -1;
+}
+
+int end_drain(struct end *end)
+{
+    uint64_t until = clock_now() + SILENCE_NS;
+
+    while (end->engine->pending && end->engine->pending(end) > 0 && clock_now() < until) {
+        if (end->engine->turn(end, false) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void end_announce(const struct end *end)
+{
+    FILE *out = end->plan->json ? stderr : stdout;
+    char text[DGRAM_ADDR_TEXT_MAX];
+
+    fprintf(out, "%s, %s: %s port %u\n", end->plan->scenario, end->engine_name,
+            dgram_addr_text(&end->local[0], text), dgram_addr_port(&end->local[0]));
+    fflush(out);
 }
 
 int engine_check(const struct engine *engine)

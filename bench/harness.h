@@ -74,6 +74,9 @@ void crew_go(struct crew *crew);
 /* Called a few times a second: writes the live line's text. */
 typedef void live_fn(void *run, double elapsed, char *text, size_t room);
 
+/* Appends the time left to it, unless it is below zero. */
+void live_add_left(char *text, size_t room, double left);
+
 /* Waits until all sides are done. Ctrl-C and a side that failed stop the crew. */
 void crew_watch(struct crew *crew, struct side *const *sides, size_t count, live_fn *live,
                 void *run);
@@ -102,10 +105,16 @@ void sizes_fill(struct sizes *sizes, const struct plan *plan);
 /* Fills the end's constant part for one side. `engine` is the plan's or the server's. */
 void end_init(struct end *end, struct crew *crew, const struct engine *engine, enum role role);
 
+/* Has the kernel take what the end has accepted, unless it does not want to. 0, or -1. */
+int end_drain(struct end *end);
+
+/* Says where the end listens; with --json not on standard output, whose only line is the object. */
+void end_announce(const struct end *end);
+
 /* 0, or EXIT_UNAVAILABLE after saying why. */
 int engine_check(const struct engine *engine);
 
-/* Has SIGINT and SIGTERM end the run with its summary; the third one kills. */
+/* Has SIGINT and SIGTERM end the run with its summary; a second one kills. */
 void interrupts_catch(void);
 bool interrupts_seen(void);
 

@@ -18,10 +18,13 @@
 #define SECONDS_DEFAULT 3.0
 #define SECONDS_LEAST 0.01
 #define SECONDS_MOST 86400.0
-#define COUNT_MOST UINT64_C(1000000000000000)
+#define COUNT_MOST UINT64_C(100000000000000) /* a run's mark stands above it: oneway.h */
+#define RATE_MOST UINT64_C(1000000000)
 
 #define FOR_RATE (FOR_STREAM | FOR_FANOUT)
-#define FOR_RUNS (FOR_RATE | FOR_PING | FOR_ECHO)
+#define FOR_SIDES (FOR_SEND | FOR_RECV)
+#define FOR_NUMBERS (FOR_RATE | FOR_PING | FOR_SIDES)
+#define FOR_RUNS (FOR_NUMBERS | FOR_ECHO)
 
 /* Each reads one option's text. Returns 0, or -1 after saying what is wrong with it. */
 typedef int read_fn(struct plan *plan, const char *name, const char *text);
@@ -117,6 +120,11 @@ static int read_count(struct plan *plan, const char *name, const char *text)
     return number_parse(name, text, 1, COUNT_MOST, &plan->count);
 }
 
+static int read_rate(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse(name, text, 0, RATE_MOST, &plan->rate);
+}
+
 static int read_window(struct plan *plan, const char *name, const char *text)
 {
     return number_parse32(name, text, 1, WINDOW_MOST, &plan->window);
@@ -191,17 +199,27 @@ static int read_json(struct plan *plan, const char *name, const char *text)
 static const struct option_entry entries[] = {
     {"engine", "NAME", "what to measure; 'dgperf peers' lists them (auto)", read_engine, FOR_RUNS},
     {"server-engine", "NAME", "of ping's own server (as --engine)", read_server_engine, FOR_PING},
-    {"mode", "NAME", "how libuv is used (the best, after short trials)", read_mode, FOR_RATE},
-    {"host", "ADDRESS", "ping: the server (an own one); echo: where to listen (127.0.0.1)",
-     read_host, FOR_PING | FOR_ECHO},
-    {"port", "NUMBER", "ping: of the server; echo: where to listen (any)", read_port,
-     FOR_PING | FOR_ECHO},
-    {"size", "BYTES", "payload of each datagram, 8 to 65507 (64)", read_size, FOR_RATE | FOR_PING},
+    {"mode", "NAME", "how libuv and asio are used (the best, after short trials)", read_mode,
+     FOR_RATE},
+    {"mode", "NAME", "how libuv and asio are used (a good one)", read_mode, FOR_SIDES},
+    {"host", "ADDRESS", "the server (an own one)", read_host, FOR_PING},
+    {"host", "ADDRESS", "where to listen (127.0.0.1)", read_host, FOR_ECHO},
+    {"host", "ADDRESS", "where to listen (0.0.0.0)", read_host, FOR_RECV},
+    {"host", "ADDRESS", "where recv listens (127.0.0.1)", read_host, FOR_SEND},
+    {"port", "NUMBER", "of the server", read_port, FOR_PING},
+    {"port", "NUMBER", "where to listen (any)", read_port, FOR_ECHO | FOR_RECV},
+    {"port", "NUMBER", "where recv listens; must be given", read_port, FOR_SEND},
+    {"size", "BYTES", "payload of each datagram, 8 to 65507 (64)", read_size,
+     FOR_RATE | FOR_PING | FOR_SEND},
+    {"size", "BYTES", "the sender's --size (64)", read_size, FOR_RECV},
     {"distinct-sizes", NULL, "sizes from 8 to --size, no two neighbours equal", read_distinct_sizes,
-     FOR_RATE | FOR_PING},
-    {"seconds", "NUMBER", "how long (3; echo: until Ctrl-C)", read_seconds, FOR_RUNS},
-    {"count", "NUMBER", "how many datagrams, in place of --seconds", read_count,
-     FOR_RATE | FOR_PING},
+     FOR_RATE | FOR_PING | FOR_SEND},
+    {"distinct-sizes", NULL, "as the sender has it", read_distinct_sizes, FOR_RECV},
+    {"seconds", "NUMBER", "how long (3)", read_seconds, FOR_RATE | FOR_PING | FOR_SEND},
+    {"seconds", "NUMBER", "how long (until Ctrl-C)", read_seconds, FOR_ECHO},
+    {"seconds", "NUMBER", "how long (until the sender's end)", read_seconds, FOR_RECV},
+    {"count", "NUMBER", "how many datagrams, in place of --seconds", read_count, FOR_NUMBERS},
+    {"rate", "NUMBER", "datagrams a second; 0: as fast as it goes (0)", read_rate, FOR_SEND},
     {"window", "NUMBER", "datagrams under way (half the receive buffer, at most 16384; ping: 1)",
      read_window, FOR_RATE | FOR_PING},
     {"segments", "NUMBER", "datagrams a train may hold, 1 to 128; 1: no trains", read_segments,
@@ -209,12 +227,35 @@ static const struct option_entry entries[] = {
     {"busy-poll", "MICROSECONDS", "look so long for datagrams before sleeping (0)", read_busy_poll,
      FOR_RUNS},
     {"borrow", NULL, "send with a callback and lent bytes; the library's engines only", read_borrow,
-     FOR_RATE},
+     FOR_RATE | FOR_SEND},
     {"json", NULL, "print one line of JSON", read_json, FOR_RUNS | FOR_PEERS},
 };
 
 #define ENTRIES (sizeof(entries) / sizeof(entries[0]))
 #define HELP ((int) ENTRIES) /* the index of --help, after the entries */
+
+static const struct {
+    uint32_t commands;
+    const char *text;
+} notes[] = {
+    {FOR_RATE,
+     "\nRates count what was received. CPU figures are of the sending and the receiving\n"
+     "thread (of node: its process), user and system; what the sender spends waiting for\n"
+     "credit is not in them (JSON: send_wait_ns)."},
+    {FOR_PING,
+     "\nNode's client takes the times itself; its rate and CPU include the pipe to dgperf."},
+    {FOR_SEND,
+     "\nThere is no credit between two machines: without --rate it sends as fast as it\n"
+     "goes, and what recv cannot take is lost. What was received only recv can tell (JSON\n"
+     "here: null). The numbers carry a mark of this run, by which recv tells it from\n"
+     "others; its end, after Ctrl-C too, is told by a few datagrams more."},
+    {FOR_RECV, "\nEnds when the sender tells its end, or after 5 s of silence since the last\n"
+               "datagram; with --count also when so many have come or are known to be lost; with\n"
+               "--seconds then, and not before, through all runs; with Ctrl-C always. A sender\n"
+               "started anew is told by its mark and is no disorder; two at once are."},
+};
+
+#define NOTES (sizeof(notes) / sizeof(notes[0]))
 
 static void help(const struct command *command)
 {
@@ -228,10 +269,10 @@ static void help(const struct command *command)
             printf("  %-24s %s\n", name, entries[i].help);
         }
     }
-    if (command->bit & FOR_RATE) {
-        puts("\nRates count what was received. CPU figures are of the sending and the receiving\n"
-             "thread, user and system; what the sender spends waiting for credit is not in them\n"
-             "(JSON: send_wait_ns).");
+    for (size_t i = 0; i < NOTES; i++) {
+        if (notes[i].commands & command->bit) {
+            puts(notes[i].text);
+        }
     }
 }
 
@@ -312,6 +353,15 @@ static int ping_options_check(const struct plan *plan, bool server_given)
     return plan->host ? 0 : engine_options_check(plan, plan->server_engine);
 }
 
+static int send_options_check(const struct plan *plan)
+{
+    if (plan->port == 0) {
+        complain("send needs --port, from 1 to 65535: where recv listens");
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
 static int plan_check(const struct command *command, const struct plan *plan, bool server_given)
 {
     int code = engine_options_check(plan, plan->engine);
@@ -326,6 +376,9 @@ static int plan_check(const struct command *command, const struct plan *plan, bo
     if (plan->distinct_sizes && plan->size == SIZE_LEAST) {
         complain("--distinct-sizes needs --size from %u to %u", SIZE_LEAST + 1, SIZE_MOST);
         return EXIT_USAGE;
+    }
+    if (command->bit == FOR_SEND) {
+        return send_options_check(plan);
     }
     return command->bit == FOR_PING ? ping_options_check(plan, server_given) : 0;
 }
@@ -392,7 +445,8 @@ int options_read(const struct command *command, int argc, char **argv, struct pl
         plan->server_engine = plan->engine;
     }
     code = plan_check(command, plan, server_given);
-    if (code == 0 && plan->seconds <= 0 && plan->count == 0 && command->bit != FOR_ECHO) {
+    if (code == 0 && plan->seconds <= 0 && plan->count == 0 &&
+        !(command->bit & (FOR_ECHO | FOR_RECV))) {
         plan->seconds = SECONDS_DEFAULT;
     }
     return code;

@@ -13,10 +13,19 @@
 #include "report.h"
 #include "server.h"
 
-#define SAMPLES_MOST 10000000u
+/* An installed library has a folder for it, its source has none (meson.build). */
+#ifndef DGPERF_HDR_HEADER
+#define DGPERF_HDR_HEADER <hdr_histogram.h>
+#endif
+#include DGPERF_HDR_HEADER
+
 #define RETRANSMIT_NS (UINT64_C(200) * 1000000)
 #define SCAN_NS (UINT64_C(10) * 1000000) /* how often slots are looked through */
 #define GIVE_UP_NS (UINT64_C(5) * 1000000000)
+
+/* Of the histogram: no reply waits longer than GIVE_UP_NS; each value is kept to a thousandth. */
+#define TIME_MOST INT64_C(10000000000)
+#define TIME_DIGITS 3
 
 struct slot {
     uint64_t number; /* under way, or the next */
@@ -49,8 +58,7 @@ struct ping {
     uint64_t scanned_at;
     uint64_t last_reply; /* clock_now() */
     bool failed;
-    uint32_t *samples;
-    uint64_t sample_count;
+    struct hdr_histogram *times; /* of round trips, in nanoseconds */
 
     _Atomic uint64_t live_replies;
     _Atomic uint64_t live_lost;
@@ -92,14 +100,6 @@ static void slot_issue(struct ping *ping, struct slot *slot, uint64_t now)
     slot_send(ping, slot, now);
 }
 
-static void sample_add(struct ping *ping, uint64_t nanoseconds)
-{
-    if (ping->sample_count < SAMPLES_MOST) {
-        ping->samples[ping->sample_count++] =
-            nanoseconds < UINT32_MAX ? (uint32_t) nanoseconds : UINT32_MAX;
-    }
-}
-
 /* The slot whose request this answers, or NULL. */
 static struct slot *slot_answered(struct ping *ping, const void *data, uint32_t size)
 {
@@ -138,7 +138,9 @@ static void on_reply(struct end *end, const struct dgram_addr *from, const void 
     slot->open = false;
     slot->number += ping->window;
     if (!slot->repeated) {
-        sample_add(ping, now - slot->sent_at);
+        uint64_t elapsed = end->elapsed_ns > 0 ? end->elapsed_ns : now - slot->sent_at;
+
+        hdr_record_value(ping->times, (int64_t) elapsed);
     }
     slot_issue(ping, slot, now);
 }
@@ -204,36 +206,19 @@ static int client_work(struct side *side)
 
 /* ---- Percentiles --------------------------------------------------------------------------- */
 
-static int compare(const void *one, const void *two)
+static struct rtt rtt_of(const struct hdr_histogram *times)
 {
-    uint32_t a = *(const uint32_t *) one;
-    uint32_t b = *(const uint32_t *) two;
-
-    return (a > b) - (a < b);
-}
-
-/* The smallest sample that at least `parts` of 1,000 are not above. Of sorted samples. */
-static uint32_t percentile(const struct ping *ping, uint64_t parts)
-{
-    uint64_t rank = (ping->sample_count * parts + 999) / 1000;
-
-    return ping->samples[rank > 0 ? rank - 1 : 0];
-}
-
-static struct rtt rtt_of(struct ping *ping)
-{
-    struct rtt rtt = {.samples = ping->sample_count};
-
-    if (ping->sample_count == 0) {
-        return rtt;
+    if (times->total_count == 0) {
+        return (struct rtt){.samples = 0};
     }
-    qsort(ping->samples, ping->sample_count, sizeof(*ping->samples), compare);
-    rtt.min = ping->samples[0];
-    rtt.p50 = percentile(ping, 500);
-    rtt.p99 = percentile(ping, 990);
-    rtt.p999 = percentile(ping, 999);
-    rtt.max = ping->samples[ping->sample_count - 1];
-    return rtt;
+    return (struct rtt){
+        .samples = (uint64_t) times->total_count,
+        .min = (uint64_t) hdr_min(times),
+        .p50 = (uint64_t) hdr_value_at_percentile(times, 50),
+        .p99 = (uint64_t) hdr_value_at_percentile(times, 99),
+        .p999 = (uint64_t) hdr_value_at_percentile(times, 99.9),
+        .max = (uint64_t) hdr_max(times),
+    };
 }
 
 /* ---- The run ------------------------------------------------------------------------------- */
@@ -253,7 +238,7 @@ static void ping_live(void *user, double elapsed, char *text, size_t room)
              ping->client.end.engine_name, rate / 1e3, lost, left);
 }
 
-static void ping_result(struct ping *ping, struct result *result)
+static void ping_result(const struct ping *ping, struct result *result)
 {
     double seconds = (double) (ping->last_reply - ping->crew.started) / 1e9;
 
@@ -273,7 +258,7 @@ static void ping_result(struct ping *ping, struct result *result)
         .receiver = {.seconds = seconds,
                      .cpu_ns = ping->server.side.cpu_ns,
                      .known = ping->own_server},
-        .rtt = rtt_of(ping),
+        .rtt = rtt_of(ping->times),
     };
 }
 
@@ -288,6 +273,7 @@ static void ping_init(struct ping *ping, const struct plan *plan)
     atomic_init(&ping->live_lost, 0);
     end_init(&ping->client.end, &ping->crew, plan->engine, ROLE_CLIENT);
     ping->client.end.peers = &ping->peer;
+    ping->client.end.sizes = &ping->sizes;
     ping->client.end.on_datagram = on_reply;
     ping->client.end.user = ping;
     ping->client.work = client_work;
@@ -302,8 +288,8 @@ static int ping_memory(struct ping *ping)
 {
     ping->slots = calloc(ping->window, sizeof(*ping->slots));
     ping->payload = calloc(1, ping->plan->size);
-    ping->samples = malloc(SAMPLES_MOST * sizeof(*ping->samples)); /* touched as far as needed */
-    if (!ping->slots || !ping->payload || !ping->samples) {
+    hdr_init(1, TIME_MOST, TIME_DIGITS, &ping->times);
+    if (!ping->slots || !ping->payload || !ping->times) {
         complain("not enough memory");
         return -1;
     }
@@ -383,7 +369,9 @@ int ping_main(const struct plan *plan)
         code = result_verdict(&result);
     }
     crew_destroy(&ping.crew);
-    free(ping.samples);
+    if (ping.times) {
+        hdr_close(ping.times);
+    }
     free(ping.payload);
     free(ping.slots);
     return code;

@@ -26,10 +26,11 @@ struct plan {
     const struct engine *engine;
     const struct engine *server_engine; /* ping: of its own server */
     const char *scenario;               /* the subcommand's name */
-    const char *host;                   /* ping: the server; echo: where to bind; NULL: not given */
-    const char *mode;                   /* one of the engine's modes; NULL: the best */
-    double seconds;                     /* 0: until `count`, or until Ctrl-C */
-    uint64_t count;                     /* 0: until `seconds` are over */
+    const char *host; /* ping, send: the other side; echo, recv: where to bind; NULL: not given */
+    const char *mode; /* one of the engine's modes; NULL: the best */
+    double seconds;   /* 0: until `count`, or until Ctrl-C */
+    uint64_t count;   /* 0: until `seconds` are over */
+    uint64_t rate;    /* send: datagrams a second; 0: as fast as it goes */
     uint32_t size;
     uint32_t window;       /* 0: what half of the receive buffer holds */
     uint32_t busy_poll_us; /* how long to spin before sleeping */
@@ -58,10 +59,14 @@ int options_read(const struct command *command, int argc, char **argv, struct pl
 #define FOR_ECHO 0x4u
 #define FOR_PING 0x8u
 #define FOR_PEERS 0x10u
+#define FOR_SEND 0x20u
+#define FOR_RECV 0x40u
 
 int stream_main(const struct plan *plan);
 int echo_main(const struct plan *plan);
 int ping_main(const struct plan *plan);
 int peers_main(const struct plan *plan);
+int send_main(const struct plan *plan);
+int recv_main(const struct plan *plan);
 
 #endif

@@ -15,9 +15,10 @@
 
 int result_verdict(const struct result *result)
 {
+    uint64_t count = result->unseen ? result->sent : result->received;
     bool whole = result->lost == 0 && result->disordered == 0 && result->corrupt == 0;
 
-    return whole && result->received > 0 ? EXIT_GOOD : EXIT_BAD_RUN;
+    return whole && count > 0 ? EXIT_GOOD : EXIT_BAD_RUN;
 }
 
 /* ---- The machine --------------------------------------------------------------------------- */
@@ -76,9 +77,15 @@ static double per_datagram(uint64_t nanoseconds, uint64_t count)
     return count > 0 ? (double) nanoseconds / (double) count : 0;
 }
 
+/* Of the side that counts. */
+static double seconds_of(const struct result *result)
+{
+    return result->unseen ? result->sender.seconds : result->receiver.seconds;
+}
+
 static double gigabits(const struct result *result)
 {
-    return per_second(result->bytes, result->receiver.seconds) * 8 / 1e9;
+    return per_second(result->bytes, seconds_of(result)) * 8 / 1e9;
 }
 
 /* ---- JSON ---------------------------------------------------------------------------------- */
@@ -102,8 +109,13 @@ static void put_count(cJSON *object, const char *key, uint64_t value)
 
 static void put_rtt(cJSON *object, const struct rtt *rtt)
 {
-    cJSON *inner = cJSON_AddObjectToObject(object, "rtt_ns");
+    cJSON *inner;
 
+    if (rtt->samples == 0) { /* no reply came */
+        cJSON_AddNullToObject(object, "rtt_ns");
+        return;
+    }
+    inner = cJSON_AddObjectToObject(object, "rtt_ns");
     put_count(inner, "min", rtt->min);
     put_count(inner, "p50", rtt->p50);
     put_count(inner, "p99", rtt->p99);
@@ -115,6 +127,26 @@ static void put_cpu(cJSON *object, const char *key, const struct tally *tally, u
 {
     if (tally->known) {
         put_number(object, key, per_datagram(tally->cpu_ns, count), 2);
+    } else {
+        cJSON_AddNullToObject(object, key);
+    }
+}
+
+/* What the other side of `send` received only that side can tell. */
+static void put_seen(cJSON *object, const char *key, const struct result *result, uint64_t value)
+{
+    if (result->unseen) {
+        cJSON_AddNullToObject(object, key);
+    } else {
+        put_count(object, key, value);
+    }
+}
+
+/* A side that runs elsewhere has no rate either, unless it has this side's. */
+static void put_rate(cJSON *object, const char *key, uint64_t count, const struct tally *tally)
+{
+    if (tally->known || tally->seconds > 0) {
+        put_number(object, key, per_second(count, tally->seconds), 1);
     } else {
         cJSON_AddNullToObject(object, key);
     }
@@ -154,16 +186,16 @@ static void report_as_json(const struct plan *plan, const struct result *result)
     cJSON_AddStringToObject(object, "scenario", plan->scenario);
     put_count(object, "size", result->size);
     put_count(object, "window", result->window);
-    put_number(object, "seconds", result->receiver.seconds, 6);
+    put_number(object, "seconds", seconds_of(result), 6);
     put_count(object, "sent", result->sent);
-    put_count(object, "received", result->received);
-    put_count(object, "lost", result->lost);
-    put_number(object, "send_pps", per_second(result->sent, result->sender.seconds), 1);
-    put_number(object, "recv_pps", per_second(result->received, result->receiver.seconds), 1);
+    put_seen(object, "received", result, result->received);
+    put_seen(object, "lost", result, result->lost);
+    put_rate(object, "send_pps", result->sent, &result->sender);
+    put_rate(object, "recv_pps", result->received, &result->receiver);
     put_number(object, "gbps", gigabits(result), 4);
     put_cpu(object, "send_cpu_ns", &result->sender, result->sent);
     put_cpu(object, "recv_cpu_ns", &result->receiver, result->received);
-    if (result->rtt.samples > 0) {
+    if (strcmp(plan->scenario, "ping") == 0) {
         put_rtt(object, &result->rtt);
     }
     put_extras(object, plan, result);
@@ -220,8 +252,12 @@ static void print_row(const char *name, uint64_t count, const struct tally *tall
     char number[40];
     char rate[40];
 
-    printf("  %-10s %18s %14s", name, grouped(count, number, sizeof(number)),
-           rate_text(per_second(count, tally->seconds), rate, sizeof(rate)));
+    printf("  %-10s %18s", name, grouped(count, number, sizeof(number)));
+    if (tally->known || tally->seconds > 0) {
+        printf(" %14s", rate_text(per_second(count, tally->seconds), rate, sizeof(rate)));
+    } else {
+        printf(" %14s", "-");
+    }
     if (tally->known) {
         printf(" %12.1f\n", per_datagram(tally->cpu_ns, count));
     } else {
@@ -266,7 +302,8 @@ static void print_losses(const struct result *result)
 static void print_rtt(const struct rtt *rtt)
 {
     printf("  round trip, microseconds: min %.1f, p50 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n",
-           rtt->min / 1e3, rtt->p50 / 1e3, rtt->p99 / 1e3, rtt->p999 / 1e3, rtt->max / 1e3);
+           (double) rtt->min / 1e3, (double) rtt->p50 / 1e3, (double) rtt->p99 / 1e3,
+           (double) rtt->p999 / 1e3, (double) rtt->max / 1e3);
 }
 
 static void report_as_table(const struct plan *plan, const struct result *result)
@@ -274,13 +311,15 @@ static void report_as_table(const struct plan *plan, const struct result *result
     print_heading(plan, result);
     printf("  %-10s %18s %14s %12s\n", "", "datagrams", "rate", "CPU ns each");
     print_row("sent", result->sent, &result->sender);
-    print_row("received", result->received, &result->receiver);
-    print_losses(result);
+    if (!result->unseen) {
+        print_row("received", result->received, &result->receiver);
+        print_losses(result);
+    }
     if (result->rtt.samples > 0) {
         print_rtt(&result->rtt);
     }
     printf("  %.3f Gbit/s of payload in %.3f s; Linux %s, %s, libdgram %s\n", gigabits(result),
-           result->receiver.seconds, kernel_release(), cpu_name(), dgram_version());
+           seconds_of(result), kernel_release(), cpu_name(), dgram_version());
 }
 
 void report(const struct plan *plan, const struct result *result)

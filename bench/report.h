@@ -9,13 +9,13 @@
 #include "plan.h"
 
 struct rtt {
-    uint64_t samples; /* 0: none */
-    uint32_t min, p50, p99, p999, max;
+    uint64_t samples;                  /* 0: none */
+    uint64_t min, p50, p99, p999, max; /* nanoseconds */
 };
 
 /* One side. */
 struct tally {
-    double seconds;   /* from the start to its last datagram */
+    double seconds;   /* from the start to its last datagram; 0: not known */
     uint64_t cpu_ns;  /* its thread's, without `wait_ns` */
     uint64_t wait_ns; /* its thread's CPU while it waited for credit */
     bool known;       /* false: the side runs elsewhere */
@@ -28,6 +28,7 @@ struct result {
     uint32_t size;      /* of a datagram, or the largest; 0: whatever came */
     uint32_t window;    /* 0: there was none */
     uint32_t segments;  /* datagrams a train may hold */
+    bool unseen;        /* what was received is not known: the other side counts */
     uint64_t sent;
     uint64_t received;
     uint64_t bytes; /* payload received */

@@ -46,6 +46,7 @@ static int server_work(struct side *side)
             seen = server->received;
             server->last_ns = clock_now() - side->crew->started;
             atomic_store_explicit(&server->received_live, seen, memory_order_relaxed);
+            atomic_store_explicit(&server->dropped_live, server->dropped, memory_order_relaxed);
         }
     }
     return 0;
@@ -55,6 +56,7 @@ void server_init(struct server *server, struct crew *crew, const struct engine *
 {
     memset(server, 0, sizeof(*server));
     atomic_init(&server->received_live, 0);
+    atomic_init(&server->dropped_live, 0);
     end_init(&server->side.end, crew, engine, ROLE_SERVER);
     server->side.end.on_datagram = server_take;
     server->side.end.user = server;
@@ -71,24 +73,13 @@ static void echo_live(void *user, double elapsed, char *text, size_t room)
 {
     struct server *server = user;
     uint64_t received = atomic_load_explicit(&server->received_live, memory_order_relaxed);
+    uint64_t dropped = atomic_load_explicit(&server->dropped_live, memory_order_relaxed);
     double left = crew_time_left(server->side.crew, elapsed);
-    int used = snprintf(text, room, "echo %s: %" PRIu64 " received in %.0f s",
-                        server->side.end.engine_name, received, elapsed);
 
-    if (left >= 0 && used > 0 && (size_t) used < room) {
-        snprintf(text + used, room - (size_t) used, ", %.0f s left", left);
-    }
-}
-
-/* With --json the only line on standard output is the object. */
-static void echo_announce(const struct plan *plan, const struct end *end)
-{
-    FILE *out = plan->json ? stderr : stdout;
-    char text[DGRAM_ADDR_TEXT_MAX];
-
-    fprintf(out, "echo, %s: %s port %u\n", end->engine_name, dgram_addr_text(&end->local[0], text),
-            dgram_addr_port(&end->local[0]));
-    fflush(out);
+    snprintf(text, room, "echo %s: %.1f k/s, %" PRIu64 " received, %" PRIu64 " dropped",
+             server->side.end.engine_name, (double) received / (elapsed > 0 ? elapsed : 1) / 1e3,
+             received, dropped);
+    live_add_left(text, room, left);
 }
 
 static void echo_result(const struct server *server, struct result *result)
@@ -116,7 +107,7 @@ static int echo_run(const struct plan *plan, struct crew *crew, struct server *s
     if (side_start(crew, &server->side) != 0) {
         return EXIT_BAD_RUN;
     }
-    echo_announce(plan, &server->side.end);
+    end_announce(&server->side.end);
     crew_go(crew);
     crew_watch(crew, sides, 1, echo_live, server);
     if (side_join(&server->side) != 0) {

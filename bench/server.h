@@ -15,6 +15,7 @@ struct server {
     uint64_t dropped; /* replies for which there was no room */
     uint64_t last_ns; /* from the start to the last turn that brought something */
     _Atomic uint64_t received_live;
+    _Atomic uint64_t dropped_live;
 };
 
 /* On 127.0.0.1 and a free port, until the crew stops; the caller may set other ends. */

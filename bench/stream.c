@@ -43,38 +43,15 @@ struct run {
 
 /* ---- The check ----------------------------------------------------------------------------- */
 
-void sink_take_odd(struct sink *sink, uint32_t peer, const void *data, uint32_t size)
+static void stream_take_odd(struct sink *sink, uint32_t peer, const void *data, uint32_t size)
 {
-    uint64_t expected = sink->expected[peer];
-    uint64_t number;
+    uint64_t furthest = sink->expected[peer] + sink->window; /* the sender cannot be beyond it */
 
-    if (size < SIZE_LEAST) {
+    if (size < SIZE_LEAST || number_read(data) > furthest) {
         sink->corrupt++;
         return;
     }
-    number = number_read(data);
-    if (number > expected + sink->window) {
-        sink->corrupt++; /* the sender cannot be there yet */
-        return;
-    }
-    if (size != sizes_of(sink->sizes, number, peer)) {
-        sink->corrupt++;
-    }
-    if (number < expected) {
-        sink->disordered++;
-        return;
-    }
-    sink->gaps += number - expected;
-    sink->counted += number - expected + 1;
-    sink->bytes += size;
-    sink->expected[peer] = number + 1;
-    atomic_store_explicit(&sink->credit->missing, sink->gaps, memory_order_relaxed);
-    sink_publish(sink);
-}
-
-static uint64_t sink_received(const struct sink *sink)
-{
-    return sink->counted - sink->gaps + sink->disordered;
+    sink_place(sink, peer, number_read(data), size);
 }
 
 /* ---- The receiver -------------------------------------------------------------------------- */
@@ -145,8 +122,10 @@ static int source_turn(struct end *end)
 /* Waits until `wanted` datagrams may be sent. Waiting for less would send short trains for ever. */
 static int credit_await(struct run *run, uint32_t wanted, bool own_cpu)
 {
+    bool apart =
+        run->source.end.engine->cpu != NULL; /* its process wants the CPU that we'd spin on */
     uint64_t before = clock_thread_cpu();
-    unsigned round = 0;
+    unsigned round = apart ? SPINS + YIELDS : 0;
 
     while (credit_left(run, wanted) < wanted && !crew_stopped(&run->crew)) {
         if (round >= SPINS && source_turn(&run->source.end) != 0) {
@@ -154,7 +133,7 @@ static int credit_await(struct run *run, uint32_t wanted, bool own_cpu)
         }
         pause_for(round++, own_cpu);
     }
-    run->spinning_cpu += clock_thread_cpu() - before;
+    run->spinning_cpu += apart ? 0 : clock_thread_cpu() - before;
     return 0;
 }
 
@@ -183,20 +162,6 @@ static int source_send(struct run *run, uint32_t wanted)
     return 0;
 }
 
-/* Has the kernel take the rest, unless it does not want to. */
-static int source_drain(struct run *run)
-{
-    struct end *end = &run->source.end;
-    uint64_t until = clock_now() + SILENCE_NS;
-
-    while (end->engine->pending && end->engine->pending(end) > 0 && clock_now() < until) {
-        if (end->engine->turn(end, false) != 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static int source_work(struct side *side)
 {
     struct run *run = side->run;
@@ -212,7 +177,7 @@ static int source_work(struct side *side)
         }
     }
     if (result == 0) {
-        result = source_drain(run);
+        result = end_drain(&side->end);
     }
     run->sent_ns = clock_now() - run->crew.started;
     side->cpu_wait_ns = run->spinning_cpu;
@@ -301,6 +266,7 @@ static void run_init(struct run *run, const struct plan *plan, const char *mode)
     atomic_init(&run->credit.total, plan->count > 0 ? plan->count : UINT64_MAX);
     run->sink.credit = &run->credit;
     run->sink.sizes = &run->sizes;
+    run->sink.take_odd = stream_take_odd;
 
     end_init(&run->sink_side.end, &run->crew, plan->engine, ROLE_SINK);
     run->sink_side.end.mode = mode;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Medians of the runs in results/, as Markdown, and as columns for the charts.
 
-bench_table.py               prints the tables, writes results/SCENARIO.dat
+bench_table.py               prints the tables, writes results/*.dat
 bench_table.py --mode NAME   prints the mode in which this engine ran mostly, if it has any
 """
 import json
@@ -84,7 +84,7 @@ def ping_table(table):
     rows = []
     for (scenario, size), engines in table.items():
         for engine, items in engines.items():
-            rtts = [run['rtt_ns'] for run in items if 'rtt_ns' in run]
+            rtts = [run['rtt_ns'] for run in items if run.get('rtt_ns')]
             if scenario == 'ping' and rtts:
                 rows.append([engine, str(size), *(number(median(rtts, key) / 1000, 1)
                                                   for key in ('min', 'p50', 'p99', 'p999'))])
@@ -92,17 +92,45 @@ def ping_table(table):
     return markdown(heading, rows) if rows else ''
 
 
-def write_columns(table):
-    """One file a scenario with more than one size: a line a size, a column an engine."""
+def write_columns(name, heading, rows):
+    """A chart's data: a line for each of what is varied, a column an engine."""
+    engines = list(dict.fromkeys(engine for _, values in rows for engine in values))
+    lines = [' '.join([heading, *engines])]
+    for place, values in rows:
+        cells = [values.get(engine) for engine in engines]
+        lines.append(' '.join(['?' if v is None else str(v) for v in [place, *cells]]))
+    if len(rows) > 1:
+        (RESULTS / f'{name}.dat').write_text('\n'.join(lines) + '\n')
+
+
+def medians(engines):
+    return {engine: median(items, 'recv_pps') for engine, items in engines.items()}
+
+
+def write_rates(table):
     for scenario in {scenario for scenario, _ in table if scenario != 'ping'}:
-        sizes = sorted(size for name, size in table if name == scenario)
-        engines = list(dict.fromkeys(e for size in sizes for e in table[scenario, size]))
-        lines = ['bytes ' + ' '.join(engines)]
-        for size in sizes:
-            rates = [median(table[scenario, size].get(e, []), 'recv_pps') for e in engines]
-            lines.append(' '.join(['?' if v is None else str(v) for v in [size, *rates]]))
-        if len(sizes) > 1:
-            (RESULTS / f'{scenario}.dat').write_text('\n'.join(lines) + '\n')
+        write_columns(scenario, 'bytes', [(size, medians(engines)) for (name, size), engines
+                                          in table.items() if name == scenario])
+
+
+def write_trains():
+    path = RESULTS / 'trains.json'
+    lengths = defaultdict(lambda: defaultdict(list))
+    for line in path.read_text().splitlines() if path.exists() else []:
+        run = json.loads(line)
+        lengths[run['segments']][run['engine']].append(run)
+    write_columns('trains', 'segments', [(n, medians(lengths[n])) for n in sorted(lengths)])
+
+
+def write_round_trips(table):
+    """By percentile; of the smallest size."""
+    sizes = [size for scenario, size in table if scenario == 'ping']
+    rtts = {engine: [run['rtt_ns'] for run in items if run.get('rtt_ns')]
+            for engine, items in (table['ping', sizes[0]] if sizes else {}).items()}
+    write_columns('ping', 'percentile', [
+        (name, {engine: median(items, key) for engine, items in rtts.items()})
+        for name, key in (('min', 'min'), ('50', 'p50'), ('99', 'p99'), ('99.9', 'p999'),
+                          ('max', 'max'))])
 
 
 def main(arguments):
@@ -128,7 +156,9 @@ def main(arguments):
                     for engine, names in modes.items()) + '\n')
     print(rate_table(table) + '\n')
     print(ping_table(table))
-    write_columns(table)
+    write_rates(table)
+    write_trains()
+    write_round_trips(table)
 
 
 main(sys.argv[1:])

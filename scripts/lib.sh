@@ -8,6 +8,7 @@ useful=()  # packages without which a part is left out
 
 has() { command -v "$1"; }
 has_pc() { pkg-config --exists "$1"; }
+has_asio() { test -e /usr/include/asio.hpp; } # it comes without a .pc file
 
 # need PACKAGE COMMAND...: PACKAGE is missing unless the command succeeds. want: the same, optional.
 need() {
@@ -69,6 +70,31 @@ need_build_tools() {
     need libc-ares-dev has_pc libcares
     need liburing-dev has_pc liburing
 }
+
+# The library of dgperf's percentiles: a package, or its source where meson looks for it. Releases
+# that lack the package (Debian 12) get the source out of an npm package that ships it.
+hdr_source=build-deps/HdrHistogram_c/src
+hdr_package=native-hdr-histogram@1.0.0
+hdr_sum=eb6feca66739e670eac90d41fbbe69a6eb084491f3e7cf8556d31ac651c1d600
+
+has_hdr() { has_pc hdr_histogram || [ -e $hdr_source/hdr_histogram.c ]; }
+
+# After install_missing. False, and said so, if it cannot be had.
+fetch_hdr() (
+    has_hdr && return
+    if $no_install || ! { has npm || as_root apt-get install -qq -y --no-install-recommends npm; } \
+        >/dev/null; then
+        echo "not here: HdrHistogram_c (libhdrhistogram-dev, or 'npm pack $hdr_package')" >&2
+        return 1
+    fi
+    echo "fetching: $hdr_package"
+    mkdir -p build-deps
+    cd build-deps || return
+    archive=$(npm pack --silent $hdr_package) &&
+        echo "$hdr_sum  $archive" | sha256sum --check --quiet &&
+        tar xzf "$archive" --strip-components=1 package/HdrHistogram_c &&
+        rm "$archive"
+)
 
 # configure DIRECTORY OPTION...: makes a build directory or brings it up to date. One that another
 # version of meson or another place left behind is made anew.
