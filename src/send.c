@@ -207,26 +207,57 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
     return dg_send_accept(socket, &name, &payload, fn, user);
 }
 
+/* ---- The lane ------------------------------------------------------------------------------ */
+
+/* A block that the compiler neither merges with its neighbours nor makes a call of. */
+typedef struct {
+    uint64_t first, second;
+} block;
+
+enum { BLOCK = sizeof(block), LANE_COPY_MAX = 256 /* above it, memcpy's wider vectors win */ };
+
+static inline void block_copy(unsigned char *target, const unsigned char *source)
+{
+    block b;
+    memcpy(&b, source, sizeof(b));
+    memcpy(target, &b, sizeof(b));
+}
+
 /*
  * Copies a payload whose first 16 bytes were written a moment ago, as a program does that numbers
  * or stamps its datagrams: a vector load of bytes that are still in the store buffer in narrower
- * pieces has to wait for them (measured: 12 % of both sides' time at 64 B). Words do not wait.
+ * pieces has to wait for them (measured: 12 % of both sides' time at 64 B). Words do not wait. The
+ * rest goes in blocks, of which the last may overlap the one before: without the call of memcpy a
+ * datagram of 64 B costs the sender 24.3 instead of 25.2 ns, the kernel's 17 included.
  */
 static inline void lane_copy(unsigned char *target, const unsigned char *source, size_t size)
 {
-    enum { FRESH = 16 };
-    if (size > FRESH) {
-        uint64_t first, second;
-        memcpy(&first, source, sizeof(first));
-        memcpy(&second, source + sizeof(first), sizeof(second));
-        __asm__("" : "+r"(first), "+r"(second)); /* or the compiler makes one vector of them */
-        memcpy(target, &first, sizeof(first));
-        memcpy(target + sizeof(first), &second, sizeof(second));
-        target += FRESH;
-        source += FRESH;
-        size -= FRESH;
+    uint64_t first, second;
+    assert(size >= BLOCK);
+    memcpy(&first, source, sizeof(first));
+    memcpy(&second, source + sizeof(first), sizeof(second));
+    __asm__("" : "+r"(first), "+r"(second)); /* or the compiler makes one vector of them */
+    memcpy(target, &first, sizeof(first));
+    memcpy(target + sizeof(first), &second, sizeof(second));
+    for (size_t at = BLOCK; at < size; at += BLOCK) {
+        size_t from = at + BLOCK <= size ? at : size - BLOCK;
+        block_copy(target + from, source + from);
+        __asm__("" ::: "memory"); /* or the compiler calls memcpy */
     }
-    memcpy(target, source, size);
+}
+
+static inline int lane_advance(struct flow *flow, size_t size)
+{
+    flow->lane += size;
+    flow->lane_left--;
+    return 0;
+}
+
+/* Not inlined, so that the common sizes save no registers for the call. */
+__attribute__((noinline)) static int lane_call(struct flow *flow, const void *data, size_t size)
+{
+    memcpy(flow->lane, data, size);
+    return lane_advance(flow, size);
 }
 
 static bool flow_is_to(const struct flow *flow, const struct dgram_addr *address)
@@ -252,10 +283,11 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
     struct flow *flow = socket != NULL ? socket->last_flow : NULL;
     if (flow != NULL && fn == NULL && data != NULL && address != NULL && size == flow->lane_size &&
         flow->lane_left > 0 && flow_is_to(flow, address) && !dg_loop_forked(socket->loop)) {
+        if (size - BLOCK > LANE_COPY_MAX - BLOCK) { /* smaller than a block, too */
+            return lane_call(flow, data, size);
+        }
         lane_copy(flow->lane, data, size);
-        flow->lane += size;
-        flow->lane_left--;
-        return 0;
+        return lane_advance(flow, size);
     }
     return send_to(socket, data, size, address, fn, user);
 }
