@@ -198,6 +198,7 @@ static inline bool end_stopped(const struct end *end)
 #define ENGINE_TRAINS 0x1u    /* --segments means something */
 #define ENGINE_BORROWS 0x2u   /* --borrow does */
 #define ENGINE_BUSY_POLL 0x4u /* --busy-poll does */
+#define ENGINE_IDLE 0x8u      /* --idle-sockets does */
 
 struct engine {
     const char *name;

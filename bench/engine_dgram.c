@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "engine.h"
 
@@ -175,6 +176,47 @@ static int socket_open(struct peer *peer, uint32_t index)
     return 0;
 }
 
+/* As many descriptors as this user may have. What is still too few shows in socket(2). */
+static void descriptors_allow(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void on_stray(struct dgram_socket *socket, const struct dgram_message *message, void *user)
+{
+    (void) socket;
+    (void) message;
+    peer_fail(user, "a datagram for an idle socket", -EPROTO);
+}
+
+/* They are bound and armed like the one that receives; the loop owns them. */
+static int idle_sockets_open(struct peer *peer, uint32_t count)
+{
+    const struct dgram_socket_options options = {.size = sizeof(options),
+                                                 .recv_buffer_size = DGRAM_KERNEL_DEFAULT,
+                                                 .on_message = on_stray,
+                                                 .user = peer};
+
+    descriptors_allow();
+    for (uint32_t i = 0; i < count; i++) {
+        struct dgram_socket *socket = NULL;
+        int result = dgram_create_socket(peer->loop, DGRAM_UDP4, &options, &socket);
+
+        if (result == 0) {
+            result = dgram_bind(socket, 0, "127.0.0.1");
+        }
+        if (result != 0) {
+            return end_fail(peer->end, "an idle socket", result);
+        }
+    }
+    return 0;
+}
+
 static int loans_make(struct peer *peer)
 {
     size_t stride = (sizeof(struct loan) + peer->end->plan->size + 63) & ~(size_t) 63;
@@ -223,6 +265,9 @@ static int peer_open(struct end *end, uint32_t engine)
         if (socket_open(peer, i) != 0) {
             return -1;
         }
+    }
+    if (end->role == ROLE_SINK && idle_sockets_open(peer, end->plan->idle_sockets) != 0) {
+        return -1;
     }
     return lib_turn(end, false); /* the sockets receive from the first turn on */
 }
@@ -378,7 +423,7 @@ static int lib_reply(struct end *end, const struct dgram_addr *to, const void *d
 const struct engine engine_auto = {
     .name = "auto",
     .summary = "this library, on the engine that it chooses",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL,
+    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL | ENGINE_IDLE,
     .available = auto_available,
     .open = auto_open,
     .send = lib_send,
@@ -391,7 +436,7 @@ const struct engine engine_auto = {
 const struct engine engine_uring = {
     .name = "uring",
     .summary = "this library on io_uring",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL,
+    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL | ENGINE_IDLE,
     .available = uring_available,
     .open = uring_open,
     .send = lib_send,
@@ -404,7 +449,7 @@ const struct engine engine_uring = {
 const struct engine engine_poll = {
     .name = "poll",
     .summary = "this library on readiness: epoll or poll(2)",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL,
+    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL | ENGINE_IDLE,
     .available = poll_available,
     .open = poll_open,
     .send = lib_send,

@@ -140,6 +140,11 @@ static int read_busy_poll(struct plan *plan, const char *name, const char *text)
     return number_parse32(name, text, 0, 1000000, &plan->busy_poll_us);
 }
 
+static int read_idle_sockets(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse32(name, text, 0, IDLE_MOST, &plan->idle_sockets);
+}
+
 static int read_mode(struct plan *plan, const char *name, const char *text)
 {
     (void) name;
@@ -226,6 +231,8 @@ static const struct option_entry entries[] = {
      FOR_RUNS},
     {"busy-poll", "MICROSECONDS", "look so long for datagrams before sleeping (0)", read_busy_poll,
      FOR_RUNS},
+    {"idle-sockets", "NUMBER", "silent ones beside the receiver; the library's engines only (0)",
+     read_idle_sockets, FOR_STREAM},
     {"borrow", NULL, "send with a callback and lent bytes; the library's engines only", read_borrow,
      FOR_RATE | FOR_SEND},
     {"json", NULL, "print one line of JSON", read_json, FOR_RUNS | FOR_PEERS},
@@ -331,6 +338,10 @@ static int engine_options_check(const struct plan *plan, const struct engine *en
     }
     if (plan->borrow && !(engine->traits & ENGINE_BORROWS)) {
         complain("--borrow: engine %s has no such choice; auto, uring and poll have", engine->name);
+        return EXIT_USAGE;
+    }
+    if (plan->idle_sockets > 0 && !(engine->traits & ENGINE_IDLE)) {
+        complain("--idle-sockets: engine %s cannot; auto, uring and poll can", engine->name);
         return EXIT_USAGE;
     }
     return mode_check(plan);

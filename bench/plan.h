@@ -21,6 +21,7 @@ struct engine;
 #define SIZE_MOST 65507u /* the largest UDP payload over IPv4 */
 #define WINDOW_MOST 1000000u
 #define FANOUT_PEERS 64u
+#define IDLE_MOST 20000u /* of the 28,000 ports that Linux gives away by itself */
 
 struct plan {
     const struct engine *engine;
@@ -35,6 +36,7 @@ struct plan {
     uint32_t window;       /* 0: what half of the receive buffer holds */
     uint32_t busy_poll_us; /* how long to spin before sleeping */
     uint32_t segments;     /* datagrams a train may hold; 0: what the engine likes */
+    uint32_t idle_sockets; /* more of them at the receiving end, bound and silent */
     uint32_t peers;        /* receiving sockets: 1, for fanout FANOUT_PEERS */
     uint16_t port;
     bool distinct_sizes;

@@ -168,7 +168,8 @@ class Engine(Case):
             self.assertEqual(result["received"], 20)
 
     def test_options_of_the_library(self):
-        for words in (["--borrow"], ["--segments", 1], ["--segments", 8], ["--busy-poll", 20]):
+        for words in (["--borrow"], ["--segments", 1], ["--segments", 8], ["--busy-poll", 20],
+                      ["--idle-sockets", 100]):
             result = self.run_json("stream", "--engine", "poll", "--count", 2000, *words)
             self.check_whole(result, 2000)
 
@@ -385,6 +386,7 @@ class CommandLine(Case):
                 (["stream", "--engine", "none"], "must be one of auto, uring, poll, "),
                 (["stream", "--engine", "raw-mmsg", "--segments", "2"], "makes no trains"),
                 (["stream", "--engine", "raw-mmsg", "--borrow"], "has no such choice"),
+                (["stream", "--engine", "libuv", "--idle-sockets", 1], "cannot"),
                 (["stream", "--engine", "node", "--busy-poll", "9"], "not supported by this"),
                 (["stream", "--engine", "poll", "--mode", "fast"], "not a mode of engine poll"),
                 (["stream", "--distinct-sizes", "--size", "8"], "needs --size from 9"),
