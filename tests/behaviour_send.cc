@@ -1226,6 +1226,36 @@ TEST_P(SendHost, PlainReceiverGetsSingleDatagrams)
     }
 }
 
+/* A reply does not wait for the thousands of datagrams that are dispatched behind its request. */
+TEST_P(SendHost, RepliesLeaveDuringALongTurn)
+{
+    Plain peer;
+    const struct dgram_addr to_peer = peer.address();
+    struct dgram_socket *sender = open_socket(loop), *receiver = open_bound(loop);
+    const struct dgram_addr to = address_of(receiver);
+    size_t count = 0, seen_at = 0;
+    Handlers on;
+    on.message = [&](struct dgram_socket *socket, const struct dgram_message *) {
+        if (++count == 1) {
+            ASSERT_EQ(send_text(socket, "reply", to_peer), 0);
+        } else if (seen_at == 0 && peer.readable()) {
+            seen_at = count;
+        }
+    };
+    on.attach(receiver);
+    ASSERT_EQ(dgram_pause(receiver), 0);
+    settle(loop);
+    for (unsigned i = 0; i < 4000; i++) { /* some 30 trains, if the kernel makes trains */
+        ASSERT_EQ(send_text(sender, "0123456789abcdef", to), 0);
+    }
+    ASSERT_EQ(dgram_loop_flush(loop), 0);
+    ASSERT_EQ(dgram_resume(receiver), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return count == 4000; }));
+    EXPECT_GT(seen_at, 0u);
+    EXPECT_LE(seen_at, 1024u);
+    EXPECT_EQ(peer.receive(), "reply");
+}
+
 TEST_P(SendHost, FlushSendsWithoutATurn)
 {
     for (bool turned : {true, false}) {
