@@ -435,6 +435,7 @@ static void libuv_close(struct end *end)
 const struct engine engine_libuv = {
     .name = "libuv",
     .summary = "libuv, in the best of its modes",
+    .traits = ENGINE_FLOOD,
     .modes = libuv_modes,
     .reply_mode = "try_send+recvmmsg",
     .available = libuv_available,

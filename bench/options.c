@@ -140,6 +140,11 @@ static int read_busy_poll(struct plan *plan, const char *name, const char *text)
     return number_parse32(name, text, 0, 1000000, &plan->busy_poll_us);
 }
 
+static int read_flood(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse32(name, text, 0, FLOOD_MOST, &plan->flood);
+}
+
 static int read_idle_sockets(struct plan *plan, const char *name, const char *text)
 {
     return number_parse32(name, text, 0, IDLE_MOST, &plan->idle_sockets);
@@ -231,6 +236,8 @@ static const struct option_entry entries[] = {
      FOR_RUNS},
     {"busy-poll", "MICROSECONDS", "look so long for datagrams before sleeping (0)", read_busy_poll,
      FOR_RUNS},
+    {"flood", "NUMBER", "datagrams to another socket of the own server before each request (0)",
+     read_flood, FOR_PING},
     {"idle-sockets", "NUMBER", "silent ones beside the receiver; the library's engines only (0)",
      read_idle_sockets, FOR_STREAM},
     {"borrow", NULL, "send with a callback and lent bytes; the library's engines only", read_borrow,
@@ -344,6 +351,10 @@ static int engine_options_check(const struct plan *plan, const struct engine *en
         complain("--idle-sockets: engine %s cannot; auto, uring and poll can", engine->name);
         return EXIT_USAGE;
     }
+    if (plan->flood > 0 && !(engine->traits & ENGINE_FLOOD)) {
+        complain("--flood: not supported by this engine: %s", engine->name);
+        return EXIT_USAGE;
+    }
     return mode_check(plan);
 }
 
@@ -355,6 +366,10 @@ static int ping_options_check(const struct plan *plan, bool server_given)
     }
     if (plan->host && plan->port == 0) {
         complain("--host needs --port, from 1 to 65535");
+        return EXIT_USAGE;
+    }
+    if (plan->host && plan->flood > 0) {
+        complain("--flood and --host exclude each other: it needs a server of its own");
         return EXIT_USAGE;
     }
     if (plan->host && server_given) {

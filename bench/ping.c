@@ -27,6 +27,8 @@
 #define TIME_MOST INT64_C(10000000000)
 #define TIME_DIGITS 3
 
+#define FLOOD_BYTES 64
+
 struct slot {
     uint64_t number; /* under way, or the next */
     uint64_t sent_at;
@@ -42,12 +44,13 @@ struct ping {
     bool own_server;
     _Atomic bool served; /* the server may end */
     struct sizes sizes;
-    struct dgram_addr peer;
+    struct dgram_addr peer, flooded; /* the server's sockets */
     uint32_t window;
 
     /* The client thread's. */
     struct slot *slots;
     uint8_t *payload;
+    uint8_t flood_payload[FLOOD_BYTES];
     uint32_t open;   /* slots with a request under way */
     uint64_t issued; /* different requests */
     uint64_t sent;   /* with repetitions */
@@ -63,6 +66,21 @@ struct ping {
     _Atomic uint64_t live_replies;
     _Atomic uint64_t live_lost;
 };
+
+/* ---- The flood ----------------------------------------------------------------------------- */
+
+/* It leaves with the request, so the server finds both in one turn. */
+static void flood_send(struct ping *ping)
+{
+    struct end *end = &ping->client.end;
+
+    number_write(ping->flood_payload, FLOOD_MARK);
+    for (uint32_t i = 0; i < ping->plan->flood; i++) {
+        if (end->engine->reply(end, &ping->flooded, ping->flood_payload, FLOOD_BYTES) < 0) {
+            ping->failed = true;
+        }
+    }
+}
 
 /* ---- Requests ------------------------------------------------------------------------------ */
 
@@ -97,6 +115,10 @@ static void slot_issue(struct ping *ping, struct slot *slot, uint64_t now)
     slot->repeated = false;
     ping->open++;
     ping->issued++;
+    if (ping->plan->flood > 0) {
+        flood_send(ping);
+        now = clock_now();
+    }
     slot_send(ping, slot, now);
 }
 
@@ -281,6 +303,8 @@ static void ping_init(struct ping *ping, const struct plan *plan)
     ping->client.name = "client";
     ping->own_server = !plan->host;
     server_init(&ping->server, &ping->crew, plan->server_engine, false);
+    ping->server.flooded = plan->flood > 0;
+    ping->server.side.end.sockets = plan->flood > 0 ? 2 : 1;
     ping->server.side.end.stop = &ping->served; /* it outlives the last request */
 }
 
@@ -310,6 +334,7 @@ static int peer_find(struct ping *ping)
             return EXIT_BAD_RUN;
         }
         ping->peer = ping->server.side.end.local[0];
+        ping->flooded = ping->server.side.end.local[1];
         return 0;
     }
     if (dgram_addr_parse(plan->host, plan->port, &ping->peer) != 0) {

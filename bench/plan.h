@@ -21,6 +21,7 @@ struct engine;
 #define SIZE_MOST 65507u /* the largest UDP payload over IPv4 */
 #define WINDOW_MOST 1000000u
 #define FANOUT_PEERS 64u
+#define FLOOD_MOST 4096u /* what a receive buffer holds, in trains or not */
 #define IDLE_MOST 20000u /* of the 28,000 ports that Linux gives away by itself */
 
 struct plan {
@@ -36,6 +37,7 @@ struct plan {
     uint32_t window;       /* 0: what half of the receive buffer holds */
     uint32_t busy_poll_us; /* how long to spin before sleeping */
     uint32_t segments;     /* datagrams a train may hold; 0: what the engine likes */
+    uint32_t flood;        /* ping: datagrams to a second socket before each request */
     uint32_t idle_sockets; /* more of them at the receiving end, bound and silent */
     uint32_t peers;        /* receiving sockets: 1, for fanout FANOUT_PEERS */
     uint16_t port;

@@ -2,7 +2,8 @@
 /*
  * server.c: the echo server and the subcommand `echo`.
  *
- * Owns what comes in and goes back out. Never looks into a datagram.
+ * Owns what comes in and goes back out. Never looks into a datagram, except for the mark of what is
+ * not to go back (--flood).
  */
 #include "server.h"
 
@@ -15,8 +16,12 @@ static void server_take(struct end *end, const struct dgram_addr *from, const vo
                         uint32_t size)
 {
     struct server *server = end->user;
-    int result = end->engine->reply(end, from, data, size);
+    int result;
 
+    if (server->flooded && size >= SIZE_LEAST && number_read(data) & FLOOD_MARK) {
+        return;
+    }
+    result = end->engine->reply(end, from, data, size);
     server->received++;
     server->bytes += size;
     if (result > 0) {

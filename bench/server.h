@@ -7,9 +7,12 @@
 
 #include "harness.h"
 
+#define FLOOD_MARK (UINT64_C(1) << 63)
+
 struct server {
     struct side side;
-    bool timed; /* ends with the plan's time */
+    bool timed;   /* ends with the plan's time */
+    bool flooded; /* numbers with FLOOD_MARK do not go back */
     uint64_t received;
     uint64_t bytes;
     uint64_t dropped; /* replies for which there was no room */

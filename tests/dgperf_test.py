@@ -173,6 +173,11 @@ class Engine(Case):
             result = self.run_json("stream", "--engine", "poll", "--count", 2000, *words)
             self.check_whole(result, 2000)
 
+    def test_ping_beside_a_flood(self):
+        for engine in ("poll", "raw-mmsg", "raw-gso"):
+            result = self.run_json("ping", "--engine", engine, "--flood", 100, "--count", 50)
+            self.assertEqual(result["received"], 50)
+
     def test_ipv6(self):
         if not peers.has_ipv6():
             self.skipTest("no IPv6 here")
@@ -387,6 +392,8 @@ class CommandLine(Case):
                 (["stream", "--engine", "raw-mmsg", "--segments", "2"], "makes no trains"),
                 (["stream", "--engine", "raw-mmsg", "--borrow"], "has no such choice"),
                 (["stream", "--engine", "libuv", "--idle-sockets", 1], "cannot"),
+                (["ping", "--engine", "node", "--flood", 1], "not supported"),
+                (["ping", "--host", "127.0.0.1", "--port", 9, "--flood", 1], "exclude"),
                 (["stream", "--engine", "node", "--busy-poll", "9"], "not supported by this"),
                 (["stream", "--engine", "poll", "--mode", "fast"], "not a mode of engine poll"),
                 (["stream", "--distinct-sizes", "--size", "8"], "needs --size from 9"),
