@@ -7,7 +7,7 @@
  * nothing else. scripts/instructions runs it; the figures do not depend on the machine's speed or
  * load.
  *
- *     instructions send|receive COUNT
+ *     instructions send|lone|receive COUNT      (lone: sends without trains)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,16 +193,19 @@ void measured(struct dgram_loop *loop, struct dgram_socket *socket, const struct
 
 int main(int argc, char **argv)
 {
-    bool sends = argc == 3 && strcmp(argv[1], "send") == 0;
+    bool lone = argc == 3 && strcmp(argv[1], "lone") == 0;
+    bool sends = lone || (argc == 3 && strcmp(argv[1], "send") == 0);
     if (argc != 3 || (!sends && strcmp(argv[1], "receive") != 0)) {
-        fputs("usage: instructions send|receive COUNT\n", stderr);
+        fputs("usage: instructions send|lone|receive COUNT\n", stderr);
         return 2;
     }
+    const struct dgram_loop_options options = {.size = sizeof(options),
+                                               .segments_max = lone ? 1 : 0};
     uint64_t count = strtoull(argv[2], NULL, 10) / TURN * TURN;
     struct dgram_loop *loop = NULL;
     struct dgram_socket *socket = NULL;
     struct dgram_addr to;
-    int code = dg_loop_create_on(NULL, &dg_system_host, &instant, &loop);
+    int code = dg_loop_create_on(&options, &dg_system_host, &instant, &loop);
     code = code < 0 ? code : dgram_create_socket(loop, DGRAM_UDP4, NULL, &socket);
     code = code < 0 ? code : dgram_on_message(socket, on_message, NULL);
     code = code < 0 ? code : dgram_bind(socket, 0, "127.0.0.1");
