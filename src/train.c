@@ -144,7 +144,7 @@ struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
 static uint32_t train_bytes_max(const struct flow *flow, uint32_t size)
 {
     uint32_t count = size < flow->trains_below ? flow->socket->segments_max : 1;
-    if (size > 0 && TRAIN_BYTES_MAX / size < count) {
+    if (count * size > TRAIN_BYTES_MAX) {
         count = TRAIN_BYTES_MAX / size;
     }
     return count > 0 ? count * size : size;

@@ -16,7 +16,7 @@
 
 #include "uring/ring.h"
 
-enum { CHAIN_CALL = 32 /* messages of one sendmmsg(); a chain is 4 full trains as a rule */ };
+enum { CHAIN_CALL = 64 /* messages of one sendmmsg(): 4 full trains as a rule, or many lone ones */ };
 
 static bool chain_goes_on(const struct engine *engine, uint32_t index)
 {
