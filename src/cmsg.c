@@ -12,9 +12,15 @@
 
 enum { DG_SOL_UDP = 17, DG_UDP_SEGMENT = 103, DG_UDP_GRO = 104 };
 
+/* The length is a size_t on glibc and a socklen_t elsewhere; it is never more than a slot's. */
+static struct msghdr header_of(void *control, size_t size)
+{
+    return (struct msghdr){.msg_control = control, .msg_controllen = (socklen_t) size};
+}
+
 uint32_t dg_cmsg_segment(const void *control, size_t size)
 {
-    struct msghdr header = {.msg_control = (void *) (uintptr_t) control, .msg_controllen = size};
+    struct msghdr header = header_of((void *) (uintptr_t) control, size);
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c != NULL; c = CMSG_NXTHDR(&header, c)) {
         if (c->cmsg_level == DG_SOL_UDP && c->cmsg_type == DG_UDP_GRO &&
             c->cmsg_len >= CMSG_LEN(sizeof(int))) {
@@ -29,7 +35,7 @@ uint32_t dg_cmsg_segment(const void *control, size_t size)
 size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment)
 {
     assert(size >= CMSG_SPACE(sizeof(segment)) && segment > 0);
-    struct msghdr header = {.msg_control = control, .msg_controllen = size};
+    struct msghdr header = header_of(control, size);
     struct cmsghdr *c = CMSG_FIRSTHDR(&header);
     c->cmsg_level = DG_SOL_UDP;
     c->cmsg_type = DG_UDP_SEGMENT;
