@@ -83,7 +83,7 @@ static void host_wake_signal(int fd)
 
 static void host_wake_clear(int fd)
 {
-    char bytes[64]; /* also room for the expiry count of an alarm */
+    char bytes[64];
     while (read(fd, bytes, sizeof(bytes)) == (ssize_t) sizeof(bytes)) {
     }
 }
