@@ -92,10 +92,12 @@ static int apply_buffers(struct dgram_socket *socket, const struct dgram_socket_
 }
 
 /* Before bind, and never switched off again: trains that are queued then would arrive unmarked. A
- * kernel without it (before 5.0) simply delivers single datagrams. */
+ * kernel without it (before 5.0) simply delivers single datagrams. Only where trains are known: the
+ * number may mean anything to another host. */
 static void apply_gro(struct dgram_socket *socket, uint32_t flags)
 {
-    if (!(flags & DGRAM_NO_GRO) && socket->loop->slot_size == SLOT_SIZE_DEFAULT) {
+    if (!(flags & DGRAM_NO_GRO) && socket->loop->slot_size == SLOT_SIZE_DEFAULT &&
+        socket->loop->system->segments_max() > 1) {
         socket->gro = set_int(socket, DG_SOL_UDP, DG_UDP_GRO, 1) == 0;
     }
     socket->endpoint.control_size = socket->gro ? GRO_CONTROL_SIZE : 0;
