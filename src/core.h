@@ -369,7 +369,7 @@ struct embedding {
     int fd;      /* -1 until dgram_loop_fd() */
     int kick[2]; /* as wake_open() makes it */
     int alarm;
-    uint64_t deadline; /* for which the alarm is set */
+    uint64_t deadline; /* for which the alarm is set; 0: passed */
     bool kicked;
 };
 

@@ -116,9 +116,7 @@ static int probe_socket(struct probe *probe)
         return fd;
     }
     probe->endpoint.fd = fd;
-    if (system->segments_max() > 1) {
-        probe->endpoint.control_size = dg_cmsg_ask_for_segments(system, fd);
-    }
+    probe->endpoint.control_size = dg_cmsg_ask_for_segments(system, fd);
     probe->self.sin_family = AF_INET;
     probe->self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int code = system->bind(fd, (struct sockaddr *) &probe->self, sizeof(probe->self));

@@ -27,10 +27,19 @@ static int name_read(const struct dgram_socket *socket, const struct dgram_addr 
     if (address->u.in4.sin_port == 0) {
         return DGRAM_EBADPORT;
     }
+    /* Member by member: names are compared as bytes, and hosts with a sin_len have it filled in
+     * what the kernel gave and not in what was read from text. */
+    const struct sockaddr_in6 *in6 = &address->u.in6;
     if (socket->family == AF_INET) {
-        ret_name->in4 = address->u.in4;
+        ret_name->in4 = (struct sockaddr_in){.sin_family = AF_INET,
+                                             .sin_port = address->u.in4.sin_port,
+                                             .sin_addr = address->u.in4.sin_addr};
     } else {
-        ret_name->in6 = address->u.in6;
+        ret_name->in6 = (struct sockaddr_in6){.sin6_family = AF_INET6,
+                                              .sin6_port = in6->sin6_port,
+                                              .sin6_flowinfo = in6->sin6_flowinfo,
+                                              .sin6_addr = in6->sin6_addr,
+                                              .sin6_scope_id = in6->sin6_scope_id};
     }
     return 0;
 }

@@ -37,8 +37,8 @@ struct dg_system {
     /* One descriptor that is readable while any of these is. -ENOTSUP where the host has none. */
     int (*gather_open)(const int *fds, size_t count);
 
-    /* An alarm: readable from `deadline` of now()'s clock on; UINT64_MAX: never.
-     * -ENOTSUP where the host has none. */
+    /* An alarm: readable from about `deadline` of now()'s clock on until it is set again;
+     * UINT64_MAX: never. -ENOTSUP where the host has none. */
     int (*alarm_open)(void);
     void (*alarm_set)(int fd, uint64_t deadline);
 

@@ -365,7 +365,8 @@ size_t dg_batch_order(struct batch *batch)
 void dg_train_copy(const struct dg_train *train, uint32_t offset, uint32_t size, void *target)
 {
     unsigned char *out = target;
-    for (size_t i = 0; i < train->base.header.msg_iovlen && size > 0; i++) {
+    size_t count = (size_t) train->base.header.msg_iovlen; /* an int on macOS, musl and the BSDs */
+    for (size_t i = 0; i < count && size > 0; i++) {
         const struct iovec *vector = &train->vectors[i];
         if (offset >= vector->iov_len) {
             offset -= (uint32_t) vector->iov_len;

@@ -342,6 +342,9 @@ TEST_P(Found, FewSlotsServeManySockets)
 /* A limit below what a submission may hold: nothing was submitted yet when the queue was full. */
 TEST_P(Found, DrainComesBelowASubmission)
 {
+    if (info_of(loop).segments_max == 1) {
+        GTEST_SKIP() << "without trains a submission is full before the queue is";
+    }
     Plain sink;
     const struct dgram_addr to = sink.address();
     int drains = 0;

@@ -133,9 +133,10 @@ TEST_P(Send, TooLargeIsRefusedAtOnce)
         on.attach(socket);
         std::vector<char> bytes(1 << 18);
         struct dgram_addr to = address_of(socket);
-        std::vector<size_t> sizes = {
-            size_max(type) + 1, 65535,         65536, 65537, 1 << 18, 1ull << 32, INT_MAX, SIZE_MAX,
-            (1ull << 32) + 10,  SIZE_MAX - 100};
+        /* Of 64 bits, the last one looks like 10 to who takes it for 32. */
+        std::vector<size_t> sizes = {size_max(type) + 1, 65535, 65536, 65537, 1 << 18};
+        sizes.insert(sizes.end(), {INT_MAX, SIZE_MAX / 2 + 1, SIZE_MAX - 100, SIZE_MAX,
+                                   std::max<size_t>(SIZE_MAX - UINT32_MAX + 10, 1 << 18)});
         for (size_t size : sizes) {
             EXPECT_EQ(dgram_send_to(socket, bytes.data(), size, &to, Results::take, &results),
                       -EMSGSIZE)

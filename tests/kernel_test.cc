@@ -731,7 +731,8 @@ long sleep_on(int fd, int timeout_ms, int sender, const sockaddr_in &to)
         std::chrono::duration_cast<std::chrono::milliseconds>(end - start).count());
 }
 
-TEST_F(Uring, DeferredRingWakesPollByARegisteredEventfdAndNotByItsOwnDescriptor)
+/* By its own descriptor it does not, on 6.18; on 6.1 it does. */
+TEST_F(Uring, DeferredRingWakesPollByARegisteredEventfd)
 {
     /* A thread of its own: the kernel takes rings of earlier tests down late and in their thread,
      * which makes poll(2) look again. */
@@ -743,11 +744,7 @@ TEST_F(Uring, DeferredRingWakesPollByARegisteredEventfdAndNotByItsOwnDescriptor)
         if (!reap().empty()) {
             GTEST_SKIP() << "multishot recvmsg needs Linux 6.0";
         }
-        constexpr int kAsleepMs = 300;
         sockaddr_in to = address_of(receiver.fd);
-        EXPECT_GE(sleep_on(ring.ring_fd, kAsleepMs, sender.fd, to), kAsleepMs - 1);
-        EXPECT_EQ(1u, reap(1).size());
-
         Fd event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
         ASSERT_EQ(0, io_uring_register_eventfd(&ring, event.fd));
         EXPECT_LT(sleep_on(event.fd, kWatchdogMs, sender.fd, to), kWatchdogMs);

@@ -587,15 +587,8 @@ static void system_wake_signal(int fd)
     descriptor_of(descriptor_of(fd, WAKE)->reader, WAKE)->signalled = true;
 }
 
-/* Reads an alarm's count as well, which is gone then. */
 static void system_wake_clear(int fd)
 {
-    int index = fd - DESCRIPTOR_FIRST;
-    if (index >= 0 && index < DESCRIPTORS && world.descriptors[index].kind == ALARM) {
-        struct descriptor *d = &world.descriptors[index];
-        d->deadline = world.now >= d->deadline ? NEVER : d->deadline;
-        return;
-    }
     descriptor_of(fd, WAKE)->signalled = false;
 }
 

@@ -16,7 +16,9 @@
 
 #include "uring/ring.h"
 
-enum { CHAIN_CALL = 64 /* messages of one sendmmsg(): 4 full trains as a rule, or many lone ones */ };
+enum {
+    CHAIN_CALL = 64 /* messages of one sendmmsg(): 4 full trains as a rule, or many lone ones */
+};
 
 static bool chain_goes_on(const struct engine *engine, uint32_t index)
 {

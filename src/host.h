@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * host.h: the system calls of system.c that differ by host.
+ *
+ * The build takes one of host_linux.c and host_posix.c (any POSIX host: macOS, the BSDs). Same
+ * results as in system.h: 0 or more, or a negated errno.
+ */
+#ifndef DGRAM_HOST_H
+#define DGRAM_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A blocking UDP socket, close-on-exec. */
+int dg_host_socket(int family);
+
+/* A pipe whose ends neither block nor survive an exec. */
+int dg_host_pipe(int ret_fds[2]);
+
+/* Whether this process may use one CPU only. */
+bool dg_host_only_one_cpu(void);
+
+/* As in struct dg_system. */
+int dg_host_gather_open(const int *fds, size_t count);
+int dg_host_alarm_open(void);
+void dg_host_alarm_set(int fd, uint64_t deadline);
+
+/* Asks the kernel: 1 if it has no trains, 0 if there is no loopback to ask (yet). */
+unsigned dg_host_segments_max(void);
+
+#endif

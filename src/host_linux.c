@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* host_linux.c: Linux, with epoll, timerfd and trains. Owns nothing, keeps no state. */
+#include "src/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+static int checked(int result)
+{
+    return result < 0 ? -errno : result;
+}
+
+int dg_host_socket(int family)
+{
+    return checked(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
+
+int dg_host_pipe(int ret_fds[2])
+{
+    return checked(pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK));
+}
+
+/* Asked of the main thread: a program that pins each thread to a CPU of its own has more than
+ * one. */
+bool dg_host_only_one_cpu(void)
+{
+    cpu_set_t allowed;
+    bool one =
+        sched_getaffinity(getpid(), sizeof(allowed), &allowed) == 0 && CPU_COUNT(&allowed) == 1;
+    return one || sysconf(_SC_NPROCESSORS_ONLN) == 1;
+}
+
+int dg_host_gather_open(const int *fds, size_t count)
+{
+    int gather = checked(epoll_create1(EPOLL_CLOEXEC));
+    for (size_t i = 0; gather >= 0 && i < count; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        int code = checked(epoll_ctl(gather, EPOLL_CTL_ADD, fds[i], &event));
+        if (code < 0) {
+            (void) close(gather);
+            gather = code;
+        }
+    }
+    return gather;
+}
+
+int dg_host_alarm_open(void)
+{
+    return checked(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+}
+
+void dg_host_alarm_set(int fd, uint64_t deadline)
+{
+    struct itimerspec when = {0}; /* zero disarms, timerfd_create(2) */
+    if (deadline != UINT64_MAX) {
+        deadline = deadline == 0 ? 1 : deadline;
+        when.it_value.tv_sec = (time_t) (deadline / 1000000000u);
+        when.it_value.tv_nsec = (long) (deadline % 1000000000u);
+    }
+    (void) timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL); /* the arguments are valid */
+}
+
+/* A train of `count` one-byte datagrams from a socket to itself. */
+static bool train_goes(int fd, const struct sockaddr_in *self, uint16_t count)
+{
+    enum { SOL_UDP_ = 17, UDP_SEGMENT_ = 103, COUNT_MAX = 128 };
+    unsigned char payload[COUNT_MAX] = {0};
+    _Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(sizeof(uint16_t))] = {0};
+    struct iovec vector = {.iov_base = payload, .iov_len = count};
+    struct msghdr header = {
+        .msg_name = (void *) (uintptr_t) self,
+        .msg_namelen = sizeof(*self),
+        .msg_iov = &vector,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof(control),
+    };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&header);
+    uint16_t segment = 1;
+    c->cmsg_level = SOL_UDP_;
+    c->cmsg_type = UDP_SEGMENT_;
+    c->cmsg_len = CMSG_LEN(sizeof(segment));
+    memcpy(CMSG_DATA(c), &segment, sizeof(segment));
+    return sendmsg(fd, &header, MSG_DONTWAIT) == (ssize_t) count;
+}
+
+/* 128 segments since Linux 6.9 and some stable branches, 64 since 4.18: asked, not derived from a
+ * version. A kernel before 4.18 ignores the unknown message and sends one datagram of 64 bytes, so
+ * a receive tells the truth. */
+unsigned dg_host_segments_max(void)
+{
+    struct sockaddr_in self = {.sin_family = AF_INET};
+    self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(self);
+    int fd = dg_host_socket(AF_INET);
+    if (fd < 0) {
+        return 0;
+    }
+    unsigned segments = 0;
+    unsigned char byte[2];
+    if (bind(fd, (struct sockaddr *) &self, size) == 0 &&
+        getsockname(fd, (struct sockaddr *) &self, &size) == 0) {
+        segments = train_goes(fd, &self, 128) ? 128 : train_goes(fd, &self, 64) ? 64 : 0;
+        if (segments == 0 && errno != ENETUNREACH && errno != ENETDOWN) {
+            segments = 1;
+        }
+        if (segments > 1 && recv(fd, byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) != 1) {
+            segments = 1;
+        }
+    }
+    (void) close(fd);
+    return segments;
+}
