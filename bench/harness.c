@@ -7,6 +7,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -223,12 +224,38 @@ static void side_run(struct side *side)
     side->cpu_ns = side_cpu(side) - before;
 }
 
+static const struct spot *spot_of(const struct plan *plan, enum role role)
+{
+    return &plan->spots[role == ROLE_SINK || role == ROLE_SERVER];
+}
+
+/* A namespace is a thread's: the sockets that it opens, and the processes, are there. */
+static int netns_enter(struct end *end)
+{
+    const struct spot *spot = spot_of(end->plan, end->role);
+    char path[96];
+    int fd, result;
+
+    if (spot->netns[0] == '\0') {
+        return 0;
+    }
+    snprintf(path, sizeof(path), "/run/netns/%s", spot->netns);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return end_fail(end, path, -errno);
+    }
+    result = setns(fd, CLONE_NEWNET);
+    result = result == 0 ? 0 : end_fail(end, "setns", -errno);
+    close(fd);
+    return result;
+}
+
 static void *side_main(void *user)
 {
     struct side *side = user;
 
     thread_pin(cpu_of_place(side->place));
-    if (side->end.engine->open(&side->end) != 0) {
+    if (netns_enter(&side->end) != 0 || side->end.engine->open(&side->end) != 0) {
         side->failed = true;
     } else {
         side_run(side);
@@ -416,6 +443,8 @@ void sizes_fill(struct sizes *sizes, const struct plan *plan)
 
 void end_init(struct end *end, struct crew *crew, const struct engine *engine, enum role role)
 {
+    const struct spot *spot = spot_of(crew->plan, role);
+
     *end = (struct end){
         .plan = crew->plan,
         .engine = engine,
@@ -426,7 +455,7 @@ void end_init(struct end *end, struct crew *crew, const struct engine *engine, e
         .engine_name = engine->name,
         .train = 1,
     };
-    dgram_addr_parse("127.0.0.1", 0, &end->bind_to);
+    dgram_addr_parse(spot->address ? spot->address : "127.0.0.1", 0, &end->bind_to);
 }
 
 int end_fail(struct end *end, const char *what, int code)

@@ -140,6 +140,39 @@ static int read_busy_poll(struct plan *plan, const char *name, const char *text)
     return number_parse32(name, text, 0, 1000000, &plan->busy_poll_us);
 }
 
+/* "NAME=ADDRESS" up to `end`; the address is the rest of the text, or what is before the comma. */
+static int spot_parse(struct spot *spot, char *text)
+{
+    struct dgram_addr address;
+    char *equals = strchr(text, '=');
+
+    if (!equals || equals == text || (size_t) (equals - text) >= sizeof(spot->netns) ||
+        strchr(text, '/') || dgram_addr_parse(equals + 1, 0, &address) != 0) {
+        return -1;
+    }
+    memcpy(spot->netns, text, (size_t) (equals - text));
+    spot->address = equals + 1;
+    return 0;
+}
+
+/* The text is argv's, which may be written to. */
+static int read_between(struct plan *plan, const char *name, const char *text)
+{
+    char *first = (char *) (uintptr_t) text, *comma = strchr(first, ',');
+
+    if (comma) {
+        *comma = '\0';
+    }
+    if (!comma || spot_parse(&plan->spots[0], first) != 0 ||
+        spot_parse(&plan->spots[1], comma + 1) != 0) {
+        complain("--%s: must be NAME=ADDRESS,NAME=ADDRESS: two network namespaces (ip netns) and "
+                 "an address in each",
+                 name);
+        return -1;
+    }
+    return 0;
+}
+
 static int read_flood(struct plan *plan, const char *name, const char *text)
 {
     return number_parse32(name, text, 0, FLOOD_MOST, &plan->flood);
@@ -236,6 +269,9 @@ static const struct option_entry entries[] = {
      FOR_RUNS},
     {"busy-poll", "MICROSECONDS", "look so long for datagrams before sleeping (0)", read_busy_poll,
      FOR_RUNS},
+    {"between", "A=ADDRESS,B=ADDRESS",
+     "in these network namespaces: sender or client, receiver or server", read_between,
+     FOR_RATE | FOR_PING},
     {"flood", "NUMBER", "datagrams to another socket of the own server before each request (0)",
      read_flood, FOR_PING},
     {"idle-sockets", "NUMBER", "silent ones beside the receiver; the library's engines only (0)",
@@ -368,8 +404,8 @@ static int ping_options_check(const struct plan *plan, bool server_given)
         complain("--host needs --port, from 1 to 65535");
         return EXIT_USAGE;
     }
-    if (plan->host && plan->flood > 0) {
-        complain("--flood and --host exclude each other: it needs a server of its own");
+    if (plan->host && (plan->flood > 0 || plan->spots[0].address)) {
+        complain("--host excludes --flood and --between: they need a server of its own");
         return EXIT_USAGE;
     }
     if (plan->host && server_given) {

@@ -24,15 +24,22 @@ struct engine;
 #define FLOOD_MOST 4096u /* what a receive buffer holds, in trains or not */
 #define IDLE_MOST 20000u /* of the 28,000 ports that Linux gives away by itself */
 
+/* Where one side lives. */
+struct spot {
+    char netns[64]; /* a network namespace, ip-netns(8); "": this one */
+    const char *address;
+};
+
 struct plan {
     const struct engine *engine;
     const struct engine *server_engine; /* ping: of its own server */
     const char *scenario;               /* the subcommand's name */
     const char *host; /* ping, send: the other side; echo, recv: where to bind; NULL: not given */
     const char *mode; /* one of the engine's modes; NULL: the best */
-    double seconds;   /* 0: until `count`, or until Ctrl-C */
-    uint64_t count;   /* 0: until `seconds` are over */
-    uint64_t rate;    /* send: datagrams a second; 0: as fast as it goes */
+    struct spot spots[2]; /* of the sender or client, and of the receiver or server */
+    double seconds;       /* 0: until `count`, or until Ctrl-C */
+    uint64_t count;       /* 0: until `seconds` are over */
+    uint64_t rate;        /* send: datagrams a second; 0: as fast as it goes */
     uint32_t size;
     uint32_t window;       /* 0: what half of the receive buffer holds */
     uint32_t busy_poll_us; /* how long to spin before sleeping */

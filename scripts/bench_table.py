@@ -12,18 +12,33 @@ import sys
 from collections import Counter, defaultdict
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / 'results'
-SCENARIOS = ['stream', 'fanout', 'ping']
+SCENARIOS = {
+    'stream': 'one sender, one receiver',
+    'lone': 'stream --segments 1: no trains',
+    'distinct': 'stream --distinct-sizes: no two neighbours of one size',
+    'idle': 'stream --idle-sockets 10000: beside 10,000 silent sockets',
+    'veth': 'stream between two network namespaces',
+    'fanout': 'one sender, 64 receivers, interleaved one by one',
+    'ping': 'round trips, one at a time',
+    'spin': 'ping --busy-poll 1000 on both sides',
+    'flood': 'ping --flood 4096: each request behind so many datagrams to another socket',
+    'requests': 'ping --window 64 of one client (io_uring) against each server',
+}
+ROUND_TRIPS = ['ping', 'spin', 'flood']
 BASE, LIMIT = 'libuv', 'raw-gso'
 
 
 def runs():
-    """(scenario, size) -> engine -> list of runs, in the order in which they ran."""
+    """(case, size) -> engine -> list of runs, in the order in which they ran."""
     table = defaultdict(lambda: defaultdict(list))
     for path in RESULTS.glob('*-*.json'):
         for line in path.read_text().splitlines():
             run = json.loads(line)
-            table[run['scenario'], run['size']][run['engine']].append(run)
-    return dict(sorted(table.items(), key=lambda item: (SCENARIOS.index(item[0][0]), item[0][1])))
+            name = path.stem.rpartition('-')[0]
+            engine = run['server_engine'] if name == 'requests' else run['engine']
+            table[name, run['size']][engine].append(run)
+    order = list(SCENARIOS)
+    return dict(sorted(table.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
 
 def median(items, key):
@@ -67,7 +82,7 @@ def markdown(heading, rows):
 def rate_table(table):
     rows = []
     for (scenario, size), engines in table.items():
-        if scenario == 'ping':
+        if scenario in ROUND_TRIPS:
             continue
         rates = {engine: median(items, 'recv_pps') for engine, items in engines.items()}
         for engine, items in engines.items():
@@ -85,10 +100,10 @@ def ping_table(table):
     for (scenario, size), engines in table.items():
         for engine, items in engines.items():
             rtts = [run['rtt_ns'] for run in items if run.get('rtt_ns')]
-            if scenario == 'ping' and rtts:
-                rows.append([engine, str(size), *(number(median(rtts, key) / 1000, 1)
+            if scenario in ROUND_TRIPS and rtts:
+                rows.append([engine, scenario, str(size), *(number(median(rtts, key) / 1000, 1)
                                                   for key in ('min', 'p50', 'p99', 'p999'))])
-    heading = ['round trip, µs', 'bytes', 'min', 'p50', 'p99', 'p99.9']
+    heading = ['round trip, µs', 'scenario', 'bytes', 'min', 'p50', 'p99', 'p99.9']
     return markdown(heading, rows) if rows else ''
 
 
@@ -108,7 +123,7 @@ def medians(engines):
 
 
 def write_rates(table):
-    for scenario in {scenario for scenario, _ in table if scenario != 'ping'}:
+    for scenario in {scenario for scenario, _ in table if scenario in ('stream', 'fanout')}:
         write_columns(scenario, 'bytes', [(size, medians(engines)) for (name, size), engines
                                           in table.items() if name == scenario])
 
@@ -154,6 +169,8 @@ def main(arguments):
           f"medians of {rounds} rounds, ± is half the range."
           + ''.join(f' {engine} ran as {", ".join(sorted(names))}.'
                     for engine, names in modes.items()) + '\n')
+    print('\n'.join(f'- {name}: {SCENARIOS[name]}' for name in dict.fromkeys(n for n, _ in table))
+          + '\n')
     print(rate_table(table) + '\n')
     print(ping_table(table))
     write_rates(table)

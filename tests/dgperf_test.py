@@ -178,6 +178,27 @@ class Engine(Case):
             result = self.run_json("ping", "--engine", engine, "--flood", 100, "--count", 50)
             self.assertEqual(result["received"], 50)
 
+    def test_between_hosts(self):
+        names = [f"dgperf-{os.getpid()}-{side}" for side in "ab"]
+        try:
+            subprocess.run(["ip", "netns", "add", names[0]], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            self.skipTest("no network namespaces here")
+        self.addCleanup(subprocess.run, ["ip", "netns", "del", names[0]])
+        for command in (f"netns add {names[1]}",
+                        f"link add cable netns {names[0]} type veth peer cable netns {names[1]}",
+                        f"-n {names[0]} address add 10.77.1.1/24 dev cable",
+                        f"-n {names[1]} address add 10.77.1.2/24 dev cable",
+                        f"-n {names[0]} link set cable up", f"-n {names[1]} link set cable up"):
+            subprocess.run(["ip", *command.split()], check=True)
+        self.addCleanup(subprocess.run, ["ip", "netns", "del", names[1]])
+        spots = f"{names[0]}=10.77.1.1,{names[1]}=10.77.1.2"
+        for engine in ("poll", "raw-gso"):
+            self.check_whole(self.run_json("stream", "--engine", engine, "--between", spots,
+                                           "--count", 20000), 20000)
+            self.assertEqual(self.run_json("ping", "--engine", engine, "--between", spots,
+                                           "--count", 10)["received"], 10)
+
     def test_ipv6(self):
         if not peers.has_ipv6():
             self.skipTest("no IPv6 here")
@@ -393,7 +414,10 @@ class CommandLine(Case):
                 (["stream", "--engine", "raw-mmsg", "--borrow"], "has no such choice"),
                 (["stream", "--engine", "libuv", "--idle-sockets", 1], "cannot"),
                 (["ping", "--engine", "node", "--flood", 1], "not supported"),
-                (["ping", "--host", "127.0.0.1", "--port", 9, "--flood", 1], "exclude"),
+                (["ping", "--host", "127.0.0.1", "--port", 9, "--flood", 1], "excludes"),
+                (["stream", "--between", "here"], "must be NAME=ADDRESS"),
+                (["stream", "--between", "a=127.0.0.1"], "must be NAME=ADDRESS"),
+                (["stream", "--between", "a=host,b=127.0.0.1"], "must be NAME=ADDRESS"),
                 (["stream", "--engine", "node", "--busy-poll", "9"], "not supported by this"),
                 (["stream", "--engine", "poll", "--mode", "fast"], "not a mode of engine poll"),
                 (["stream", "--distinct-sizes", "--size", "8"], "needs --size from 9"),
