@@ -28,6 +28,11 @@
  * accepted: no callback follows and the bytes are still the caller's. Zero means accepted: it
  * completes exactly once. Per socket and destination, datagrams leave in the order of the calls.
  *
+ * ENDING. dgram_loop_run() returns when nothing keeps the loop alive: so a program that is to end
+ * cleanly calls dgram_loop_stop() in its signal handler, and when run has returned 1, dgram_end()
+ * on its sockets, frees its timers, and runs the loop again until it returns 0. dgram_loop_free()
+ * alone is quicker: what is queued gets one attempt.
+ *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
  * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
  * other threads. A program that wants more cores runs a loop per core, each with its own socket on
@@ -94,7 +99,8 @@ enum dgram_code {
     DGRAM_EBADENGINE = -10018,     /* an engine name or number that does not exist */
     DGRAM_ENOTFOUND = -10019,      /* the name does not exist, or has no address of the family */
     DGRAM_EDNSTIMEOUT = -10020,    /* no name server answered in time */
-    DGRAM_EDNSFAILED = -10021      /* a name server answered, but with an error or with nonsense */
+    DGRAM_EDNSFAILED = -10021,     /* a name server answered, but with an error or with nonsense */
+    DGRAM_EWRONGLOOP = -10022      /* a destination of another loop than the socket's */
 };
 
 /* A sentence for a code that this library returned, without a full stop. Never NULL; a static
@@ -153,8 +159,7 @@ struct dgram_timer;
 
 /* The mechanism below the loop. Behaviour is the same on all. */
 enum dgram_engine {
-    DGRAM_ENGINE_AUTO =
-        0, /* what the environment's DGRAM_ENGINE says ("uring", "poll"); without it,
+    DGRAM_ENGINE_AUTO = 0,  /* as DGRAM_ENGINE in the environment says: "uring", "poll"; without it,
                                or if it is "auto" or empty, the best that works here */
     DGRAM_ENGINE_URING = 1, /* io_uring (Linux 6.0 and later, where it is permitted) */
     DGRAM_ENGINE_POLL = 2   /* readiness: epoll or poll(2) */
@@ -238,8 +243,9 @@ DGRAM_API int dgram_loop_flush(struct dgram_loop *loop);
 
 /*
  * Makes dgram_loop_run() return 1 after the callbacks of the current turn; if none runs, the next
- * call returns 1 at once. A dgram_loop_turn() does not sleep instead, and has used it up then. Any
- * thread, and signal handlers (async-signal-safe).
+ * call returns 1 at once. If a dgram_loop_turn() comes next, it does not sleep, and the stop is
+ * spent. NULL is ignored. Any thread, and signal handlers (async-signal-safe), not after
+ * dgram_loop_free().
  */
 DGRAM_API void dgram_loop_stop(struct dgram_loop *loop);
 
@@ -291,22 +297,22 @@ struct dgram_loop_info {
     uint32_t slot_size;    /* bytes of payload a slot holds */
     const char *name;      /* "uring", "poll" */
     int32_t refused_code;  /* 0, or why the engine preferred by AUTO was passed over */
-    uint32_t slots_free;   /* slots neither lent to the kernel's data nor retained */
+    uint32_t slots_free;   /* slots that hold no received data */
     const char *refused_call;
     const char *refused_advice;
-    uint64_t turns;   /* turns so far */
-    uint64_t flushes; /* hand-overs of queued sends to the kernel */
-    const char
-        *failed_call;    /* the system call by which the engine failed last, "" if it never did */
-    int32_t failed_code; /* its negated errno, as a turn, run or flush returned it */
+    uint64_t turns;          /* turns so far */
+    uint64_t flushes;        /* hand-overs of queued sends to the kernel */
+    const char *failed_call; /* the system call by which the engine failed last; "": it did not */
+    int32_t failed_code;     /* its negated errno, as a turn, run or flush returned it */
     uint32_t reserved0;
 };
 
 /*
  * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
- * `ttl_seconds`, or a negative code, for instance DGRAM_ENOTFOUND. The lookup is gone then. Valid
- * also after the loop was freed. Returns 0; DGRAM_ENULL, DGRAM_EBADFAMILY (the lookup fails with
- * it). Loop thread.
+ * `ttl_seconds` (one at least), or a negative code, for instance DGRAM_ENOTFOUND, remembered as
+ * long. The lookup is gone then. Valid
+ * also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup is gone all the same, and
+ * fails with it); DGRAM_ENULL (nothing happened: it must still be answered). Loop thread.
  */
 DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
                                   const struct dgram_addr *address, uint32_t ttl_seconds);
@@ -335,7 +341,8 @@ DGRAM_API int dgram_timer_start(struct dgram_timer *timer, int64_t delay_ns, int
 /* Stops; no call follows. A stopped timer may be started again. Loop thread. */
 DGRAM_API int dgram_timer_stop(struct dgram_timer *timer);
 
-/* A started timer keeps dgram_loop_run() running unless it is unref'd. Idempotent. Loop thread. */
+/* A started timer keeps dgram_loop_run() running unless it is unref'd. Idempotent. These three
+ * return 0, DGRAM_ENULL or DGRAM_EFORKED. Loop thread. */
 DGRAM_API int dgram_timer_ref(struct dgram_timer *timer);
 DGRAM_API int dgram_timer_unref(struct dgram_timer *timer);
 
@@ -375,9 +382,9 @@ struct dgram_message {
 
 /* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. */
 struct dgram_error {
-    size_t size;                      /* sizeof (struct dgram_error) */
-    int code;                         /* as returned by functions */
-    const char *operation;            /* "send", "bind", "recvmsg" */
+    size_t size;           /* sizeof (struct dgram_error) */
+    int code;              /* as returned by functions */
+    const char *operation; /* "send", "bind" (with `host` if the name failed), "recvmsg" */
     const struct dgram_addr *address; /* the peer or local address concerned, or NULL */
     const char *host;                 /* the name concerned, in lower case, or NULL */
 };
@@ -464,7 +471,8 @@ DGRAM_API int dgram_close(struct dgram_socket *socket);
 DGRAM_API int dgram_end(struct dgram_socket *socket);
 
 /* A bound socket keeps dgram_loop_run() running unless it is unref'd; sends under way keep it
- * running all the same. Valid before bind, idempotent (Node: socket.ref, socket.unref). */
+ * running all the same. Valid before bind, idempotent (Node: socket.ref, socket.unref). Return as
+ * dgram_close(). Loop thread. */
 DGRAM_API int dgram_ref(struct dgram_socket *socket);
 DGRAM_API int dgram_unref(struct dgram_socket *socket);
 
@@ -487,7 +495,8 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  * error      a failure that no call returned and no send callback took. Without a handler it is
  *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
  *            above that is counted only.
- * drain      sends were refused with -EAGAIN, and the queue has fallen to half its limit.
+ * drain      sends were refused with -EAGAIN; now the queues of socket and loop have fallen to half
+ *            their limits, and each of those sends would fit.
  * close      the last event: the port is free, every send has completed.
  */
 DGRAM_API int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *user);
@@ -509,13 +518,15 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * NULL or "" is this host (127.0.0.1 or ::1), and so are "localhost" and what ends in ".localhost"
  * (RFC 6761), which no server is asked for. A name is looked up without blocking, once for all
  * sends that wait for it, and its answer used for its TTL (256 names, one second at least); the
- * datagram joins the order of its destination when the name is resolved. An unbound socket is first
+ * datagram joins the order of its destination when the name is resolved. A name that failed is not
+ * asked for again for a second: sends to it fail with the same code. An unbound socket is first
  * bound to a free port of all interfaces; `listening` follows. The datagram leaves at the latest at
  * the end of the turn; datagrams to one peer leave together where the kernel can do that
- * (UDP_SEGMENT, udp(7)).
+ * (UDP_SEGMENT, udp(7)). That a peer does not listen (ICMP) is no error of an unconnected socket.
  *
- * Ownership: with `fn`, the bytes are borrowed until it is called (unless the socket has
- * DGRAM_COPY). Without, they are copied before this returns; a failure then is an `error` event.
+ * Ownership: with `fn`, the bytes are borrowed until it is called, unless the socket has
+ * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. (A
+ * received message ends with its handler: to forward it with `fn`, retain it or use DGRAM_COPY.)
  *
  * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
  * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
@@ -527,7 +538,8 @@ DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t s
                          const char *address, dgram_sent_fn *fn, void *user);
 
 /* The same to a binary address: a message's `from`, or what dgram_addr_parse() gave. Nothing is
- * parsed; the fast way. `address` is not kept. */
+ * parsed, and without `fn` the second and further datagrams of one size to one peer go the fastest
+ * way (unless a queue limit is less than 2 MiB away). `address` is not kept. */
 DGRAM_API int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
                             const struct dgram_addr *address, dgram_sent_fn *fn, void *user);
 
@@ -558,8 +570,10 @@ DGRAM_API int dgram_send_many(struct dgram_socket *socket, struct dgram_outgoing
 /*
  * A destination that is used again and again: parsed once; a name is looked up by the first send,
  * and again in the background when its TTL is over, while the last good address stays in use. It
- * belongs to the loop and must be freed before it. Sends keep no reference.
- * Returns as dgram_send() for the same text, or DGRAM_EBADTYPE, -ENOMEM. Loop thread.
+ * belongs to the loop and must be freed before it. It may be freed while sends to it wait for the
+ * name: they complete. A failed lookup is not repeated for a second.
+ * Returns 0; DGRAM_EBADPORT, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
+ * DGRAM_EBADTYPE, DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 struct dgram_destination;
 DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
@@ -569,12 +583,14 @@ DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, u
 /* Accepts NULL, returns NULL. Loop thread. */
 DGRAM_API struct dgram_destination *dgram_destination_free(struct dgram_destination *destination);
 
-/* The same as dgram_send() to a destination of the socket's type. */
+/* dgram_send() to a destination of the socket's type and loop: also DGRAM_EBADFAMILY and
+ * DGRAM_EWRONGLOOP. */
 DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
                               struct dgram_destination *destination, dgram_sent_fn *fn, void *user);
 
-/* Bytes and datagrams accepted and not yet completed (Node: getSendQueueSize, getSendQueueCount);
- * 0 for NULL and closed sockets. Loop thread. */
+/* Bytes of payload and datagrams accepted and not yet completed (Node: getSendQueueSize,
+ * getSendQueueCount), without what limits charge on top; 0 for NULL and closed sockets. Loop
+ * thread. */
 DGRAM_API size_t dgram_get_send_queue_size(const struct dgram_socket *socket);
 DGRAM_API size_t dgram_get_send_queue_count(const struct dgram_socket *socket);
 
@@ -617,7 +633,8 @@ struct dgram_socket_stats {
     uint64_t errors_lost;    /* errors that no handler got */
 };
 
-/* Counters since creation. Returns 0; DGRAM_EBADOPTIONS, DGRAM_ENOTRUNNING, DGRAM_ENULL. */
+/* Counters since creation; to be read before dgram_close(). Returns 0; DGRAM_EBADOPTIONS,
+ * DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread. */
 DGRAM_API int dgram_socket_stats(const struct dgram_socket *socket,
                                  struct dgram_socket_stats *stats);
 

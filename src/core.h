@@ -246,7 +246,8 @@ struct dgram_socket {
     struct request_list parked_again; /* refused in the submission that is being settled */
     struct dg_watch writable;
     uint32_t refused_trains;
-    uint32_t futile; /* timed retries since something was sent */
+    uint32_t refused_size; /* of the largest that was refused since the last `drain` */
+    uint32_t futile;       /* timed retries since something was sent */
     uint64_t queue_bytes, queue_count, queue_limit;
 
     struct held *held_head, *held_tail;
@@ -284,6 +285,8 @@ struct name {
     uint32_t destinations;       /* handles that name it */
     uint64_t used;               /* the turn of its last use */
     uint64_t expires;            /* loop time; the address is good until then */
+    uint64_t failed_until;       /* the last question failed; until then it is not asked again */
+    int failed_code;
     union dg_name address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;
@@ -296,6 +299,7 @@ struct dgram_lookup {
     struct name *name;
     struct dgram_lookup *next; /* in the list of questions, then of answers */
     bool answered;
+    bool remembered; /* nobody was asked: a failure of a moment ago */
     int code;
     uint32_t ttl;
     struct dgram_addr address;
@@ -539,7 +543,7 @@ void dg_requests_release(struct dgram_loop *loop);
 void dg_queue_count(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
 void dg_queue_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t count);
 bool dg_queue_is_full(struct dgram_socket *socket, uint32_t size);
-int dg_queue_refuse(struct dgram_socket *socket);
+int dg_queue_refuse(struct dgram_socket *socket, uint32_t size);
 void dg_queue_check_drains(struct dgram_loop *loop);
 
 /* ---- settle.c ------------------------------------------------------------------------------ */
@@ -601,6 +605,9 @@ void dg_resolve_forget(struct dgram_socket *socket);
 /* c-ares: asks; answers arrive by dgram_lookup_answer(). */
 /* A comma-separated list of IP addresses, with a port or without. */
 bool dg_dns_servers_are_well_formed(const char *text);
+/* Whether the socket may send to it: 0, DGRAM_EWRONGLOOP, DGRAM_EBADFAMILY. */
+int dg_destination_check(const struct dgram_socket *socket,
+                         const struct dgram_destination *destination);
 void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup);
 uint64_t dg_dns_deadline(const struct dgram_loop *loop);
 void dg_dns_run(struct dgram_loop *loop); /* its timeouts */

@@ -144,24 +144,27 @@ bool dg_queue_is_full(struct dgram_socket *socket, uint32_t size)
     return full || (loop->queue_charge > 0 && loop->queue_charge + charge > loop->queue_limit);
 }
 
-int dg_queue_refuse(struct dgram_socket *socket)
+int dg_queue_refuse(struct dgram_socket *socket, uint32_t size)
 {
     if (!socket->drain_wanted) {
         socket->drain_wanted = true;
+        socket->refused_size = 0;
         socket->loop->drains_wanted++;
-        dg_queue_check_drains(socket->loop); /* a large datagram is refused below the half, too */
     }
+    socket->refused_size = size > socket->refused_size ? size : socket->refused_size;
     return -EAGAIN;
 }
 
-/* `drain` comes when what refused has fallen to half: asked once a turn, and only while wanted. */
+/* `drain` comes when both queues have fallen to half and what was refused fits: a large datagram
+ * may be refused below the half, and would be again. Asked once a turn, and only while wanted. */
 void dg_queue_check_drains(struct dgram_loop *loop)
 {
     if (loop->drains_wanted == 0 || loop->queue_charge > loop->queue_limit / 2) {
         return;
     }
     for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
-        if (s->drain_wanted && queue_charge(s) <= s->queue_limit / 2) {
+        if (s->drain_wanted && queue_charge(s) <= s->queue_limit / 2 &&
+            !dg_queue_is_full(s, s->refused_size)) {
             s->drain_wanted = false;
             loop->drains_wanted--;
             dg_socket_due(s, DUE_DRAIN);
@@ -208,5 +211,7 @@ void dg_requests_dispatch(struct dgram_loop *loop)
     }
     if (request != NULL) {
         loop->done.head = request; /* a child's: to be released with the loop */
+        return;
     }
+    dg_queue_check_drains(loop); /* an outer loop may sleep after this turn */
 }

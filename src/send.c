@@ -105,7 +105,7 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
 {
     struct request *request = NULL;
     if (dg_queue_is_full(socket, payload->size)) {
-        return dg_queue_refuse(socket);
+        return dg_queue_refuse(socket, payload->size);
     }
     if (fn != NULL && (request = request_for(socket, payload, fn, user)) == NULL) {
         return -ENOMEM;
@@ -133,7 +133,7 @@ int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_por
 {
     struct request *request = NULL;
     if (dg_queue_is_full(socket, payload->size)) {
-        return dg_queue_refuse(socket);
+        return dg_queue_refuse(socket, payload->size);
     }
     if (fn != NULL && (request = request_for(socket, payload, fn, user)) == NULL) {
         return -ENOMEM;
@@ -373,8 +373,7 @@ static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *i
         return DGRAM_ENULL;
     }
     int code = item->address != NULL ? name_read(socket, item->address, &name)
-               : item->destination->family != socket->family ? (int) DGRAM_EBADFAMILY
-                                                             : 0;
+                                     : dg_destination_check(socket, item->destination);
     if (code == 0) {
         code = item_payload(socket, item, &payload);
     }

@@ -185,6 +185,7 @@ TEST_F(Words, EveryCodeHasItsNameAndASentence)
                  {DGRAM_ENOTFOUND, "DGRAM_ENOTFOUND"},
                  {DGRAM_EDNSTIMEOUT, "DGRAM_EDNSTIMEOUT"},
                  {DGRAM_EDNSFAILED, "DGRAM_EDNSFAILED"},
+                 {DGRAM_EWRONGLOOP, "DGRAM_EWRONGLOOP"},
                  {-EADDRINUSE, "EADDRINUSE"},
                  {-EMSGSIZE, "EMSGSIZE"},
                  {-EACCES, "EACCES"},

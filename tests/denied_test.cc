@@ -14,6 +14,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -382,6 +383,27 @@ TEST(DeniedPoll, WaitFailsTheLoop)
         EXPECT_STRNE(program.info().failed_call, "");
         program.loop = dgram_loop_free(program.loop);
         EXPECT_EQ(program.completed, program.accepted);
+    });
+}
+
+/* ---- No loopback ---------------------------------------------------------------------------- */
+
+/* A host whose loopback is not up cannot try an engine on it, and that is no fault of the engine:
+ * fresh network namespaces are such hosts. */
+TEST(NoLoopback, RingIsChosenAllTheSame)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        struct dgram_loop_options options = {};
+        struct dgram_loop *loop = nullptr;
+        options.size = sizeof(options);
+        options.engine = DGRAM_ENGINE_URING;
+        if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) {
+            printf("no network namespaces here: nothing is shown\n");
+            return;
+        }
+        EXPECT_EQ(dgram_loop_create(&options, &loop), 0);
+        dgram_loop_free(loop);
     });
 }
 

@@ -303,7 +303,11 @@ void Run::audit_socket(Socket *s, uint64_t until, uint64_t loop_charge)
         expect(until <= sim_now() + NOBUFS_RETRY + 1, "sleeps, and queued sends are not retried");
     }
     uint64_t charge = charge_of(s->handle);
-    if (s->drain_owed && s->on_drain && charge <= s->limit / 2 && loop_charge <= loop_limit / 2) {
+    uint64_t refused = std::max(s->refused_size, s->refused_before) + OVERHEAD;
+    bool low = charge <= s->limit / 2 && loop_charge <= loop_limit / 2;
+    bool fits = (charge == 0 || charge + refused <= s->limit) &&
+                (loop_charge == 0 || loop_charge + refused <= loop_limit);
+    if (s->drain_owed && s->on_drain && low && fits) {
         fail("sleeps, and `drain` is due");
     }
 }
@@ -556,6 +560,8 @@ void on_drain(struct dgram_socket *handle, void *user)
     run->expect(charge_of(handle) <= socket->limit / 2 + socket->fresh.since(run->turns() - 1),
                 "`drain`, and the queue is more than half full");
     socket->drain_owed = false;
+    socket->refused_before = socket->refused_size;
+    socket->refused_size = 0;
     run->act_often(500);
     run->depth--;
 }

@@ -466,6 +466,7 @@ void Run::settle_call(List *list, Send *send, int code, bool lent)
     if (code == -EAGAIN) {
         send->socket->refusals++;
         send->socket->drain_owed = true;
+        send->socket->refused_size = std::max(send->socket->refused_size, send->size);
     }
     if (code < 0 || !lent) {
         memset(send->borrowed.get(), 0xee, send->size);

@@ -102,7 +102,7 @@ class Found : public ::testing::Test
 };
 
 /* The refusal came between two turns, when the queue was below the half already, and nothing told
- * the outer loop. */
+ * the outer loop when what was queued had left. */
 TEST_F(Found, RefusedBetweenTurnsOfAnOuterLoopDrains)
 {
     open({}, 1000);
@@ -116,9 +116,122 @@ TEST_F(Found, RefusedBetweenTurnsOfAnOuterLoopDrains)
     }
     ASSERT_FALSE(sim_readable(fd));
     ASSERT_EQ(send_plain(9000, 950), -EAGAIN);
-    EXPECT_TRUE(sim_readable(fd)) << "`drain` is due, and the outer loop sleeps";
     turns(1, 0);
+    EXPECT_EQ(drains, 0u) << "it would be refused again";
+    sim_no_room(number, -EAGAIN, sim_now());
+    for (int i = 0; i < 10 && sim_readable(fd); i++) {
+        turns(1, 0);
+    }
     EXPECT_EQ(drains, 1u);
+    EXPECT_EQ(send_plain(9000, 950), 0);
+}
+
+/* A datagram that was refused below the half drained at once, and was refused again: 5 million
+ * turns a second. */
+TEST_F(Found, DrainMeansThatTheRefusedOneFits)
+{
+    open({}, 1000);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(2, 0);
+    sim_no_room(number, -EAGAIN, sim_now() + 100 * static_cast<uint64_t>(MILLISECOND));
+    ASSERT_EQ(send_plain(9000, 400), 0);
+    ASSERT_EQ(send_plain(9000, 300), 0);
+    ASSERT_EQ(send_plain(9000, 600), -EAGAIN);
+    ASSERT_EQ(send_plain(9000, 200), -EAGAIN);
+    uint64_t start = sim_now();
+    turns(5, 10 * MILLISECOND);
+    EXPECT_EQ(drains, 0u);
+    EXPECT_GE(sim_now() - start, static_cast<uint64_t>(40 * MILLISECOND)) << "it does not sleep";
+    turns(10, 20 * MILLISECOND);
+    EXPECT_EQ(drains, 1u);
+    EXPECT_EQ(send_plain(9000, 600), 0);
+}
+
+/* Its send waited for a name of the other loop, which forgot it when the socket closed. */
+TEST_F(Found, ADestinationOfAnotherLoopIsRefused)
+{
+    open(with_lookup());
+    struct dgram_loop *other = nullptr;
+    struct dgram_destination *handle = nullptr;
+    ASSERT_EQ(sim_loop_create(nullptr, &other), 0);
+    ASSERT_EQ(dgram_destination_create(other, DGRAM_UDP4, 9000, "127.0.0.1", &handle), 0);
+    struct dgram_outgoing item = {};
+    item.data = "x";
+    item.size = 1;
+    item.destination = handle;
+    EXPECT_EQ(dgram_send_dest(socket, "x", 1, handle, nullptr, nullptr), DGRAM_EWRONGLOOP);
+    EXPECT_EQ(dgram_send_many(socket, &item, 1, nullptr, nullptr), 0);
+    EXPECT_EQ(item.status, DGRAM_EWRONGLOOP);
+    dgram_destination_free(handle);
+    dgram_loop_free(other);
+}
+
+/* A dead name was asked for with every send to it. */
+TEST_F(Found, AFailureIsRememberedForASecond)
+{
+    open(with_lookup());
+    std::vector<int> results;
+    struct dgram_destination *handle = nullptr;
+    auto sent = [](struct dgram_socket *, int result, void *user) {
+        static_cast<std::vector<int> *>(user)->push_back(result);
+    };
+    ASSERT_EQ(dgram_destination_create(loop, DGRAM_UDP4, 9000, "dead.test", &handle), 0);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    ASSERT_EQ(dgram_send_dest(socket, "x", 1, handle, sent, &results), 0);
+    turns(2, 0);
+    ASSERT_EQ(asked.size(), 1u);
+    dgram_lookup_answer(asked[0], DGRAM_ENOTFOUND, nullptr, 0);
+    turns(2, 0);
+    for (int i = 0; i < 20; i++) {
+        ASSERT_EQ(dgram_send_dest(socket, "x", 1, handle, sent, &results), 0);
+        ASSERT_EQ(dgram_send(socket, "x", 1, 9000, "DEAD.test", sent, &results), 0);
+        turns(2, 0);
+    }
+    EXPECT_EQ(results, std::vector<int>(41, DGRAM_ENOTFOUND));
+    EXPECT_EQ(asked.size(), 1u);
+    uint64_t over = sim_now() + 1001 * static_cast<uint64_t>(MILLISECOND);
+    while (sim_now() < over) {
+        turns(1, 100 * MILLISECOND);
+    }
+    struct dgram_addr address = {};
+    ASSERT_EQ(dgram_addr_parse("127.0.0.1", 0, &address), 0);
+    ASSERT_EQ(dgram_send_dest(socket, "x", 1, handle, sent, &results), 0);
+    turns(2, 0);
+    ASSERT_EQ(asked.size(), 2u);
+    dgram_lookup_answer(asked[1], 0, &address, 60);
+    turns(4, 0);
+    EXPECT_EQ(results.back(), 1);
+    dgram_destination_free(handle);
+}
+
+/* And its last good address served, but the name was asked for with every send. */
+TEST_F(Found, AFailedRefreshIsRememberedToo)
+{
+    open(with_lookup());
+    struct dgram_destination *handle = nullptr;
+    struct dgram_addr address = {};
+    ASSERT_EQ(dgram_addr_parse("127.0.0.1", 0, &address), 0);
+    ASSERT_EQ(dgram_destination_create(loop, DGRAM_UDP4, 9000, "host.test", &handle), 0);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    ASSERT_EQ(dgram_send_dest(socket, "x", 1, handle, nullptr, nullptr), 0);
+    turns(2, 0);
+    dgram_lookup_answer(asked.at(0), 0, &address, 1);
+    uint64_t over = sim_now() + 1001 * static_cast<uint64_t>(MILLISECOND);
+    while (sim_now() < over) {
+        turns(1, 100 * MILLISECOND);
+    }
+    for (int i = 0; i < 20; i++) {
+        ASSERT_EQ(dgram_send_dest(socket, "x", 1, handle, nullptr, nullptr), 0);
+        turns(2, 0);
+        if (i == 0) {
+            dgram_lookup_answer(asked.at(1), DGRAM_EDNSFAILED, nullptr, 0);
+        }
+        turns(2, 0);
+    }
+    EXPECT_EQ(asked.size(), 2u);
+    EXPECT_EQ(taken, 21u);
+    EXPECT_EQ(errors.size(), 0u);
+    dgram_destination_free(handle);
 }
 
 /* A send that got ENOBUFS in the busy wait was tried again only when the sleep that had been

@@ -131,6 +131,9 @@ struct Socket {
     uint64_t send_events = 0;
     uint64_t refusals = 0, drains = 0;
     bool drain_owed = false;
+    /* The largest since the last `drain`, and between the two before it: what is refused after a
+     * `drain` was due and before it came belongs to the next. */
+    uint32_t refused_size = 0, refused_before = 0;
     Fresh fresh;
 
     bool is_live() const
