@@ -626,6 +626,9 @@ void dg_batch_reset(struct batch *batch);
 struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
                            const union dg_name *name);
 
+/* The same if there is one already, else NULL. */
+struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name);
+
 /* The peer refused a train of datagrams of `size` bytes; 0: it takes no trains at all. */
 void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size);
 

@@ -291,6 +291,25 @@ static bool flow_is_to(const struct flow *flow, const struct dgram_addr *address
            memcmp(&flow->name.in6, &address->u.in6, sizeof(address->u.in6)) == 0;
 }
 
+/* The lane of another peer than the last one's: interleaved sends. */
+__attribute__((noinline)) static int send_elsewhere(struct dgram_socket *socket, const void *data,
+                                                    size_t size, const struct dgram_addr *address)
+{
+    struct flow *flow = NULL;
+    if (address->size >= socket->name_size) {
+        flow = dg_batch_find(socket, (const union dg_name *) &address->u);
+    }
+    if (flow == NULL || size != flow->lane_size || flow->lane_left == 0) {
+        return send_to(socket, data, size, address, NULL, NULL);
+    }
+    socket->last_flow = flow;
+    if (size - BLOCK > LANE_COPY_MAX - BLOCK) {
+        return lane_call(flow, data, size);
+    }
+    lane_copy(flow->lane, data, size);
+    return lane_advance(flow, size);
+}
+
 /*
  * The fast way: another datagram of the same size to the same peer, without a callback. A flow
  * exists in this submission only if its socket is open, bound and not blocked, so all that was
@@ -300,8 +319,12 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
                   const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
 {
     struct flow *flow = socket != NULL ? socket->last_flow : NULL;
-    if (flow != NULL && fn == NULL && data != NULL && address != NULL && size == flow->lane_size &&
-        flow->lane_left > 0 && flow_is_to(flow, address) && !dg_loop_forked(socket->loop)) {
+    bool may = flow != NULL && fn == NULL && data != NULL && address != NULL &&
+               !dg_loop_forked(socket->loop);
+    if (may && !flow_is_to(flow, address)) {
+        return send_elsewhere(socket, data, size, address);
+    }
+    if (may && size == flow->lane_size && flow->lane_left > 0) {
         if (size - BLOCK > LANE_COPY_MAX - BLOCK) { /* smaller than a block, too */
             return lane_call(flow, data, size);
         }

@@ -120,6 +120,22 @@ static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *sock
     return flow;
 }
 
+static struct flow *bucket_find(struct flow *const *bucket, const struct dgram_socket *socket,
+                                const union dg_name *name)
+{
+    struct flow *flow = *bucket;
+    while (flow != NULL && (flow->socket != socket || !name_equal(&flow->name, name))) {
+        flow = flow->hash_next;
+    }
+    return flow;
+}
+
+struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name)
+{
+    const struct batch *batch = socket->loop->batch;
+    return bucket_find(&batch->buckets[name_bucket(socket, name)], socket, name);
+}
+
 struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
                            const union dg_name *name)
 {
@@ -128,11 +144,7 @@ struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
         return flow;
     }
     struct flow **bucket = &loop->batch->buckets[name_bucket(socket, name)];
-    for (flow = *bucket; flow != NULL; flow = flow->hash_next) {
-        if (flow->socket == socket && name_equal(&flow->name, name)) {
-            break;
-        }
-    }
+    flow = bucket_find(bucket, socket, name);
     if (flow == NULL) {
         flow = flow_open(loop, socket, name, bucket);
     }
