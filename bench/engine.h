@@ -196,7 +196,7 @@ static inline bool end_stopped(const struct end *end)
 /* ---- Engines ------------------------------------------------------------------------------- */
 
 #define ENGINE_TRAINS 0x1u    /* --segments means something */
-#define ENGINE_BORROWS 0x2u   /* --borrow does */
+#define ENGINE_BORROWS 0x2u   /* --borrow, --in-place and --zero-copy do */
 #define ENGINE_BUSY_POLL 0x4u /* --busy-poll does */
 #define ENGINE_IDLE 0x8u      /* --idle-sockets does */
 #define ENGINE_FLOOD 0x10u    /* --flood does */

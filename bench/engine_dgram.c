@@ -2,8 +2,8 @@
 /*
  * engine_dgram.c: `auto`, `uring` and `poll`: the library, as any program uses it.
  *
- * Owns nothing but a loop and its sockets. Never knows of trains, rings or buffers: one
- * dgram_send_to call per datagram sent, one message handler call per datagram received.
+ * Owns nothing but a loop, its sockets and its buffers. Never knows of trains or rings: one call
+ * per datagram sent, one message handler call per datagram received.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +15,11 @@
 /* --borrow: payloads lent to the library at a time, within these bytes. */
 #define LOANS_MOST 4096u
 #define LOAN_BYTES (64u << 20)
+
+/* --in-place: buffers that are filled in turn. Together they stay in the cache, and when the first
+ * is filled again, what was in it has been submitted. */
+#define BUFFERS 4u
+#define BUFFER_BYTES (128u << 10)
 
 struct lane {
     struct end *end;
@@ -39,6 +44,10 @@ struct peer {
     uint8_t *loans;
     struct loan **free_loans;
     uint32_t free_count;
+
+    /* --in-place */
+    struct dgram_buffer *buffers[BUFFERS];
+    uint32_t buffer, at; /* the one that is being filled, and how far */
 
     bool failed; /* by an error that came later; end->error tells */
 };
@@ -238,8 +247,29 @@ static int loans_make(struct peer *peer)
     return 0;
 }
 
+static int buffers_make(struct peer *peer)
+{
+    uint32_t flags = peer->end->plan->zero_copy ? DGRAM_ZERO_COPY : 0;
+
+    for (uint32_t i = 0; i < BUFFERS; i++) {
+        int result =
+            dgram_buffer_create(peer->loop, BUFFER_BYTES, flags, NULL, NULL, &peer->buffers[i]);
+
+        if (result == 0 && flags != 0) {
+            result = dgram_buffer_zero_copy(peer->buffers[i]);
+        }
+        if (result != 0) {
+            return end_fail(peer->end, "dgram_buffer_create", result);
+        }
+    }
+    return 0;
+}
+
 static int payloads_make(struct peer *peer)
 {
+    if (peer->end->role == ROLE_SOURCE && peer->end->plan->in_place) {
+        return buffers_make(peer);
+    }
     if (peer->end->plan->borrow) {
         return loans_make(peer);
     }
@@ -363,19 +393,48 @@ static inline int send_copied(struct peer *peer, const struct cursor *cursor, ui
                          NULL, NULL);
 }
 
+/* The same of a datagram that is written where it is to be sent from. */
+static inline int send_in_place(struct peer *peer, const struct cursor *cursor, uint32_t size)
+{
+    struct dgram_buffer *buffer = peer->buffers[peer->buffer];
+    int result;
+
+    if (peer->at + size > BUFFER_BYTES) {
+        uint32_t next = (peer->buffer + 1) % BUFFERS;
+
+        buffer = peer->buffers[next];
+        if (dgram_buffer_in_use(buffer)) {
+            return -EAGAIN;
+        }
+        peer->buffer = next;
+        peer->at = 0;
+    }
+    number_write((uint8_t *) dgram_buffer_data(buffer) + peer->at, cursor->number);
+    result = dgram_send_buffer(peer->sockets[0], buffer, peer->at, size,
+                               &peer->end->peers[cursor->peer]);
+    peer->at += result == 0 ? size : 0;
+    return result;
+}
+
+static inline int send_one(struct peer *peer, const struct cursor *cursor, uint32_t size)
+{
+    if (peer->buffers[0] != NULL) {
+        return send_in_place(peer, cursor, size);
+    }
+    return peer->loans != NULL ? send_lent(peer, cursor, size) : send_copied(peer, cursor, size);
+}
+
 /* Sends one datagram, turning the loop until there is room. 0, 1 when stopped before, or -1. */
 static int send_patiently(struct peer *peer, const struct cursor *cursor, uint32_t size)
 {
-    bool borrow = peer->loans != NULL;
-
     for (;;) {
-        int result = borrow ? send_lent(peer, cursor, size) : send_copied(peer, cursor, size);
+        int result = send_one(peer, cursor, size);
 
         if (result == 0) {
             return 0;
         }
         if (result != -EAGAIN) {
-            return end_fail(peer->end, "dgram_send_to", result);
+            return end_fail(peer->end, "send", result);
         }
         if (lib_turn(peer->end, false) != 0) {
             return -1;

@@ -229,6 +229,20 @@ static int read_borrow(struct plan *plan, const char *name, const char *text)
     return 0;
 }
 
+static int read_in_place(struct plan *plan, const char *name, const char *text)
+{
+    (void) name;
+    (void) text;
+    plan->in_place = true;
+    return 0;
+}
+
+static int read_zero_copy(struct plan *plan, const char *name, const char *text)
+{
+    plan->zero_copy = true;
+    return read_in_place(plan, name, text);
+}
+
 static int read_json(struct plan *plan, const char *name, const char *text)
 {
     (void) name;
@@ -278,6 +292,10 @@ static const struct option_entry entries[] = {
      read_idle_sockets, FOR_STREAM},
     {"borrow", NULL, "send with a callback and lent bytes; the library's engines only", read_borrow,
      FOR_RATE | FOR_SEND},
+    {"in-place", NULL, "write datagrams into buffers of the library and send them from there",
+     read_in_place, FOR_STREAM | FOR_SEND},
+    {"zero-copy", NULL, "the same, and have the network card read the buffers if it can",
+     read_zero_copy, FOR_STREAM | FOR_SEND},
     {"json", NULL, "print one line of JSON", read_json, FOR_RUNS | FOR_PEERS},
 };
 
@@ -370,7 +388,9 @@ static int mode_check(const struct plan *plan)
 
 static int engine_options_check(const struct plan *plan, const struct engine *engine)
 {
-    if (plan->busy_poll_us > 0 && !(engine->traits & ENGINE_BUSY_POLL)) {
+    bool client_only = engine != plan->engine; /* ping's server sleeps if it cannot spin */
+
+    if (plan->busy_poll_us > 0 && !(engine->traits & ENGINE_BUSY_POLL) && !client_only) {
         complain("--busy-poll: not supported by this engine yet: %s", engine->name);
         return EXIT_USAGE;
     }
@@ -379,8 +399,16 @@ static int engine_options_check(const struct plan *plan, const struct engine *en
                  plan->segments, engine->name);
         return EXIT_USAGE;
     }
-    if (plan->borrow && !(engine->traits & ENGINE_BORROWS)) {
-        complain("--borrow: engine %s has no such choice; auto, uring and poll have", engine->name);
+    if ((plan->borrow || plan->in_place) && !(engine->traits & ENGINE_BORROWS)) {
+        complain("--%s: engine %s has no such choice; auto, uring and poll have",
+                 plan->borrow      ? "borrow"
+                 : plan->zero_copy ? "zero-copy"
+                                   : "in-place",
+                 engine->name);
+        return EXIT_USAGE;
+    }
+    if (plan->borrow && plan->in_place) {
+        complain("--borrow and --in-place exclude each other");
         return EXIT_USAGE;
     }
     if (plan->idle_sockets > 0 && !(engine->traits & ENGINE_IDLE)) {

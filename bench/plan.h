@@ -50,6 +50,7 @@ struct plan {
     uint16_t port;
     bool distinct_sizes;
     bool borrow;
+    bool in_place, zero_copy; /* the second with the first only */
     bool json;
 };
 

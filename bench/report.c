@@ -173,6 +173,9 @@ static void put_extras(cJSON *object, const struct plan *plan, const struct resu
     if (plan->borrow) {
         cJSON_AddTrueToObject(object, "borrow");
     }
+    if (plan->in_place) {
+        cJSON_AddTrueToObject(object, plan->zero_copy ? "zero_copy" : "in_place");
+    }
     if (plan->busy_poll_us > 0) {
         put_count(object, "busy_poll_us", plan->busy_poll_us);
     }

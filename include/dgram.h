@@ -100,7 +100,8 @@ enum dgram_code {
     DGRAM_ENOTFOUND = -10019,      /* the name does not exist, or has no address of the family */
     DGRAM_EDNSTIMEOUT = -10020,    /* no name server answered in time */
     DGRAM_EDNSFAILED = -10021,     /* a name server answered, but with an error or with nonsense */
-    DGRAM_EWRONGLOOP = -10022      /* a destination of another loop than the socket's */
+    DGRAM_EWRONGLOOP = -10022,     /* a destination or buffer of another loop than the socket's */
+    DGRAM_EBADRANGE = -10023       /* a part of a buffer that exceeds it */
 };
 
 /* A sentence for a code that this library returned, without a full stop. Never NULL; a static
@@ -306,6 +307,8 @@ struct dgram_loop_info {
     const char *failed_call; /* the system call by which the engine failed last; "": it did not */
     int32_t failed_code;     /* its negated errno, as a turn, run or flush returned it */
     uint32_t reserved0;
+    uint64_t zero_copy_sends;  /* trains that were sent from a DGRAM_ZERO_COPY buffer itself, */
+    uint64_t zero_copy_copied; /* and of these, ended ones that the kernel copied all the same */
 };
 
 /*
@@ -588,6 +591,59 @@ DGRAM_API struct dgram_destination *dgram_destination_free(struct dgram_destinat
  * DGRAM_EWRONGLOOP. */
 DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
                               struct dgram_destination *destination, dgram_sent_fn *fn, void *user);
+
+/*
+ * A buffer: memory in which a program composes datagrams and from which they are sent as they lie,
+ * without being copied and without a callback for each. Datagrams of one size that lie one behind
+ * the other and go to one peer leave as trains.
+ *
+ * A buffer is *in use* from the first send until all that was sent from it has left; meanwhile its
+ * bytes must not change. Then `idle` is called, once for all of them, like all callbacks: the
+ * buffer may be filled again. A program that never waits has two and fills one while the other is
+ * in use.
+ */
+struct dgram_buffer;
+typedef void dgram_buffer_fn(struct dgram_buffer *buffer, void *user);
+
+/* For dgram_buffer_create(): have the network card read the buffer itself, where that is possible:
+ * the uring engine on Linux 6.15 and later, trains of 16 KiB and more. It pins the memory (ulimit
+ * -l). Where the kernel says that it had to copy, as for every receiver on the same host, the peer
+ * gets copies for ten seconds before this is tried again. */
+#define DGRAM_ZERO_COPY 0x1u
+
+/*
+ * Makes a buffer of 1 byte to 1 GiB, zeroed. It belongs to the loop, which frees it if
+ * dgram_buffer_free() does not. `idle` may be NULL. Returns 0; DGRAM_EBADBUFFERSIZE,
+ * DGRAM_EBADOPTIONS for unknown flags, -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ */
+DGRAM_API int dgram_buffer_create(struct dgram_loop *loop, size_t size, uint32_t flags,
+                                  dgram_buffer_fn *idle, void *user,
+                                  struct dgram_buffer **ret_buffer);
+
+/* Its memory, page-aligned, valid until it is freed; NULL for NULL. Loop thread. */
+DGRAM_API void *dgram_buffer_data(struct dgram_buffer *buffer);
+
+/* Whether something that was sent from it has not left yet. False for NULL. Loop thread. */
+DGRAM_API bool dgram_buffer_in_use(const struct dgram_buffer *buffer);
+
+/* Whether DGRAM_ZERO_COPY was granted: 0, or why its trains are copied by the kernel: -ENOTSUP (not
+ * asked for, or not with this engine), -ENOMEM (usually RLIMIT_MEMLOCK), -EINVAL (older kernel) or
+ * another errno of io_uring_register(2); DGRAM_ENULL, DGRAM_EFORKED. Loop thread. */
+DGRAM_API int dgram_buffer_zero_copy(const struct dgram_buffer *buffer);
+
+/* Frees it, at once or when it is no longer in use; `idle` is not called any more, except that this
+ * may be called in it. The handle must not be used again. Accepts NULL, returns NULL. Loop
+ * thread. */
+DGRAM_API struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer);
+
+/*
+ * dgram_send_to() without a callback, of `size` bytes from `offset` in a buffer of the socket's
+ * loop, which stay there. A datagram that has to wait for room in the kernel is copied, so that
+ * buffers do not wait for slow peers. Returns as dgram_send_to(); DGRAM_EBADRANGE for a part that
+ * exceeds the buffer, DGRAM_EWRONGLOOP. Loop thread.
+ */
+DGRAM_API int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer *buffer,
+                                size_t offset, size_t size, const struct dgram_addr *address);
 
 /* Bytes of payload and datagrams accepted and not yet completed (Node: getSendQueueSize,
  * getSendQueueCount), without what limits charge on top; 0 for NULL and closed sockets. Loop

@@ -54,13 +54,26 @@ struct watch {
     void *state;               /* the engine's; NULL before the first watch() */
 };
 
+/* Memory of the program's datagrams that an engine may send from without a copy. */
+struct region {
+    void *memory; /* page-aligned */
+    size_t size;
+    uint32_t number; /* the engine's */
+};
+
 /* One send of the kernel: one datagram, or a run of them that the kernel cuts up (UDP_SEGMENT). */
 struct train {
     struct msghdr header; /* ready for sendmsg(2): name, vectors, control */
     struct endpoint *endpoint;
+    /* Not 0: the payload, one vector in `region`, may be sent without a copy. If the engine sets
+     * `lent` with the result, whatever that is, RELEASED with this number tells when the memory is
+     * free again. */
+    uint16_t loan;
+    bool lent;
     /* To be tried only if the train before it in the list was taken; else its result is -ECANCELED.
      * This is how order per destination survives a refusal. */
     bool follows;
+    const struct region *region;
     int result; /* 0 or more: taken; else the negated errno as the kernel gave it */
 };
 
@@ -69,7 +82,8 @@ enum completion_kind {
     COMPLETION_READY,    /* `watch` fired, with poll(2)'s revents in `result`; it is disarmed now */
     COMPLETION_STOPPED,  /* `endpoint` receives no more; `result` tells why (0: stopped on request,
                             or for no reason that matters: start again) */
-    COMPLETION_DETACHED  /* the last record of `endpoint`: no operation of the kernel holds it */
+    COMPLETION_DETACHED, /* the last record of `endpoint`: no operation of the kernel holds it */
+    COMPLETION_RELEASED  /* `loan` is over; `result` is 1 if the kernel copied anyway, else 0 */
 };
 
 struct completion {
@@ -82,6 +96,7 @@ struct completion {
     uint32_t control_size;     /* RECEIVED: bytes at `control`, raw control messages */
     struct endpoint *endpoint; /* RECEIVED, STOPPED, DETACHED */
     struct watch *watch;       /* READY */
+    uint32_t loan;             /* RELEASED */
     const unsigned char *data;
     const void *name;
     const void *control;
@@ -89,7 +104,8 @@ struct completion {
 
 /*
  * Where engines append. The core keeps room for every record that can be outstanding (one RECEIVED
- * per slot, STOPPED and DETACHED per endpoint, one READY per watch), so appending cannot fail.
+ * per slot, STOPPED and DETACHED per endpoint, one READY per watch, one RELEASED per loan), so
+ * appending cannot fail.
  */
 struct completions {
     struct completion *items;
@@ -149,8 +165,14 @@ struct backend {
 
     /* Takes trains, at most once before each flush() or wait(), until when the list stays. When
      * that returns, each has its `result`: sends are tried with MSG_DONTWAIT and never wait, so all
-     * their memory is the core's again. EAGAIN and refusals are results like any other. */
+     * their memory is the core's again, loans excepted. EAGAIN and refusals are results like any
+     * other. */
     void (*send)(struct engine *engine, struct train *const *trains, size_t count);
+
+    /* Makes memory known from which trains may be sent without a copy; reclaim() undoes it, also
+     * while loans are out: RELEASED still comes. 0 or a negated errno. NULL: not here. */
+    int (*lend)(struct engine *engine, struct region *region);
+    void (*reclaim)(struct engine *engine, const struct region *region);
 
     /* Submits everything now and never sleeps. May append records. 0 or a negated errno, which
      * means that the engine itself is broken; trains without an answer get it as their result. */

@@ -72,6 +72,8 @@ struct request_list {
 struct flow {
     unsigned char *lane;
     uint32_t lane_size, lane_left, lane_granted;
+    uint32_t run_left; /* the same where `lane` points into a buffer of the program: further
+                          datagrams that lie there already. One of the two is 0 */
     union dg_name name;
     socklen_t name_size;
     uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
@@ -93,10 +95,12 @@ struct dg_train {
     uint32_t segment;          /* size of the first datagram */
     uint32_t bytes;
     uint32_t bytes_max;
-    uint16_t count;                 /* datagrams */
-    bool full;                      /* takes no more */
-    bool retried;                   /* after a pending ICMP error */
-    unsigned char *room, *room_end; /* free arena behind the last payload */
+    uint16_t count; /* datagrams */
+    bool full;      /* takes no more */
+    bool retried;   /* after a pending ICMP error */
+    unsigned char *room,
+        *room_end;               /* free arena behind the last payload, or the rest of `buffer` */
+    struct dgram_buffer *buffer; /* all of the train lies there, in one vector; NULL: elsewhere */
     struct iovec vectors[TRAIN_VECTORS];
     _Alignas(size_t) unsigned char control[CMSG_SPACE(sizeof(uint16_t))];
 };
@@ -110,8 +114,9 @@ enum {
                                       fill their trains late */
     /* What lanes may hold unaccounted: a whole arena of one-byte datagrams, each charged. */
     BATCH_CHARGE_MAX = BATCH_BYTES + BATCH_TRAINS * SEGMENTS_LIMIT * QUEUE_OVERHEAD,
-    ARENA_BYTES = BATCH_BYTES + 2 * 65536, /* so there is always room for one more datagram */
-    CHUNK_BYTES = 1024                     /* first arena chunk of a train */
+    LANE_RUN_BYTES = BATCH_BYTES / BATCH_TRAINS, /* of a lane in a buffer, for the same reason */
+    ARENA_BYTES = BATCH_BYTES + 2 * 65536,       /* so there is always room for one more datagram */
+    CHUNK_BYTES = 1024                           /* first arena chunk of a train */
 };
 
 /* The submission being built. One per loop, allocated with it. */
@@ -121,16 +126,19 @@ struct batch {
     struct train *order[BATCH_TRAINS];
     struct flow *buckets[BATCH_BUCKETS];
     uint32_t flow_count, train_count, full_trains, full_bytes;
+    uint32_t in_buffers; /* trains */
     unsigned char *arena, *arena_top, *arena_end;
 };
 
-/* A destination that refused a train: datagrams of that size and more go to it alone for a while.
- * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
- * (EIO: IPsec, or no checksum offload) are about trains as such and are noted as size 0. */
+/* What was learnt of a destination, until a time of the loop. It refused a train: datagrams of that
+ * size and more go to it alone. EMSGSIZE is about the path's MTU, so smaller ones may still travel
+ * in trains; other refusals (EIO: IPsec, or no checksum offload) are about trains as such and are
+ * noted as size 0. Or it was to be spared a copy, and was not. */
 struct refusal {
     union dg_name name;
     uint32_t size;
-    uint64_t until; /* loop time */
+    uint64_t until;
+    uint64_t copies_until;
 };
 
 enum { REFUSALS = 64 };
@@ -331,6 +339,28 @@ struct dgram_destination {
     in_port_t port; /* network order */
 };
 
+/* ---- Buffers (buffer.c) -------------------------------------------------------------------- */
+
+struct dgram_buffer {
+    struct region region;
+    struct dgram_loop *loop;
+    struct dgram_buffer *previous, *next; /* the loop's */
+    struct dgram_buffer *due_next;
+    dgram_buffer_fn *idle;
+    void *user;
+    uint32_t uses; /* trains of the submission that lie here, and loans */
+    int zero_copy; /* 0, or why its trains are copied */
+    bool due;      /* in the loop's list of buffers that went out of use */
+    bool freed;
+};
+
+enum {
+    /* Of a train that is worth a loan: below, the notification costs more than the copy. */
+    ZERO_COPY_BYTES = 16 * 1024
+};
+
+struct loans;
+
 /* ---- Timers, posts ------------------------------------------------------------------------- */
 
 struct dgram_timer {
@@ -413,6 +443,11 @@ struct dgram_loop {
     struct resolver resolver;
 
     struct embedding embedding;
+
+    struct dgram_buffer *buffers, *buffers_due;
+    struct loans *loans; /* NULL until a buffer wants zero copy */
+    uint32_t lent;       /* loans that are out */
+    uint64_t zero_copy_sends, zero_copy_copied;
 
     uint64_t now;
     uint64_t queue_charge, queue_limit; /* of all sockets */
@@ -568,7 +603,8 @@ void dg_send_cancel(struct dgram_socket *socket, int code);
 struct payload {
     const void *data;
     uint32_t size;
-    bool lent; /* the caller leaves it alone until its callback */
+    bool lent;                   /* the caller leaves it alone until its callback */
+    struct dgram_buffer *buffer; /* it lies there, and is left alone until that is idle; or NULL */
 };
 
 /* The public sends end here: checks of the socket and the payload, then the queue. */
@@ -632,9 +668,13 @@ struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_nam
 /* The peer refused a train of datagrams of `size` bytes; 0: it takes no trains at all. */
 void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size);
 
+/* Large trains to the peer are copied by the kernel, whatever it is asked. */
+void dg_batch_copied(struct dgram_loop *loop, const union dg_name *name);
+bool dg_batch_copies(struct dgram_loop *loop, const union dg_name *name);
+
 /* Adds a datagram to the flow's last train, or to a new one. `request` may be NULL. Returns whether
  * the batch ought to be submitted before the next one. */
-bool dg_batch_append(struct batch *batch, struct flow *flow, const void *data, uint32_t size,
+bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payload *payload,
                      struct request *request);
 
 /* Accounts for what the lanes of a flow, or of all flows, took. */
@@ -642,11 +682,26 @@ void dg_flow_sync(struct flow *flow);
 void dg_batch_sync(struct batch *batch);
 
 /* Readies every train for the engine, trains of one flow next to each other; returns how many. */
-size_t dg_batch_order(struct batch *batch);
+size_t dg_batch_order(struct dgram_loop *loop);
 void dg_train_ready(struct dg_train *train);
 
 /* Copies datagrams out of a train's vectors: `size` bytes from `offset`. */
 void dg_train_copy(const struct dg_train *train, uint32_t offset, uint32_t size, void *target);
+
+/* ---- buffer.c ------------------------------------------------------------------------------ */
+
+/* A train that is about to be handed over may go without a copy, if that pays. */
+void dg_train_lend(struct dgram_loop *loop, struct dg_train *train);
+/* It was tried. What the engine still reads is on loan; from now on the train is like any other. */
+void dg_train_take_back(struct dgram_loop *loop, struct dg_train *train);
+/* A train leaves the submission: its buffer is no longer in use by it. */
+void dg_train_left(struct dgram_loop *loop, struct dg_train *train);
+/* A loan is over. */
+void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied);
+/* Unless it is in use, `idle` is called in the next dispatch. */
+void dg_buffer_due(struct dgram_buffer *buffer);
+void dg_buffers_dispatch(struct dgram_loop *loop);
+void dg_buffers_free(struct dgram_loop *loop);
 
 /* ---- receive.c, pool.c --------------------------------------------------------------------- */
 

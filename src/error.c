@@ -31,7 +31,8 @@
     X(DGRAM_ENOTFOUND, "the name does not exist or has no address of this family")                 \
     X(DGRAM_EDNSTIMEOUT, "no name server answered in time")                                        \
     X(DGRAM_EDNSFAILED, "a name server failed or answered nonsense")                               \
-    X(DGRAM_EWRONGLOOP, "the destination belongs to another loop")
+    X(DGRAM_EWRONGLOOP, "the destination or buffer belongs to another loop")                       \
+    X(DGRAM_EBADRANGE, "the part exceeds the buffer")
 
 /* What sockets, rings and name servers answer with; strerrorname_np() is too new to rely on. */
 /* clang-format off */

@@ -290,14 +290,15 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
     return loop->due.head != NULL || loop->done.head != NULL || loop->errors_head != NULL ||
-           loop->pending.count > 0 || dg_send_wants_answer(loop) || dg_resolver_has_work(loop) ||
-           dg_receive_has_work(loop);
+           loop->buffers_due != NULL || loop->pending.count > 0 || dg_send_wants_answer(loop) ||
+           dg_resolver_has_work(loop) || dg_receive_has_work(loop);
 }
 
 static bool loop_is_alive(struct dgram_loop *loop)
 {
     return loop->keeping > 0 || loop->timers.keeping > 0 || loop->queue_charge > 0 ||
-           loop->batch->train_count > 0 || dg_loop_has_work(loop) || dg_inbox_waiting(loop);
+           loop->lent > 0 || loop->batch->train_count > 0 || dg_loop_has_work(loop) ||
+           dg_inbox_waiting(loop);
 }
 
 uint64_t dg_loop_deadline(const struct dgram_loop *loop)
@@ -318,7 +319,8 @@ static bool loop_may_sleep(struct dgram_loop *loop)
         return false;
     }
     bool leaving = loop->batch->train_count > 0;
-    return loop->keeping > 0 || loop->timers.keeping > 0 || (loop->queue_charge > 0 && !leaving);
+    return loop->keeping > 0 || loop->timers.keeping > 0 || loop->lent > 0 ||
+           (loop->queue_charge > 0 && !leaving);
 }
 
 /* How long the turn may sleep: not at all if there is work, else until the first deadline. */
@@ -385,6 +387,9 @@ static uint64_t dispatch_record(struct dgram_loop *loop, const struct completion
     case COMPLETION_DETACHED:
         dg_socket_detached((struct dgram_socket *) record->endpoint);
         break;
+    case COMPLETION_RELEASED:
+        dg_buffer_released(loop, record->loan, record->result > 0);
+        break;
     }
     return waited;
 }
@@ -424,8 +429,8 @@ static void dispatch_closes(struct dgram_loop *loop)
 static void loop_dispatch(struct dgram_loop *loop)
 {
     static void (*const steps[])(struct dgram_loop *) = {
-        dg_timers_run,        dispatch_events,   dispatch_completions, dg_resolver_dispatch,
-        dg_requests_dispatch, dg_error_dispatch, dispatch_closes,
+        dg_timers_run,        dispatch_events,     dispatch_completions, dg_resolver_dispatch,
+        dg_requests_dispatch, dg_buffers_dispatch, dg_error_dispatch,    dispatch_closes,
     };
     loop->now = loop->system->now();
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !dg_loop_forked(loop); i++) {
@@ -600,6 +605,8 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
         .flushes = loop->flushes,
         .failed_call = loop->failed_call,
         .failed_code = loop->failed_code,
+        .zero_copy_sends = loop->zero_copy_sends,
+        .zero_copy_copied = loop->zero_copy_copied,
     };
     return dg_result_write(info, &ours, sizeof(ours),
                            offsetof(struct dgram_loop_info, segments_max));
@@ -638,6 +645,7 @@ static void loop_forget(struct dgram_loop *loop, bool forked)
     dg_embedding_close(loop);
     dg_inbox_close(loop);
     dg_timers_free(loop);
+    dg_buffers_free(loop);
     dg_error_forget(loop);
     dg_requests_release(loop);
     dg_pool_abandon(loop->pool);

@@ -578,7 +578,7 @@ int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
     if (code < 0) {
         return code;
     }
-    struct payload payload = {data, (uint32_t) size, !socket->copies};
+    struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
     return dg_destination_send(socket, destination, &payload, fn, user);
 }
 

@@ -73,7 +73,7 @@ static void send_batched(struct dgram_socket *socket, const union dg_name *name,
 {
     struct dgram_loop *loop = socket->loop;
     struct flow *flow = dg_batch_flow(loop, socket, name);
-    if (dg_batch_append(loop->batch, flow, payload->data, payload->size, request)) {
+    if (dg_batch_append(loop->batch, flow, payload, request)) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
     }
 }
@@ -124,6 +124,9 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
         dg_queue_count(socket, payload->size, 1);
         send_batched(socket, name, payload, request);
     }
+    if (payload->buffer != NULL) {
+        dg_buffer_due(payload->buffer); /* unless the submission has it: it was copied to wait */
+    }
     dg_loop_touch(socket->loop);
     return 0;
 }
@@ -153,7 +156,7 @@ int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_por
 void dg_send_resolved(struct request *request, const union dg_name *address)
 {
     struct dgram_socket *socket = request->socket;
-    struct payload payload = {request->data, request->size, true};
+    struct payload payload = {.data = request->data, .size = request->size, .lent = true};
     in_port_t port = request->name.in4.sin_port;
     request->name = *address;
     request->name.in4.sin_port = port;
@@ -212,8 +215,33 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
     if (code < 0) {
         return code;
     }
-    struct payload payload = {data, (uint32_t) size, !socket->copies};
+    struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
     return dg_send_accept(socket, &name, &payload, fn, user);
+}
+
+__attribute__((noinline)) static int send_buffer(struct dgram_socket *socket,
+                                                 struct dgram_buffer *buffer, size_t offset,
+                                                 size_t size, const struct dgram_addr *address)
+{
+    union dg_name name;
+    int code = dg_socket_check(socket);
+    if (code == 0 && (buffer == NULL || address == NULL)) {
+        code = DGRAM_ENULL;
+    }
+    if (code == 0 && buffer->loop != socket->loop) {
+        code = DGRAM_EWRONGLOOP;
+    }
+    if (code == 0 && (offset > buffer->region.size || size > buffer->region.size - offset)) {
+        code = DGRAM_EBADRANGE;
+    }
+    code = code == 0 ? name_read(socket, address, &name) : code;
+    const void *data = code == 0 ? (unsigned char *) buffer->region.memory + offset : NULL;
+    code = code == 0 ? dg_send_check(socket, data, size) : code;
+    if (code < 0) {
+        return code;
+    }
+    struct payload payload = {.data = data, .size = (uint32_t) size, .buffer = buffer};
+    return dg_send_accept(socket, &name, &payload, NULL, NULL);
 }
 
 /* ---- The lane ------------------------------------------------------------------------------ */
@@ -334,6 +362,21 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
     return send_to(socket, data, size, address, fn, user);
 }
 
+/* The lane of what lies in a buffer already: nothing is left to do but to count. */
+int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer *buffer, size_t offset,
+                      size_t size, const struct dgram_addr *address)
+{
+    struct flow *flow = socket != NULL ? socket->last_flow : NULL;
+    if (flow != NULL && buffer != NULL && address != NULL && flow->run_left > 0 &&
+        size == flow->lane_size && flow->lane == (unsigned char *) buffer->region.memory + offset &&
+        flow_is_to(flow, address) && !dg_loop_forked(socket->loop)) {
+        flow->lane += size;
+        flow->run_left--;
+        return 0;
+    }
+    return send_buffer(socket, buffer, offset, size, address);
+}
+
 int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
                const char *address, dgram_sent_fn *fn, void *user)
 {
@@ -350,7 +393,7 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
         return code < 0 ? code : send_to(socket, data, size, &target, fn, user);
     }
     code = dg_send_check(socket, data, size);
-    struct payload payload = {data, (uint32_t) size, !socket->copies};
+    struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
     return code < 0 ? code : dg_resolve_send(socket, address, htons(port), &payload, fn, user);
 }
 
@@ -362,7 +405,8 @@ static int item_payload(struct dgram_socket *socket, const struct dgram_outgoing
 {
     bool lent = !socket->copies && !(item->flags & DGRAM_COPY);
     if (item->pieces == NULL) {
-        *ret_payload = (struct payload){item->data, (uint32_t) item->size, lent};
+        *ret_payload =
+            (struct payload){.data = item->data, .size = (uint32_t) item->size, .lent = lent};
         return dg_send_check(socket, item->data, item->size);
     }
     size_t size = 0;
@@ -380,7 +424,7 @@ static int item_payload(struct dgram_socket *socket, const struct dgram_outgoing
         }
         size += piece->iov_len;
     }
-    *ret_payload = (struct payload){socket->loop->joined, (uint32_t) size, false};
+    *ret_payload = (struct payload){.data = socket->loop->joined, .size = (uint32_t) size};
     return dg_send_check(socket, socket->loop->joined, size);
 }
 

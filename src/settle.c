@@ -194,7 +194,8 @@ void dg_send_retry(struct dgram_socket *socket)
         bool full = false;
         for (struct request *r; !full && (r = dg_requests_pop(&socket->parked)) != NULL;) {
             struct flow *flow = dg_batch_flow(loop, socket, &r->name);
-            full = dg_batch_append(loop->batch, flow, r->data, r->size, r);
+            struct payload payload = {.data = r->data, .size = r->size};
+            full = dg_batch_append(loop->batch, flow, &payload, r);
         }
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
     }
@@ -343,9 +344,27 @@ static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
     return true;
 }
 
+/* An attempt without a copy that failed (an older kernel, too many pages under way) says nothing
+ * about the datagrams: they go again like any others. True if this was one. */
+static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
+{
+    if (train->base.loan == 0) {
+        return false;
+    }
+    dg_train_take_back(loop, train);
+    if (train->base.result >= 0 || train->base.result == -EAGAIN) {
+        return false;
+    }
+    dg_batch_copied(loop, &train->flow->name);
+    return true;
+}
+
 /* Ends one train. False when the flow is parked from here on. */
 static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
 {
+    if (lending_failed(loop, train)) {
+        chain_again(loop, train);
+    }
     int result = train->base.result;
     if (result >= 0) {
         train->flow->socket->stats.sends++;
@@ -385,13 +404,18 @@ void dg_send_settle(struct dgram_loop *loop)
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         socket_rejoin_parked(batch->flows[i].socket);
     }
+    for (uint32_t i = 0; batch->in_buffers > 0 && i < batch->train_count; i++) {
+        if (batch->trains[i].buffer != NULL) {
+            dg_train_left(loop, &batch->trains[i]);
+        }
+    }
     dg_batch_reset(batch);
     dg_queue_check_drains(loop);
 }
 
 void dg_send_hand_over(struct dgram_loop *loop)
 {
-    size_t count = dg_batch_order(loop->batch);
+    size_t count = dg_batch_order(loop);
     if (count > 0) {
         loop->backend->send(loop->engine, loop->batch->order, count);
         loop->flushes++;
@@ -411,8 +435,8 @@ int dg_send_flush(struct dgram_loop *loop)
     if (code < 0) {
         loop->failed_code = code;
     }
-    if (loop->pending.count > 0) {
-        dg_loop_touch(loop); /* the engine had more to tell than results of sends */
+    if (loop->pending.count > 0 || loop->buffers_due != NULL) {
+        dg_loop_touch(loop); /* there is more to tell than results of sends */
     }
     return code;
 }
@@ -420,7 +444,7 @@ int dg_send_flush(struct dgram_loop *loop)
 bool dg_send_wants_answer(const struct dgram_loop *loop)
 {
     const struct batch *batch = loop->batch;
-    if (loop->drains_wanted > 0 && batch->train_count > 0) {
+    if (batch->in_buffers > 0 || (loop->drains_wanted > 0 && batch->train_count > 0)) {
         return true;
     }
     for (uint32_t i = 0; i < batch->train_count; i++) {

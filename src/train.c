@@ -49,7 +49,7 @@ void dg_batch_reset(struct batch *batch)
         *batch->flows[i].bucket = NULL;
     }
     batch->flow_count = batch->train_count = 0;
-    batch->full_trains = batch->full_bytes = 0;
+    batch->full_trains = batch->full_bytes = batch->in_buffers = 0;
     batch->arena_top = batch->arena;
 }
 
@@ -97,9 +97,28 @@ void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32
 {
     struct refusal *refusal = refusal_of(loop, name);
     uint32_t known = trains_below(loop, name);
+    if (!name_equal(&refusal->name, name)) {
+        refusal->copies_until = 0;
+    }
     refusal->name = *name;
     refusal->size = size < known ? size : known;
     refusal->until = loop->now + REFUSAL_NS;
+}
+
+void dg_batch_copied(struct dgram_loop *loop, const union dg_name *name)
+{
+    struct refusal *refusal = refusal_of(loop, name);
+    if (!name_equal(&refusal->name, name)) {
+        refusal->until = 0;
+    }
+    refusal->name = *name;
+    refusal->copies_until = loop->now + REFUSAL_NS;
+}
+
+bool dg_batch_copies(struct dgram_loop *loop, const union dg_name *name)
+{
+    const struct refusal *refusal = refusal_of(loop, name);
+    return refusal->copies_until > loop->now && name_equal(&refusal->name, name);
 }
 
 static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *socket,
@@ -108,7 +127,7 @@ static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *sock
     struct batch *batch = loop->batch;
     assert(batch->flow_count < BATCH_TRAINS);
     struct flow *flow = &batch->flows[batch->flow_count++];
-    flow->lane_left = flow->lane_granted = 0;
+    flow->lane_left = flow->lane_granted = flow->run_left = 0;
     flow->name = *name;
     flow->name_size = socket->name_size;
     flow->trains_below = trains_below(loop, name);
@@ -162,13 +181,26 @@ static uint32_t train_bytes_max(const struct flow *flow, uint32_t size)
     return count > 0 ? count * size : size;
 }
 
-static struct dg_train *train_open(struct batch *batch, struct flow *flow, uint32_t size)
+static void train_open_in_buffer(struct dg_train *train, const struct payload *payload)
 {
+    struct region *region = &train->buffer->region;
+    train->buffer->uses++;
+    train->room = (unsigned char *) (uintptr_t) payload->data;
+    train->room_end = (unsigned char *) region->memory + region->size;
+    train->vectors[train->base.header.msg_iovlen++] = (struct iovec){train->room, 0};
+}
+
+static struct dg_train *train_open(struct batch *batch, struct flow *flow,
+                                   const struct payload *payload)
+{
+    uint32_t size = payload->size;
     assert(batch->train_count < BATCH_TRAINS);
     struct dg_train *train = &batch->trains[batch->train_count++];
     train->base.endpoint = &flow->socket->endpoint;
     train->base.follows = flow->tail != NULL;
     train->base.result = 0;
+    train->base.loan = 0;
+    train->base.lent = false;
     train->base.header.msg_iovlen = 0;
     train->flow = flow;
     train->next = NULL;
@@ -180,6 +212,11 @@ static struct dg_train *train_open(struct batch *batch, struct flow *flow, uint3
     train->full = false;
     train->retried = false;
     train->room = train->room_end = NULL;
+    train->buffer = payload->buffer;
+    if (train->buffer != NULL) {
+        train_open_in_buffer(train, payload);
+        batch->in_buffers++;
+    }
     if (flow->tail != NULL) {
         flow->tail->next = train;
     } else {
@@ -241,9 +278,26 @@ static bool train_copy(struct batch *batch, struct dg_train *train, const void *
     return true;
 }
 
-static bool train_take(struct batch *batch, struct dg_train *train, const void *data, uint32_t size,
+/* What lies in a buffer joins what lies just before it, and is not touched. */
+static bool train_grow(struct dg_train *train, const void *data, uint32_t size)
+{
+    if (train->room != data) {
+        return false;
+    }
+    assert(size <= (size_t) (train->room_end - train->room));
+    train->room += size;
+    train->vectors[0].iov_len += size;
+    return true;
+}
+
+static bool train_take(struct batch *batch, struct dg_train *train, const struct payload *payload,
                        const struct request *request)
 {
+    const void *data = payload->data;
+    uint32_t size = payload->size;
+    if (train->buffer != NULL || payload->buffer != NULL) {
+        return train->buffer == payload->buffer && train_grow(train, data, size);
+    }
     if (request != NULL && request->data != NULL && size >= BORROW_BYTES) {
         return train_borrow(train, data, size);
     }
@@ -291,13 +345,19 @@ static void lane_open(struct flow *flow, const struct dg_train *train)
     uint32_t places = (train->bytes_max - train->bytes) / train->segment - 1;
     flow->lane = train->room;
     flow->lane_size = train->segment;
-    flow->lane_left = flow->lane_granted = room < places ? room : places;
+    flow->lane_granted = room < places ? room : places;
+    if (train->buffer == NULL) {
+        flow->lane_left = flow->lane_granted;
+        return;
+    }
+    uint32_t most = LANE_RUN_BYTES / train->segment;
+    flow->run_left = flow->lane_granted = flow->lane_granted < most ? flow->lane_granted : most;
 }
 
 void dg_flow_sync(struct flow *flow)
 {
-    uint32_t count = flow->lane_granted - flow->lane_left;
-    flow->lane_granted = flow->lane_left = 0;
+    uint32_t count = flow->lane_granted - flow->lane_left - flow->run_left;
+    flow->lane_granted = flow->lane_left = flow->run_left = 0;
     if (count == 0) {
         return;
     }
@@ -318,15 +378,16 @@ void dg_batch_sync(struct batch *batch)
     }
 }
 
-bool dg_batch_append(struct batch *batch, struct flow *flow, const void *data, uint32_t size,
+bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payload *payload,
                      struct request *request)
 {
+    uint32_t size = payload->size;
     dg_flow_sync(flow);
     struct dg_train *train = flow->tail;
     if (train == NULL || train->full || size > train->segment || size == 0 ||
-        !train_take(batch, train, data, size, request)) {
-        train = train_open(batch, flow, size);
-        bool taken = train_take(batch, train, data, size, request);
+        !train_take(batch, train, payload, request)) {
+        train = train_open(batch, flow, payload);
+        bool taken = train_take(batch, train, payload, request);
         assert(taken); /* ARENA_BYTES leaves room for any datagram after the flush limit */
         (void) taken;
     }
@@ -360,13 +421,17 @@ void dg_train_ready(struct dg_train *train)
     }
 }
 
-size_t dg_batch_order(struct batch *batch)
+size_t dg_batch_order(struct dgram_loop *loop)
 {
+    struct batch *batch = loop->batch;
     size_t count = 0;
     dg_batch_sync(batch);
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         for (struct dg_train *train = batch->flows[i].head; train != NULL; train = train->next) {
             dg_train_ready(train);
+            if (train->buffer != NULL) {
+                dg_train_lend(loop, train);
+            }
             batch->order[count++] = &train->base;
         }
     }

@@ -725,6 +725,16 @@ static int call_send_to(struct dgram_socket *socket)
     return dgram_send_to(socket, "x", 1, &address, nullptr, nullptr);
 }
 
+static int call_send_buffer(struct dgram_socket *socket)
+{
+    struct dgram_addr to = parse("127.0.0.1", 9);
+    struct dgram_buffer *buffer = nullptr;
+    dgram_buffer_create(dgram_socket_loop(socket), 1, 0, nullptr, nullptr, &buffer);
+    int code = dgram_send_buffer(socket, buffer, 0, 1, &to);
+    dgram_buffer_free(buffer);
+    return code;
+}
+
 std::vector<SocketCall> socket_calls()
 {
     using Socket = struct dgram_socket *;
@@ -741,6 +751,7 @@ std::vector<SocketCall> socket_calls()
         {"on_close", [](Socket s) { return dgram_on_close(s, nullptr, nullptr); }},
         {"send", [](Socket s) { return dgram_send(s, "x", 1, 9, nullptr, nullptr, nullptr); }},
         {"send_to", call_send_to},
+        {"send_buffer", call_send_buffer},
         {"pause", [](Socket s) { return dgram_pause(s); }},
         {"resume", [](Socket s) { return dgram_resume(s); }},
         {"stats", call_stats},

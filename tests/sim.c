@@ -93,6 +93,17 @@ struct watching {
     bool queued, armed;
 };
 
+/* Memory that the engine still reads: `copy` tells whether it was left alone. */
+struct lent {
+    struct lent *next;
+    uint32_t number;
+    uint64_t until;
+    bool copied;
+    const unsigned char *memory;
+    uint32_t size;
+    unsigned char copy[];
+};
+
 enum slot_state { SLOT_FREE, SLOT_LENT, SLOT_RETURNED /* the kernel does not know yet */ };
 
 struct engine {
@@ -104,6 +115,8 @@ struct engine {
     uint32_t free_count;
     struct attached *endpoints;
     struct watching *watches;
+    struct lent *lent;
+    uint32_t regions; /* made so far; each has its number */
     struct train *const *trains;
     size_t train_count;
     bool sent;   /* send() was called since the last flush() or wait() */
@@ -230,6 +243,10 @@ void sim_faults_random(struct sim_random *random, struct sim_faults *faults)
         .transient = some(random, 200, 60),
         .refuse = some(random, 400, 200),
         .refusing = some(random, 500, 500),
+        .loan_refused = some(random, 400, 300),
+        .loan_unused = some(random, 400, 300),
+        .loan_copied = some(random, 500, 200),
+        .loan_ns = some(random, 700, 3000000),
         .deferred = sim_random_chance(random, 500),
         .early = some(random, 500, 300),
         .postpone = some(random, 600, 700),
@@ -940,10 +957,71 @@ static void train_taken(struct descriptor *d, const struct reading *reading)
     network_send(&like, reading->bytes, reading->size);
 }
 
+/* ---- The engine: loans --------------------------------------------------------------------- */
+
+/* An attempt without a copy fails in ways of its own, and may leave a loan all the same. */
+static int loan_refusal(const struct train *train)
+{
+    static const int codes[] = {-EINVAL, -EFAULT, -ENOMEM, -EMSGSIZE, -EOPNOTSUPP};
+    return train->loan != 0 && chance(world.faults.loan_refused) ? codes[below(5)] : 0;
+}
+
+static void loan_make(struct engine *engine, struct train *train, const struct reading *reading)
+{
+    const struct iovec *vector = train->header.msg_iov;
+    const unsigned char *memory = train->region->memory;
+    const unsigned char *start = vector->iov_base;
+    rule(train->header.msg_iovlen == 1 && start >= memory &&
+             start + vector->iov_len <= memory + train->region->size,
+         "a loan that is not one piece of its region");
+    if (chance(world.faults.loan_unused) || (train->result < 0 && chance(700))) {
+        return;
+    }
+    for (const struct lent *l = engine->lent; l != NULL; l = l->next) {
+        rule(l->number != train->loan, "a number of a loan that is not over");
+    }
+    struct lent *lent = allocate(sizeof(*lent) + reading->size);
+    lent->number = train->loan;
+    lent->until = world.now + below(world.faults.loan_ns);
+    lent->copied = chance(world.faults.loan_copied);
+    lent->memory = start;
+    lent->size = reading->size;
+    memcpy(lent->copy, reading->bytes, reading->size);
+    lent->next = engine->lent;
+    engine->lent = lent;
+    train->lent = true;
+    sim_log("lent", lent->number, lent->size);
+}
+
+static void loan_end(struct engine *engine, struct lent **link)
+{
+    struct lent *lent = *link;
+    *link = lent->next;
+    rule(memcmp(lent->memory, lent->copy, lent->size) == 0, "lent memory changed");
+    sim_log("released", lent->number, lent->copied);
+    *completions_append(engine->completions) = (struct completion){
+        .kind = COMPLETION_RELEASED, .loan = lent->number, .result = lent->copied};
+    free(lent);
+}
+
+static int engine_lend(struct engine *engine, struct region *region)
+{
+    if (chance(world.faults.setup)) {
+        return -ENOMEM;
+    }
+    region->number = ++engine->regions;
+    return 0;
+}
+
+static void engine_reclaim(struct engine *engine, const struct region *region)
+{
+    rule(region->number > 0 && region->number <= engine->regions, "reclaim() of what is not lent");
+}
+
 static int train_try(struct engine *engine, struct train *const *trains, size_t index)
 {
     static struct reading reading;
-    const struct train *train = trains[index];
+    struct train *train = trains[index];
     const struct attached *a = train->endpoint->state;
     train_check(engine, trains, index);
     if (train->follows && index > 0 && trains[index - 1]->result < 0) {
@@ -954,12 +1032,19 @@ static int train_try(struct engine *engine, struct train *const *trains, size_t 
     }
     struct descriptor *d = descriptor_of(a->fd, SOCKET);
     train_read(train, &reading);
-    int code = train_result(d, &reading);
+    int code = loan_refusal(train);
+    if (code == 0) {
+        code = train_result(d, &reading);
+    }
     sim_log(code < 0 ? "refused" : "taken", ((uint64_t) d->number << 32) + reading.size,
             code < 0 ? (uint64_t) -code : reading.count);
     if (code == 0) {
         train_taken(d, &reading);
         code = chance(500) ? 0 : (int) reading.size;
+    }
+    if (train->loan != 0) {
+        train->result = code;
+        loan_make(engine, train, &reading);
     }
     return code;
 }
@@ -1195,6 +1280,9 @@ static uint32_t count_there(const struct engine *engine)
     for (const struct watching *w = engine->watches; w != NULL; w = w->next) {
         count += watch_revents(w) != 0;
     }
+    for (const struct lent *l = engine->lent; l != NULL; l = l->next) {
+        count += world.now >= l->until;
+    }
     return count;
 }
 
@@ -1238,6 +1326,12 @@ static void go(struct engine *engine, uint32_t which)
     for (struct watching *w = engine->watches; w != NULL; w = w->next) {
         if (watch_revents(w) != 0 && which-- == 0) {
             watch_go(engine, w);
+            return;
+        }
+    }
+    for (struct lent **link = &engine->lent; *link != NULL; link = &(*link)->next) {
+        if (world.now >= (*link)->until && which-- == 0) {
+            loan_end(engine, link);
             return;
         }
     }
@@ -1289,6 +1383,9 @@ static uint64_t next_event(bool with_alarms)
             bool detaching = a->detach_at != NEVER;
             uint64_t due = detaching ? a->detach_at : a->receiving ? a->stop_at : NEVER;
             next = due > world.now && due < next ? due : next;
+        }
+        for (const struct lent *l = engine->lent; l != NULL; l = l->next) {
+            next = l->until > world.now && l->until < next ? l->until : next;
         }
     }
     return next;
@@ -1415,6 +1512,11 @@ static void engine_close(struct engine *engine, bool forked)
     for (struct watching *w = engine->watches, *next; w != NULL; w = next) {
         next = w->next;
         dg_release(w);
+    }
+    while (engine->lent != NULL) { /* the memory is unmapped, but for the network it is there */
+        struct lent *lent = engine->lent;
+        engine->lent = lent->next;
+        free(lent);
     }
     if (engine->fd >= 0) {
         world.descriptors[engine->fd - DESCRIPTOR_FIRST] = (struct descriptor){.kind = FREE};
@@ -1589,6 +1691,8 @@ static const struct backend sim_backend = {
     .recv_stop = engine_recv_stop,
     .recycle = engine_recycle,
     .send = engine_send,
+    .lend = engine_lend,
+    .reclaim = engine_reclaim,
     .flush = engine_flush,
     .watch = engine_watch,
     .unwatch = engine_unwatch,

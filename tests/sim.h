@@ -53,6 +53,12 @@ struct sim_faults {
     uint32_t refuse;         /* a train is refused once, by a whim */
     uint32_t refusing;       /* of destinations: they refuse every train, or large ones */
 
+    /* Loans of memory. */
+    uint32_t loan_refused; /* the train fails because it was to go without a copy */
+    uint32_t loan_unused;  /* it is copied, and nothing is lent */
+    uint32_t loan_copied;  /* RELEASED says so */
+    uint32_t loan_ns;      /* RELEASED comes up to so much later */
+
     /* The engine. */
     bool deferred;        /* acts upon starts, watches and sends at flush() and wait() only */
     uint32_t early;       /* a wait returns with nothing */

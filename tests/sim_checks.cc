@@ -172,6 +172,11 @@ bool Run::is_alive() const
             return true;
         }
     }
+    for (const Buffer *buffer : live_buffers) {
+        if (buffer->idle_owed) {
+            return true;
+        }
+    }
     return !posted.empty();
 }
 
@@ -182,7 +187,9 @@ bool Run::may_be_alive() const
             return true;
         }
     }
-    return is_alive() || !lookups.empty();
+    bool freed = std::any_of(buffers.begin(), buffers.end(),
+                             [](const auto &b) { return b->handle == nullptr && b->idle_owed; });
+    return freed || is_alive() || !lookups.empty();
 }
 
 /* ---- What the simulator saw ---------------------------------------------------------------- */
@@ -289,7 +296,9 @@ void Run::audit_socket(Socket *s, uint64_t until, uint64_t loop_charge)
     }
     bool may_fail = faults.setup > 0 || may_lack_memory();
     if (s->state == State::OPEN && s->wants_messages() && !may_fail) {
-        expect(look.receiving || !look.has_data || !look.slot_free,
+        /* After error upon error it is tried again in a while. */
+        bool paused = faults.stop_error > 0 && until <= sim_now() + NOBUFS_RETRY + 1;
+        expect(look.receiving || !look.has_data || !look.slot_free || paused,
                "sleeps, and a socket with data and a free slot is not received from");
     }
     size_t count = dgram_get_send_queue_count(s->handle);
@@ -325,6 +334,10 @@ void Run::audit(uint64_t until)
     for (const Timer *timer : live_timers) {
         expect(!timer->started || until <= std::max(timer->deadline, sim_now()),
                "sleeps past a timer");
+    }
+    for (const Buffer *buffer : live_buffers) {
+        expect(!buffer->idle_owed || dgram_buffer_in_use(buffer->handle),
+               "sleeps, and `idle` is due");
     }
     expect(untold == 0, "sleeps, and a callback of a send is due");
     expect(posted.empty(), "sleeps, and a post waits");
@@ -424,6 +437,22 @@ void on_sent(struct dgram_socket *handle, int result, void *user)
     run->expect(handle == send->socket->handle, "a callback names another socket");
     run->depth++;
     run->sent(send, result);
+    run->depth--;
+}
+
+void on_idle(struct dgram_buffer *handle, void *user)
+{
+    Buffer *buffer = static_cast<Buffer *>(user);
+    Run *run = buffer->run;
+    run->depth++;
+    run->enter("idle", nullptr);
+    run->expect(handle == buffer->handle, "`idle` of a buffer that was freed");
+    run->expect(!dgram_buffer_in_use(handle), "`idle`, and the buffer is in use");
+    run->expect(buffer->idle_owed, "`idle` once more");
+    buffer->idle_owed = false;
+    memset(dgram_buffer_data(handle), 0xee, buffer->used);
+    buffer->used = 0;
+    run->act_often(250);
     run->depth--;
 }
 

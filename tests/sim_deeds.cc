@@ -429,30 +429,46 @@ static std::unique_ptr<Send> send_make(Socket *s, const Target &target, uint32_t
     return send;
 }
 
+static uint32_t size_max(const Socket *s)
+{
+    return s->type == DGRAM_UDP4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
+}
+
+/* Sure: nothing but the size and the queue can be in the way. */
+static bool is_sure(const Socket *s)
+{
+    const Run *run = s->run;
+    return s->state == State::OPEN && s->bound == Bound::YES && !run->may_lack_memory() &&
+           !run->ending && !run->free_requested;
+}
+
+void Run::check_send(Socket *s, uint32_t size, int code)
+{
+    if (is_sure(s)) {
+        expect_code(code,
+                    {size > size_max(s) ? -EMSGSIZE : 0, size > size_max(s) ? -EMSGSIZE : -EAGAIN},
+                    "a send");
+    } else if (s->state != State::OPEN) {
+        expect_code(code, {DGRAM_ENOTRUNNING}, "a send");
+    }
+}
+
 void Run::send_one(Socket *s, const Target &target, uint32_t size, bool with_fn)
 {
     sends.push_back(send_make(s, target, size, with_fn));
     Send *send = sends.back().get();
-    bool sure = s->state == State::OPEN && s->bound == Bound::YES && !may_lack_memory() &&
-                !ending && !free_requested;
-    bool exact = sure && chance(200) && all_open();
+    bool exact = is_sure(s) && chance(200) && all_open();
     bool full = exact && forecast_full(s, size);
     const void *data = size == 0 && chance(500) ? nullptr : send->borrowed.get();
     List *list = list_for(s, target);
     enlist(s, list, send);
     int code = send_call(s, target, data, size, send);
-    uint32_t most = s->type == DGRAM_UDP4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
     sim_log("send call", (static_cast<uint64_t>(s->number) << 32) + size,
             static_cast<uint64_t>(code));
-    if (size > most && sure) {
-        expect_code(code, {-EMSGSIZE}, "dgram_send of too much");
-    } else if (exact) {
+    if (exact && size <= size_max(s)) {
         expect_code(code, {full ? -EAGAIN : 0}, "dgram_send");
-    } else if (sure) {
-        expect_code(code, {0, -EAGAIN}, "dgram_send");
-    } else if (s->state != State::OPEN) {
-        expect_code(code, {DGRAM_ENOTRUNNING}, "dgram_send");
     }
+    check_send(s, size, code);
     settle_call(list, send, code, with_fn && !s->copies);
     learn_bound(s);
 }
@@ -632,6 +648,113 @@ void Run::flush_loop()
 {
     int code = call([&] { return dgram_loop_flush(loop); });
     expect_code(code, {0, sim_broken()}, "dgram_loop_flush");
+}
+
+/* ---- What the program does: buffers -------------------------------------------------------- */
+
+void Run::buffer_create()
+{
+    auto made = std::make_unique<Buffer>();
+    uint32_t flags = chance(700) ? DGRAM_ZERO_COPY : 0;
+    made->run = this;
+    made->size = chance(300) ? 64 + below(4000) : 66000 + below(200000);
+    int code = call([&] {
+        return dgram_buffer_create(loop, made->size, flags, on_idle, made.get(), &made->handle);
+    });
+    sim_log("buffer call", made->size, static_cast<uint64_t>(code));
+    if (code < 0) {
+        expect(may_lack_memory(), "no buffer, for no reason");
+        return;
+    }
+    int granted = dgram_buffer_zero_copy(made->handle);
+    bool may_fail = faults.setup > 0 || may_lack_memory();
+    expect(granted == (flags != 0 ? 0 : -ENOTSUP) || (granted == -ENOMEM && may_fail),
+           "zero copy was refused, for no reason");
+    live_buffers.push_back(made.get());
+    buffers.push_back(std::move(made));
+}
+
+/* Whether so many bytes may be written; from the start again, if nothing there is in use. */
+bool Run::buffer_room(Buffer *buffer, uint32_t size)
+{
+    if (!dgram_buffer_in_use(buffer->handle) &&
+        (chance(100) || buffer->used + size > buffer->size)) {
+        memset(dgram_buffer_data(buffer->handle), 0xee, buffer->used);
+        buffer->used = 0;
+    }
+    return buffer->used + size <= buffer->size;
+}
+
+void Run::send_from(Socket *s, const Target &target, Buffer *buffer, uint32_t size)
+{
+    sends.push_back(send_make(s, target, size, false));
+    Send *send = sends.back().get();
+    List *list = list_for(s, target);
+    payload_write(send->id,
+                  static_cast<unsigned char *>(dgram_buffer_data(buffer->handle)) + buffer->used,
+                  size);
+    enlist(s, list, send);
+    buffer->idle_owed = true;
+    int code = call([&] {
+        return dgram_send_buffer(s->handle, buffer->handle, buffer->used, size, &target.address);
+    });
+    sim_log("send buffer call", (static_cast<uint64_t>(s->number) << 32) + size,
+            static_cast<uint64_t>(code));
+    check_send(s, size, code);
+    settle_call(list, send, code, false);
+    buffer->used += code == 0 ? size : 0;
+    learn_bound(s);
+}
+
+void Run::buffer_send(Buffer *buffer)
+{
+    Socket *s = chosen();
+    for (int looks = 0; looks < 4 && s != nullptr && s->limit < 100000; looks++) {
+        s = chosen();
+    }
+    if (s == nullptr) {
+        return;
+    }
+    Target target = target_here(s);
+    bool large = chance(700); /* trains that are worth a loan */
+    uint32_t count = large ? 40 + below(80) : 1 + below(10);
+    uint32_t fixed = large ? 800 + below(700) : chance(800) ? size_for(s, false) : 0;
+    bool owed = buffer->idle_owed;
+    for (uint32_t i = 0; i < count && !failed; i++) {
+        uint32_t size = fixed > 0 ? fixed : size_for(s, false);
+        if (!buffer_room(buffer, size)) {
+            break;
+        }
+        target = chance(10) ? target_here(s) : target;
+        uint64_t accepted = s->accepted;
+        send_from(s, target, buffer, size);
+        owed = owed || s->accepted > accepted;
+        buffer->idle_owed = owed;
+        buffer->used += chance(10) ? below(64) : 0;
+        buffer->used = std::min(buffer->used, buffer->size);
+        if (chance(10)) {
+            again(); /* a copy between them */
+        }
+    }
+    budget -= std::min<uint64_t>(budget, count / 4);
+}
+
+void Run::buffer_act()
+{
+    Buffer *buffer = any_of(live_buffers);
+    if (free_requested || ending) {
+        return;
+    }
+    if (buffer == nullptr || (live_buffers.size() < BUFFERS_MAX && chance(150))) {
+        buffer_create();
+    } else if (chance(30)) {
+        sim_log("buffer free call", buffer->size, 0);
+        live_buffers.erase(std::find(live_buffers.begin(), live_buffers.end(), buffer));
+        call([&] { return dgram_buffer_free(buffer->handle); });
+        buffer->handle = nullptr;
+    } else {
+        buffer_send(buffer);
+    }
 }
 
 /* ---- What the program does: the rest ------------------------------------------------------- */
@@ -881,6 +1004,7 @@ void Run::act()
         {10, &Run::misuse},
         {50, &Run::many},
         {40, &Run::again},
+        {60, &Run::buffer_act},
     };
     static const uint32_t total = [] {
         uint32_t sum = 0;

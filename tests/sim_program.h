@@ -32,6 +32,7 @@ constexpr int64_t MILLISECOND = 1000000;
 constexpr uint64_t OVERHEAD = 64;          /* that a datagram is charged, dgram.h */
 constexpr uint64_t NOBUFS_RETRY = 1000000; /* after which a send is tried again */
 constexpr size_t SOCKETS_MAX = 8, TIMERS_MAX = 20, KEPT_MAX = 12, HANDLES_MAX = 5, NAMES = 5;
+constexpr size_t BUFFERS_MAX = 3;
 constexpr uint64_t EVENTS_MAX = 2000; /* after which a loop that runs is stopped */
 constexpr size_t ERRORS_MAX = 1024;   /* that wait in a loop, dgram.h */
 
@@ -157,6 +158,14 @@ struct Timer {
     uint64_t deadline = 0, interval = 0;
 };
 
+/* A buffer of the library, filled from its start on. */
+struct Buffer {
+    Run *run;
+    struct dgram_buffer *handle; /* NULL: freed */
+    uint32_t size = 0, used = 0;
+    bool idle_owed = false; /* something was sent from it since `idle` */
+};
+
 struct Post {
     Run *run;
     uint64_t number;
@@ -213,6 +222,8 @@ struct Run {
     std::deque<std::unique_ptr<Send>> sends;
     std::deque<std::unique_ptr<Timer>> timers; /* in the order of creation */
     std::vector<Timer *> live_timers;
+    std::deque<std::unique_ptr<Buffer>> buffers;
+    std::vector<Buffer *> live_buffers;
     std::deque<std::unique_ptr<Post>> posts;
     std::deque<uint64_t> posted; /* not yet called */
     std::vector<Kept> kept;
@@ -279,6 +290,12 @@ struct Run {
     void answer_one();
     void handle_act();
     void free_handles();
+    void buffer_act();
+    void buffer_create();
+    void buffer_send(Buffer *buffer);
+    bool buffer_room(Buffer *buffer, uint32_t size);
+    void send_from(Socket *socket, const Target &target, Buffer *buffer, uint32_t size);
+    void check_send(Socket *socket, uint32_t size, int code);
     void misuse();
     void join_group(Socket *socket);
     void many();
@@ -365,6 +382,7 @@ void on_error(struct dgram_socket *handle, const struct dgram_error *error, void
 void on_close(struct dgram_socket *handle, void *user);
 void on_timer(struct dgram_timer *handle, void *user);
 void on_post(struct dgram_loop *loop, void *user);
+void on_idle(struct dgram_buffer *handle, void *user);
 void on_lookup(struct dgram_loop *loop, struct dgram_lookup *lookup, const char *host, int family,
                void *user);
 

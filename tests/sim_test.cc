@@ -188,6 +188,8 @@ void Run::loop_gone()
     expect(posted.empty(), "a post was never called");
     posted.clear();
     live_timers.clear();
+    live_buffers.clear();
+    buffers.clear();
     untold = 0;
     for (const auto &send : sends) {
         expect(!send->has_fn || send->called, "an accepted send was never completed");
@@ -205,6 +207,11 @@ std::string Run::owed()
     }
     if (!posted.empty()) {
         return "a post";
+    }
+    for (const Buffer *buffer : live_buffers) {
+        if (buffer->idle_owed) {
+            return "`idle`";
+        }
     }
     for (Socket *s : live) {
         std::string name = "socket " + std::to_string(s->number) + ": ";

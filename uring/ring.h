@@ -4,6 +4,7 @@
  *
  *     setup.c   the ring, its buffer ring, the object table: everything that allocates
  *     send.c    trains into SQEs
+ *     lend.c    those that are not copied
  *     peek.c    looking for datagrams in a busy loop
  *     uring.c   receives, watches, submission, completions: the turn
  *
@@ -26,7 +27,16 @@ enum {
 /* Beyond so many sockets the kernel's flag costs less than a recvmsg for each. */
 enum { PEEK_MAX = 2 };
 
-enum operation { OPERATION_RECEIVE = 1, OPERATION_POLL, OPERATION_CANCEL, OPERATION_SEND };
+/* Regions that may be registered at a time. */
+enum { REGIONS_MAX = 64 };
+
+enum operation {
+    OPERATION_RECEIVE = 1,
+    OPERATION_POLL,
+    OPERATION_CANCEL,
+    OPERATION_SEND,
+    OPERATION_LEND
+};
 
 /* An endpoint or a watch, as this engine sees it. */
 struct object {
@@ -75,6 +85,9 @@ struct engine {
     uint32_t send_count;
     uint32_t send_generation;
     bool send_refused; /* by system call: there is no CQE that would end a sleep */
+
+    bool has_regions; /* the table of registered memory was made */
+    bool region_used[REGIONS_MAX];
 };
 
 static inline uint64_t ring_user_data(enum operation operation, uint32_t generation, uint32_t index)
@@ -97,6 +110,12 @@ void ring_send_queue(struct engine *engine, bool flush);
 void ring_send_failed(struct engine *engine, uint64_t user_data, int result);
 void ring_send_answer(struct engine *engine, int code);
 
+/* lend.c */
+int ring_lend(struct engine *engine, struct region *region);
+void ring_reclaim(struct engine *engine, const struct region *region);
+void ring_lend_prepare(struct engine *engine, struct io_uring_sqe *sqe, uint32_t index);
+void ring_lend_completed(struct engine *engine, const struct io_uring_cqe *cqe);
+
 /* peek.c */
 int ring_peek(struct engine *engine);
 void ring_receiver_added(struct engine *engine, struct object *object);
@@ -108,6 +127,8 @@ struct io_uring_sqe *ring_sqe(struct engine *engine);
 void ring_append_received(struct engine *engine, const struct object *object, uint32_t slot,
                           const struct io_uring_recvmsg_out *header, uint32_t present);
 void ring_harvest(struct engine *engine);
+/* Submits all SQEs and fetches all completions there are. 0 or the error that broke the ring. */
+int ring_settle(struct engine *engine);
 
 /* Slot: header, name, control, payload. The name's size is 32 because 28 would put the control
  * messages 4 bytes off their alignment. */

@@ -25,6 +25,24 @@ static bool chain_goes_on(const struct engine *engine, uint32_t index)
     return index < engine->send_count && engine->sends[index]->follows;
 }
 
+static bool train_queue(struct engine *engine, uint32_t index)
+{
+    struct train *train = engine->sends[index];
+    struct io_uring_sqe *sqe = ring_sqe(engine);
+    if (sqe == NULL) {
+        return false;
+    }
+    train->result = 0;
+    if (train->loan != 0) {
+        ring_lend_prepare(engine, sqe, index);
+        return true;
+    }
+    io_uring_prep_sendmsg(sqe, train->endpoint->fd, &train->header, MSG_DONTWAIT);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = ring_user_data(OPERATION_SEND, engine->send_generation, index);
+    return true;
+}
+
 static int lone_call(const struct train *train)
 {
     ssize_t size;
@@ -34,17 +52,37 @@ static int lone_call(const struct train *train)
     return size < 0 ? -errno : 1;
 }
 
-/* One sendmmsg() of trains [from, to) of a chain; returns how many were taken, or a negated errno
- * for the first. */
+/* One train of a chain by a submission of its own, for nothing less stops at a refusal. It costs
+ * 0.4 us, which a loan saves many times over. */
+static int lend_call(struct engine *engine, uint32_t index)
+{
+    if (!engine->enabled || !train_queue(engine, index)) {
+        return lone_call(engine->sends[index]);
+    }
+    int code = ring_settle(engine);
+    if (code < 0) {
+        engine->broken = code;
+        return code;
+    }
+    int result = engine->sends[index]->result;
+    return result < 0 ? result : 1;
+}
+
+/* One call for trains from `from` on, of a chain that ends at `to`: a loan, or a sendmmsg() of
+ * those up to the next loan. Returns how many were taken, or a negated errno for the first. */
 static int chain_call(struct engine *engine, uint32_t from, uint32_t to)
 {
     struct mmsghdr messages[CHAIN_CALL];
-    uint32_t count = to - from < CHAIN_CALL ? to - from : CHAIN_CALL;
+    uint32_t count = 0;
+    if (engine->sends[from]->loan != 0) {
+        return lend_call(engine, from);
+    }
+    while (count < CHAIN_CALL && from + count < to && engine->sends[from + count]->loan == 0) {
+        messages[count].msg_hdr = engine->sends[from + count]->header;
+        count++;
+    }
     if (count == 1) {
         return lone_call(engine->sends[from]);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        messages[i].msg_hdr = engine->sends[from + i]->header;
     }
     int taken;
     do {
@@ -67,20 +105,6 @@ static void chain_send(struct engine *engine, uint32_t from, uint32_t to)
         engine->sends[i]->result = i == next ? result : -ECANCELED;
         engine->send_refused = true;
     }
-}
-
-static bool train_queue(struct engine *engine, uint32_t index)
-{
-    struct train *train = engine->sends[index];
-    struct io_uring_sqe *sqe = ring_sqe(engine);
-    if (sqe == NULL) {
-        return false;
-    }
-    io_uring_prep_sendmsg(sqe, train->endpoint->fd, &train->header, MSG_DONTWAIT);
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = ring_user_data(OPERATION_SEND, engine->send_generation, index);
-    train->result = 0;
-    return true;
 }
 
 /* A disabled ring takes no submissions, and enabling it would make this thread its owner: what is

@@ -290,6 +290,9 @@ static void complete(struct engine *engine, const struct io_uring_cqe *cqe)
     case OPERATION_SEND:
         ring_send_failed(engine, cqe->user_data, cqe->res);
         break;
+    case OPERATION_LEND:
+        ring_lend_completed(engine, cqe);
+        break;
     case OPERATION_CANCEL:
         break; /* "not found": the target ended by itself meanwhile */
     }
@@ -310,7 +313,7 @@ void ring_harvest(struct engine *engine)
 /* Submits the rest of the SQEs and fetches completions that did not fit the CQ, until every send
  * has been tried and every failure was seen. A kernel that lets nothing in (EAGAIN: no memory for
  * requests) is given a moment after each refusal, a second in all, and then taken for broken. */
-static int settle(struct engine *engine)
+int ring_settle(struct engine *engine)
 {
     enum { REFUSALS_MAX = 1000 };
     const struct timespec moment = {.tv_nsec = 1000000};
@@ -331,7 +334,7 @@ static int settle(struct engine *engine)
 
 static int finish(struct engine *engine, int entered)
 {
-    int code = enter_is_fine(entered) ? settle(engine) : entered;
+    int code = enter_is_fine(entered) ? ring_settle(engine) : entered;
     if (code < 0) {
         *engine->failed_call = "io_uring_enter";
         engine->broken = code;
@@ -500,6 +503,8 @@ const struct backend dg_backend_uring = {
     .recv_stop = uring_recv_stop,
     .recycle = uring_recycle,
     .send = uring_send,
+    .lend = ring_lend,
+    .reclaim = ring_reclaim,
     .flush = uring_flush,
     .watch = uring_watch,
     .unwatch = uring_unwatch,

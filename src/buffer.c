@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * buffer.c: memory in which a program composes datagrams, and who still reads it.
+ *
+ * Owns the buffers and the loans. A buffer is in use while a train of the submission lies in it,
+ * and while an engine that sent such a train without a copy still reads it: a *loan*, which ends
+ * with a RELEASED record, long after its train was settled. Never submits, and never looks at
+ * results of sends.
+ */
+#include <sys/mman.h>
+
+#include "src/core.h"
+
+#define BUFFER_SIZE_MAX (UINT64_C(1) << 30) /* what the kernel registers in one piece */
+
+/* Trains that may be on loan at a time: 16 MiB behind a slow queue. What exceeds that is copied. */
+enum { LOANS = 256 };
+
+/* One train that is on loan; known by number, since the train itself is gone by the end of it. */
+struct loan {
+    struct dgram_buffer *buffer; /* NULL: free */
+    union dg_name name;
+    uint16_t next_free; /* number, 0: none */
+};
+
+struct loans {
+    struct loan items[LOANS + 1]; /* by number, from 1 */
+    uint16_t free;                /* number, 0: none */
+};
+
+/* ---- Use ----------------------------------------------------------------------------------- */
+
+static void buffer_release(struct dgram_buffer *buffer)
+{
+    struct dgram_loop *loop = buffer->loop;
+    if (buffer->zero_copy == 0) {
+        loop->backend->reclaim(loop->engine, &buffer->region);
+    }
+    if (buffer->previous != NULL) {
+        buffer->previous->next = buffer->next;
+    } else {
+        loop->buffers = buffer->next;
+    }
+    if (buffer->next != NULL) {
+        buffer->next->previous = buffer->previous;
+    }
+    (void) munmap(buffer->region.memory, buffer->region.size);
+    dg_release(buffer);
+}
+
+void dg_buffer_due(struct dgram_buffer *buffer)
+{
+    if (buffer->uses == 0 && !buffer->due) {
+        buffer->due = true;
+        buffer->due_next = buffer->loop->buffers_due;
+        buffer->loop->buffers_due = buffer;
+    }
+}
+
+static void buffer_unuse(struct dgram_buffer *buffer)
+{
+    assert(buffer->uses > 0);
+    buffer->uses--;
+    dg_buffer_due(buffer);
+}
+
+void dg_buffers_dispatch(struct dgram_loop *loop)
+{
+    struct dgram_buffer *buffer = loop->buffers_due;
+    loop->buffers_due = NULL;
+    for (struct dgram_buffer *next; buffer != NULL && !dg_loop_forked(loop); buffer = next) {
+        next = buffer->due_next;
+        buffer->due = false;
+        if (buffer->freed && buffer->uses == 0) {
+            buffer_release(buffer);
+        } else if (buffer->uses == 0 && buffer->idle != NULL) {
+            buffer->idle(buffer, buffer->user);
+        }
+    }
+}
+
+/* ---- Loans --------------------------------------------------------------------------------- */
+
+static int loans_create(struct dgram_loop *loop)
+{
+    if (loop->loans != NULL) {
+        return 0;
+    }
+    struct loans *loans = dg_allocate(sizeof(*loans));
+    if (loans == NULL || dg_loop_reserve(loop, LOANS) < 0) {
+        dg_release(loans);
+        return -ENOMEM;
+    }
+    for (uint16_t number = LOANS; number > 0; number--) {
+        loans->items[number].next_free = loans->free;
+        loans->free = number;
+    }
+    loop->loans = loans;
+    return 0;
+}
+
+static void loan_end(struct loans *loans, uint16_t number)
+{
+    loans->items[number].buffer = NULL;
+    loans->items[number].next_free = loans->free;
+    loans->free = number;
+}
+
+void dg_train_lend(struct dgram_loop *loop, struct dg_train *train)
+{
+    struct dgram_buffer *buffer = train->buffer;
+    struct loans *loans = loop->loans;
+    if (buffer->zero_copy < 0 || train->bytes < ZERO_COPY_BYTES || loans->free == 0 ||
+        dg_batch_copies(loop, &train->flow->name)) {
+        return;
+    }
+    struct loan *loan = &loans->items[loans->free];
+    train->base.loan = loans->free;
+    train->base.region = &buffer->region;
+    loans->free = loan->next_free;
+    loan->buffer = buffer;
+    loan->name = train->flow->name;
+}
+
+void dg_train_take_back(struct dgram_loop *loop, struct dg_train *train)
+{
+    if (train->base.loan == 0) {
+        return;
+    }
+    if (train->base.lent) {
+        train->buffer->uses++;
+        loop->lent++;
+        loop->zero_copy_sends++;
+    } else {
+        loan_end(loop->loans, train->base.loan);
+    }
+    train->base.loan = 0;
+    train->base.lent = false;
+}
+
+void dg_train_left(struct dgram_loop *loop, struct dg_train *train)
+{
+    dg_train_take_back(loop, train);
+    buffer_unuse(train->buffer);
+    train->buffer = NULL;
+}
+
+void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied)
+{
+    assert(number > 0 && number <= LOANS && loop->lent > 0);
+    struct loan *loan = &loop->loans->items[number];
+    assert(loan->buffer != NULL);
+    loop->lent--;
+    if (copied) {
+        loop->zero_copy_copied++;
+        dg_batch_copied(loop, &loan->name);
+    }
+    buffer_unuse(loan->buffer);
+    loan_end(loop->loans, (uint16_t) number);
+}
+
+/* ---- The public functions ------------------------------------------------------------------ */
+
+static int buffer_check(const struct dgram_buffer *buffer)
+{
+    if (buffer == NULL) {
+        return DGRAM_ENULL;
+    }
+    return dg_loop_forked(buffer->loop) ? DGRAM_EFORKED : 0;
+}
+
+/* Why trains from the buffer will be copied, or 0. A wish that the host does not grant is no
+ * error of the buffer. */
+static int buffer_register(struct dgram_buffer *buffer)
+{
+    struct dgram_loop *loop = buffer->loop;
+    if (loop->backend->lend == NULL) {
+        return -ENOTSUP;
+    }
+    int code = loans_create(loop);
+    return code < 0 ? code : loop->backend->lend(loop->engine, &buffer->region);
+}
+
+static struct dgram_buffer *buffer_make(size_t size)
+{
+    struct dgram_buffer *buffer = dg_allocate(sizeof(*buffer));
+    if (buffer == NULL) {
+        return NULL;
+    }
+    /* A mapping of its own: a network card may read from it when it is long gone from here, and
+     * its pages must not have become somebody else's memory by then. */
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        dg_release(buffer);
+        return NULL;
+    }
+    buffer->region.memory = memory;
+    buffer->region.size = size;
+    return buffer;
+}
+
+int dgram_buffer_create(struct dgram_loop *loop, size_t size, uint32_t flags, dgram_buffer_fn *idle,
+                        void *user, struct dgram_buffer **ret_buffer)
+{
+    if (loop == NULL || ret_buffer == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (size == 0 || size > BUFFER_SIZE_MAX) {
+        return DGRAM_EBADBUFFERSIZE;
+    }
+    if ((flags & ~DGRAM_ZERO_COPY) != 0) {
+        return DGRAM_EBADOPTIONS;
+    }
+    struct dgram_buffer *buffer = buffer_make(size);
+    if (buffer == NULL) {
+        return -ENOMEM;
+    }
+    buffer->loop = loop;
+    buffer->idle = idle;
+    buffer->user = user;
+    buffer->next = loop->buffers;
+    if (loop->buffers != NULL) {
+        loop->buffers->previous = buffer;
+    }
+    loop->buffers = buffer;
+    buffer->zero_copy = (flags & DGRAM_ZERO_COPY) ? buffer_register(buffer) : -ENOTSUP;
+    *ret_buffer = buffer;
+    return 0;
+}
+
+void *dgram_buffer_data(struct dgram_buffer *buffer)
+{
+    return buffer == NULL ? NULL : buffer->region.memory;
+}
+
+int dgram_buffer_zero_copy(const struct dgram_buffer *buffer)
+{
+    int code = buffer_check(buffer);
+    return code < 0 ? code : buffer->zero_copy;
+}
+
+bool dgram_buffer_in_use(const struct dgram_buffer *buffer)
+{
+    return buffer_check(buffer) == 0 && buffer->uses > 0;
+}
+
+struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer)
+{
+    if (buffer_check(buffer) < 0) {
+        return NULL; /* a child's copy goes with its loop */
+    }
+    buffer->freed = true;
+    if (buffer->uses == 0 && !buffer->due) {
+        buffer_release(buffer);
+    }
+    return NULL;
+}
+
+void dg_buffers_free(struct dgram_loop *loop)
+{
+    while (loop->buffers != NULL) {
+        struct dgram_buffer *buffer = loop->buffers;
+        loop->buffers = buffer->next;
+        (void) munmap(buffer->region.memory, buffer->region.size);
+        dg_release(buffer);
+    }
+    dg_release(loop->loans);
+}
