@@ -583,10 +583,11 @@ void dg_queue_check_drains(struct dgram_loop *loop);
 
 /* ---- settle.c ------------------------------------------------------------------------------ */
 
-/* Hands the batch over and submits; settle() after wait() when hand_over() was done for it. */
+/* Hands the batch over and submits; settle() after wait(), with its code, when hand_over() was done
+ * for it. */
 int dg_send_flush(struct dgram_loop *loop);
 void dg_send_hand_over(struct dgram_loop *loop);
-void dg_send_settle(struct dgram_loop *loop);
+void dg_send_settle(struct dgram_loop *loop, int code);
 /* Whether somebody has to hear what becomes of the batch before the loop may sleep. */
 bool dg_send_wants_answer(const struct dgram_loop *loop);
 /* Retries what waited for a moment, and notes who is due a `drain`. */

@@ -450,7 +450,7 @@ static int busy_wait(struct dgram_loop *loop, int64_t patience)
     uint64_t limit = patience >= 0 && (uint64_t) patience < loop->busy_poll_ns ? (uint64_t) patience
                                                                                : loop->busy_poll_ns;
     int code = backend->flush(loop->engine);
-    dg_send_settle(loop);
+    dg_send_settle(loop, code);
     for (unsigned looks = 1; code == 0 && !dg_loop_has_work(loop) && spent < limit; looks++) {
         bool whole = backend->peek == NULL || looks % LOOKS_PER_WAIT == 0;
         code = whole ? backend->wait(loop->engine, 0) : backend->peek(loop->engine);
@@ -480,7 +480,7 @@ static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     if (code < 0) {
         loop->failed_code = code;
     }
-    dg_send_settle(loop);
+    dg_send_settle(loop, code);
     loop_dispatch(loop);
     return dg_loop_forked(loop) ? DGRAM_EFORKED : code;
 }
@@ -626,7 +626,7 @@ static void close_all(struct dgram_loop *loop)
 /* Without the engine: it is broken, or another thread owns the ring. */
 static void abandon_all(struct dgram_loop *loop, int code)
 {
-    dg_send_settle(loop);
+    dg_send_settle(loop, code);
     for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
         dg_socket_abandon(s, code);
     }
@@ -656,6 +656,7 @@ static void loop_destroy(struct dgram_loop *loop)
 {
     loop->freeing = true;
     loop->in_turn = true;
+    atomic_store(&loop->inbox.stop, false); /* or its turns would spin instead of sleeping */
     close_all(loop);
     int code = 0;
     while (loop->sockets != NULL && code == 0) {

@@ -359,8 +359,9 @@ static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
     return true;
 }
 
-/* Ends one train. False when the flow is parked from here on. */
-static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
+/* Ends one train. False when the flow is parked from here on. `code` is the engine's own: one that
+ * failed gives it to all trains, and then it is no back-pressure, even if it is EAGAIN. */
+static bool train_settle(struct dgram_loop *loop, struct dg_train *train, int code)
 {
     if (lending_failed(loop, train)) {
         chain_again(loop, train);
@@ -372,7 +373,7 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
         train_complete(train, result);
         return true;
     }
-    if (is_back_pressure(train->flow->socket, result)) {
+    if (result != code && is_back_pressure(train->flow->socket, result)) {
         flow_park(train, 0, result);
         return false;
     }
@@ -382,7 +383,7 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
     } else if (error_may_be_old(result) && !train->retried) {
         train->retried = true;
         chain_again(loop, train);
-        return train_settle(loop, train);
+        return train_settle(loop, train, code);
     } else {
         train_complete(train, result);
     }
@@ -392,12 +393,12 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
     return goes_on;
 }
 
-void dg_send_settle(struct dgram_loop *loop)
+void dg_send_settle(struct dgram_loop *loop, int code)
 {
     struct batch *batch = loop->batch;
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         struct dg_train *train = batch->flows[i].head;
-        while (train != NULL && train_settle(loop, train)) {
+        while (train != NULL && train_settle(loop, train, code)) {
             train = train->next;
         }
     }
@@ -427,7 +428,7 @@ int dg_send_flush(struct dgram_loop *loop)
     dg_send_hand_over(loop);
     loop->arms = false;
     int code = loop->backend->flush(loop->engine);
-    dg_send_settle(loop);
+    dg_send_settle(loop, code);
     if (loop->arms && code == 0) {
         code = loop->backend->flush(loop->engine); /* what was parked waits for POLLOUT now */
         loop->arms = false;

@@ -25,12 +25,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace
@@ -198,9 +200,13 @@ struct Program {
         }
         return code < 0 ? code : 0;
     }
-    void works()
+    /* `idle`: turns before it sends. */
+    void works(unsigned idle = 0)
     {
         ASSERT_EQ(open(), 0);
+        for (unsigned i = 0; i < idle; i++) {
+            EXPECT_EQ(dgram_loop_turn(loop, MILLISECOND), 1);
+        }
         send(300);
         EXPECT_EQ(run_until(300, 5000), 0);
         EXPECT_EQ(messages, 300u);
@@ -514,11 +520,14 @@ const std::vector<long> &engine_calls()
     return calls;
 }
 
-/* Watches the calls of one thread, lets them go on, and fails one. */
+/* Watches calls of one thread, counted from 1, and fails those that it is told to. */
 class Supervisor
 {
   public:
-    Supervisor(unsigned nth, int error) : nth_(nth), error_(error)
+    using Choice = std::function<bool(unsigned number)>;
+
+    Supervisor(std::vector<long> calls, int error, Choice fails)
+        : calls_(std::move(calls)), error_(error), fails_(std::move(fails))
     {
     }
 
@@ -529,8 +538,7 @@ class Supervisor
         int ready[2];
         EXPECT_EQ(pipe(ready), 0);
         std::thread worker([&] {
-            int listener =
-                filter(engine_calls(), SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+            int listener = filter(calls_, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
             EXPECT_EQ(write(ready[1], &listener, sizeof(listener)), ssize_t(sizeof(listener)));
             if (listener >= 0) {
                 body();
@@ -563,7 +571,7 @@ class Supervisor
             return errno == EINTR || errno == ENOENT;
         }
         response.id = call.id;
-        if (++count_ == nth_) {
+        if (fails_(++count_)) {
             response.error = -error_;
         } else {
             response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
@@ -571,8 +579,10 @@ class Supervisor
         return ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0 || errno == ENOENT;
     }
 
-    unsigned nth_, count_ = 0;
+    std::vector<long> calls_;
     int error_;
+    Choice fails_;
+    unsigned count_ = 0;
 };
 
 /* Everything that an engine does. Any step may fail; what was accepted completes all the same. */
@@ -632,7 +642,9 @@ TEST_P(NthCall, FailsCleanly)
         size_t before = descriptors();
         int calls = 1;
         for (int nth = 1; nth <= calls && !::testing::Test::HasFailure(); nth++) {
-            Supervisor supervisor(static_cast<unsigned>(nth), GetParam().error);
+            Supervisor supervisor(engine_calls(), GetParam().error, [nth](unsigned number) {
+                return number == static_cast<unsigned>(nth);
+            });
             int made = supervisor.supervise([&] { whole_life(GetParam().engine); });
             if (made < 0) {
                 printf("no seccomp notifications here\n");
@@ -643,6 +655,151 @@ TEST_P(NthCall, FailsCleanly)
         }
         printf("%d calls\n", calls);
         EXPECT_GT(calls, 20);
+    });
+}
+
+/* ---- Not now ------------------------------------------------------------------------------- */
+
+/* EAGAIN and EBUSY of io_uring_enter: borne for a second, then the ring is broken. */
+
+constexpr unsigned HASTY_WATCHDOG_SECONDS = 20; /* "within a few seconds", on a loaded host */
+constexpr unsigned PATIENCE = 1000;             /* refusals in a row, a millisecond each */
+
+int64_t milliseconds_of(const std::function<void()> &body)
+{
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    const auto took = std::chrono::steady_clock::now() - start;
+    return std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
+}
+
+/* A loop that has submitted all that it has to: what follows is a wait for datagrams. */
+void open_idle(Program &program)
+{
+    ASSERT_EQ(program.create(DGRAM_ENGINE_URING), 0);
+    ASSERT_EQ(program.open(), 0);
+    for (int i = 0; i < 3; i++) {
+        ASSERT_EQ(dgram_loop_turn(program.loop, 0), 1);
+    }
+}
+
+struct Refusal {
+    const char *name;
+    int error;
+    unsigned sends; /* queued when it begins */
+};
+
+class NotNow : public ::testing::TestWithParam<Refusal>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Enter, NotNow,
+    ::testing::Values(Refusal{"EAGAINSending", EAGAIN, 30}, Refusal{"EAGAINWaiting", EAGAIN, 0},
+                      Refusal{"EBUSYSending", EBUSY, 30}, Refusal{"EBUSYWaiting", EBUSY, 0}),
+    [](const ::testing::TestParamInfo<Refusal> &info) { return info.param.name; });
+
+/* The loop is patient, then it fails as with any other errno. */
+TEST_P(NotNow, ForEverFailsTheLoop)
+{
+    SKIP_WITHOUT_RING();
+    in_child([&] {
+        const int code = -GetParam().error;
+        Program program;
+        alarm(HASTY_WATCHDOG_SECONDS);
+        ASSERT_NO_FATAL_FAILURE(open_idle(program));
+        deny(SYS_io_uring_enter, GetParam().error);
+        program.send(GetParam().sends);
+        int64_t took = milliseconds_of([&] { EXPECT_EQ(dgram_loop_run(program.loop), code); });
+        EXPECT_GE(took, PATIENCE * 9 / 10) << "hasty";
+        EXPECT_EQ(program.info().failed_code, code);
+        EXPECT_STREQ(program.info().failed_call, "io_uring_enter");
+        EXPECT_EQ(program.completed, program.accepted) << "told by the turn that failed";
+        program.send(30);
+        took = milliseconds_of([&] { EXPECT_EQ(dgram_loop_turn(program.loop, -1), code); });
+        EXPECT_LT(took, PATIENCE / 2) << "a broken ring was tried again";
+        EXPECT_EQ(program.completed, program.accepted);
+        EXPECT_EQ(dgram_close(program.sender), 0);
+        program.loop = dgram_loop_free(program.loop);
+        EXPECT_EQ(program.results, std::vector<int>(program.accepted, code));
+        EXPECT_GT(program.accepted, 0u);
+    });
+}
+
+/* Who does not want to sleep is not made to, and gets no verdict of a loop of such turns. */
+TEST(NotNowPolled, TurnsThatMayNotSleepDoNot)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        Program program;
+        alarm(HASTY_WATCHDOG_SECONDS);
+        ASSERT_NO_FATAL_FAILURE(open_idle(program));
+        deny(SYS_io_uring_enter, EAGAIN);
+        int64_t took = milliseconds_of([&] {
+            for (unsigned i = 0; i < 2 * PATIENCE; i++) {
+                ASSERT_EQ(dgram_loop_turn(program.loop, 0), 1);
+            }
+        });
+        EXPECT_LT(took, PATIENCE);
+        EXPECT_STREQ(program.info().failed_call, "");
+    });
+}
+
+/* A while in which enters are answered so, and how many turns the program has nothing to do. */
+struct Spell {
+    const char *name;
+    int error;
+    unsigned first, last; /* enters, counted from 1 */
+    unsigned idle;
+    unsigned one_succeeds; /* 0: none between them */
+};
+
+class NotNowForAWhile : public ::testing::TestWithParam<Spell>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Enter, NotNowForAWhile,
+    ::testing::Values(Spell{"EAGAINSending", EAGAIN, 1, 50, 0, 0},
+                      Spell{"EAGAINWaiting", EAGAIN, 10, 60, 80, 0},
+                      Spell{"EBUSYSending", EBUSY, 1, 50, 0, 0},
+                      Spell{"EBUSYWaiting", EBUSY, 10, 60, 80, 0},
+                      Spell{"OneSuccessIsEnough", EAGAIN, 1, PATIENCE * 6 / 5, 0, PATIENCE * 3 / 5},
+                      /* No refusals: a signal came, the time was up. */
+                      Spell{"EINTRSending", EINTR, 1, PATIENCE * 3 / 2, 0, 0},
+                      Spell{"EINTRWaiting", EINTR, 10, PATIENCE * 3 / 2, PATIENCE * 3 / 2, 0},
+                      Spell{"ETIMEWaiting", ETIME, 10, PATIENCE * 3 / 2, PATIENCE * 3 / 2, 0}),
+    [](const ::testing::TestParamInfo<Spell> &info) { return info.param.name; });
+
+/* Nothing is lost and nobody hears of it. */
+TEST_P(NotNowForAWhile, EverythingIsDelivered)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        const Spell &spell = GetParam();
+        Supervisor supervisor({SYS_io_uring_enter}, spell.error, [&](unsigned number) {
+            return number >= spell.first && number <= spell.last && number != spell.one_succeeds;
+        });
+        Program program;
+        int calls = 0;
+        alarm(HASTY_WATCHDOG_SECONDS);
+        ASSERT_EQ(program.create(DGRAM_ENGINE_URING), 0); /* the probe is not supervised */
+        int64_t took = milliseconds_of([&] {
+            calls = supervisor.supervise([&] {
+                program.works(spell.idle);
+                EXPECT_STREQ(program.info().failed_call, "");
+                program.loop = dgram_loop_free(program.loop);
+            });
+        });
+        if (calls < 0) {
+            printf("no seccomp notifications here\n");
+            return;
+        }
+        EXPECT_GT(calls, static_cast<int>(spell.last)) << "enters";
+        EXPECT_EQ(program.results, std::vector<int>(program.accepted, 7));
+        if (spell.error == EINTR || spell.error == ETIME) {
+            EXPECT_LT(took, PATIENCE * 5 / 4) << "paused after what was no refusal";
+        }
     });
 }
 

@@ -62,7 +62,8 @@ struct engine {
     bool enabled; /* by the first wait(), whose thread owns the ring from then on */
     int broken;   /* an enter failed: its error. The SQEs that it left point to memory that the core
                      uses again, so there is none after it */
-    int event_fd; /* -1 until fd() */
+    uint32_t refusals; /* enters that said "not now" and were borne, since one that did not */
+    int event_fd;      /* -1 until fd() */
 
     struct object **objects; /* by index; NULL where free */
     uint32_t *free_places;   /* a stack of free indices */
@@ -127,8 +128,8 @@ struct io_uring_sqe *ring_sqe(struct engine *engine);
 void ring_append_received(struct engine *engine, const struct object *object, uint32_t slot,
                           const struct io_uring_recvmsg_out *header, uint32_t present);
 void ring_harvest(struct engine *engine);
-/* Submits all SQEs and fetches all completions there are. 0 or the error that broke the ring. */
-int ring_settle(struct engine *engine);
+/* What follows an enter that gave `code`: 0, or the error that broke the ring. */
+int ring_settle(struct engine *engine, int code, bool slept);
 
 /* Slot: header, name, control, payload. The name's size is 32 because 28 would put the control
  * messages 4 bytes off their alignment. */

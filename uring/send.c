@@ -59,7 +59,7 @@ static int lend_call(struct engine *engine, uint32_t index)
     if (!engine->enabled || !train_queue(engine, index)) {
         return lone_call(engine->sends[index]);
     }
-    int code = ring_settle(engine);
+    int code = ring_settle(engine, io_uring_submit(&engine->ring), false);
     if (code < 0) {
         engine->broken = code;
         return code;

@@ -42,11 +42,16 @@ static void publish_buffers(struct engine *engine)
     }
 }
 
-/* Results of an enter that say "not now" and nothing bad. */
+/* The kernel says "not now": no memory for requests, completions to be fetched first. */
+static bool enter_is_refused(int result)
+{
+    return result == -EAGAIN || result == -EBUSY;
+}
+
+/* Results of an enter after which another may be tried. */
 static bool enter_is_fine(int result)
 {
-    return result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
-           result == -EBUSY;
+    return result >= 0 || result == -ETIME || result == -EINTR || enter_is_refused(result);
 }
 
 struct io_uring_sqe *ring_sqe(struct engine *engine)
@@ -310,31 +315,43 @@ void ring_harvest(struct engine *engine)
     io_uring_cq_advance(&engine->ring, count);
 }
 
-/* Submits the rest of the SQEs and fetches completions that did not fit the CQ, until every send
- * has been tried and every failure was seen. A kernel that lets nothing in (EAGAIN: no memory for
- * requests) is given a moment after each refusal, a second in all, and then taken for broken. */
-int ring_settle(struct engine *engine)
+/* A kernel that lets nothing in is given a moment after each refusal, and is taken for broken when
+ * it has refused for a second. False: it is broken. */
+static bool bear_refusal(struct engine *engine)
 {
     enum { REFUSALS_MAX = 1000 };
     const struct timespec moment = {.tv_nsec = 1000000};
-    int refusals = 0;
-    ring_harvest(engine);
-    while (io_uring_sq_ready(&engine->ring) > 0 || io_uring_cq_has_overflow(&engine->ring)) {
-        int code = io_uring_submit_and_get_events(&engine->ring);
-        if (!enter_is_fine(code) || (code < 0 && ++refusals == REFUSALS_MAX)) {
-            return code;
-        }
-        ring_harvest(engine);
-        if (code == -EAGAIN || code == -EBUSY) {
-            (void) nanosleep(&moment, NULL);
-        }
+    if (++engine->refusals == REFUSALS_MAX) {
+        return false;
     }
-    return 0;
+    (void) nanosleep(&moment, NULL);
+    return true;
 }
 
-static int finish(struct engine *engine, int entered)
+/* After an enter: submits the rest of the SQEs and fetches completions that did not fit the CQ,
+ * until every send has been tried and every failure was seen. `slept`: the enter was to sleep; one
+ * that is refused is borne even if nothing is left to do, or the loop would spin. */
+int ring_settle(struct engine *engine, int code, bool slept)
 {
-    int code = enter_is_fine(entered) ? ring_settle(engine) : entered;
+    while (enter_is_fine(code)) {
+        ring_harvest(engine);
+        bool more = io_uring_sq_ready(&engine->ring) > 0 || io_uring_cq_has_overflow(&engine->ring);
+        if (!enter_is_refused(code)) {
+            engine->refusals = 0;
+        } else if ((more || slept) && !bear_refusal(engine)) {
+            return code;
+        }
+        if (!more) {
+            return 0;
+        }
+        code = io_uring_submit_and_get_events(&engine->ring);
+    }
+    return code;
+}
+
+static int finish(struct engine *engine, int entered, bool slept)
+{
+    int code = engine->broken < 0 ? engine->broken : ring_settle(engine, entered, slept);
     if (code < 0) {
         *engine->failed_call = "io_uring_enter";
         engine->broken = code;
@@ -351,9 +368,11 @@ static int uring_flush(struct engine *engine)
         return code;
     }
     prepare_all(engine, true);
+    if (engine->broken < 0) { /* by a loan, which is submitted at once */
+        return finish(engine, engine->broken, false);
+    }
     if (engine->enabled && io_uring_sq_ready(&engine->ring) > 0) {
-        code = io_uring_submit(&engine->ring);
-        return finish(engine, code);
+        return finish(engine, io_uring_submit(&engine->ring), false);
     }
     ring_send_answer(engine, 0);
     return 0;
@@ -368,7 +387,7 @@ static bool must_not_sleep(const struct engine *engine)
 static int enter(struct engine *engine, int64_t timeout_ns)
 {
     struct io_uring_cqe *cqe;
-    if (timeout_ns == 0 || must_not_sleep(engine)) {
+    if (timeout_ns == 0) {
         return io_uring_submit_and_get_events(&engine->ring);
     }
     if (timeout_ns < 0) {
@@ -391,7 +410,11 @@ static int uring_wait(struct engine *engine, int64_t timeout_ns)
         eventfd_t ignored;
         (void) eventfd_read(engine->event_fd, &ignored); /* before the harvest: none is missed */
     }
-    return finish(engine, enter(engine, timeout_ns));
+    if (must_not_sleep(engine)) {
+        timeout_ns = 0;
+    }
+    int entered = engine->broken < 0 ? engine->broken : enter(engine, timeout_ns);
+    return finish(engine, entered, timeout_ns != 0);
 }
 
 /* ---- The boundary -------------------------------------------------------------------------- */
