@@ -110,13 +110,14 @@ enum {
     BATCH_BUCKETS = 256,
     BATCH_FULL_TRAINS = 16,        /* submit after so many full trains, */
     BATCH_FULL_BYTES = 256 * 1024, /* or so many bytes in them, while they are in the cache, */
-    BATCH_BYTES = 1024 * 1024,     /* or when so much arena is used: interleaved sends to many peers
-                                      fill their trains late */
+    BATCH_BYTES = 1024 * 1024,     /* or so much of arena and buffers is used: interleaved sends to
+                                      many peers fill their trains late */
     /* What lanes may hold unaccounted: a whole arena of one-byte datagrams, each charged. */
     BATCH_CHARGE_MAX = BATCH_BYTES + BATCH_TRAINS * SEGMENTS_LIMIT * QUEUE_OVERHEAD,
-    LANE_RUN_BYTES = BATCH_BYTES / BATCH_TRAINS, /* of a lane in a buffer, for the same reason */
-    ARENA_BYTES = BATCH_BYTES + 2 * 65536,       /* so there is always room for one more datagram */
-    CHUNK_BYTES = 1024                           /* first arena chunk of a train */
+    /* Of a lane in a buffer: all flows may have one. */
+    LANE_RUN_BYTES = BATCH_BYTES / BATCH_TRAINS,
+    ARENA_BYTES = BATCH_BYTES + 2 * 65536, /* so there is always room for one more datagram */
+    CHUNK_BYTES = 1024                     /* first arena chunk of a train */
 };
 
 /* The submission being built. One per loop, allocated with it. */
@@ -126,7 +127,8 @@ struct batch {
     struct train *order[BATCH_TRAINS];
     struct flow *buckets[BATCH_BUCKETS];
     uint32_t flow_count, train_count, full_trains, full_bytes;
-    uint32_t in_buffers; /* trains */
+    uint32_t in_buffers;   /* trains */
+    uint32_t buffer_bytes; /* of theirs, and of what their lanes may take: beside the arena */
     unsigned char *arena, *arena_top, *arena_end;
 };
 

@@ -49,7 +49,8 @@ void dg_batch_reset(struct batch *batch)
         *batch->flows[i].bucket = NULL;
     }
     batch->flow_count = batch->train_count = 0;
-    batch->full_trains = batch->full_bytes = batch->in_buffers = 0;
+    batch->full_trains = batch->full_bytes = 0;
+    batch->in_buffers = batch->buffer_bytes = 0;
     batch->arena_top = batch->arena;
 }
 
@@ -352,6 +353,7 @@ static void lane_open(struct flow *flow, const struct dg_train *train)
     }
     uint32_t most = LANE_RUN_BYTES / train->segment;
     flow->run_left = flow->lane_granted = flow->lane_granted < most ? flow->lane_granted : most;
+    socket->loop->batch->buffer_bytes += flow->lane_granted * train->segment;
 }
 
 void dg_flow_sync(struct flow *flow)
@@ -396,11 +398,12 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
     }
     train->count++;
     train->bytes += size;
+    batch->buffer_bytes += train->buffer != NULL ? size : 0;
     train_close_if_full(batch, train, size);
     lane_open(flow, train);
     return batch->train_count == BATCH_TRAINS || batch->full_trains >= BATCH_FULL_TRAINS ||
            batch->full_bytes >= BATCH_FULL_BYTES ||
-           (size_t) (batch->arena_top - batch->arena) >= BATCH_BYTES;
+           (size_t) (batch->arena_top - batch->arena) + batch->buffer_bytes >= BATCH_BYTES;
 }
 
 void dg_train_ready(struct dg_train *train)

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -754,6 +755,80 @@ TEST_F(Uring, DeferredRingWakesPollByARegisteredEventfd)
         ASSERT_EQ(1u, list.size());
         EXPECT_EQ("wake", payload(list[0]));
     }).join();
+}
+
+/* ---- Zero copy ----------------------------------------------------------------------------- */
+
+constexpr unsigned kFixedBuffer = 1 << 2; /* IORING_RECVSEND_FIXED_BUF */
+constexpr unsigned kReportUsage = 1 << 3; /* IORING_SEND_ZC_REPORT_USAGE */
+constexpr int kCopied = INT_MIN;          /* IORING_NOTIF_USAGE_ZC_COPIED */
+
+/* A SENDMSG_ZC of all of `memory`, which is the first of the registered buffers. */
+void zero_copy(io_uring *ring, int fd, msghdr *header, uint8_t sqe_flags = 0)
+{
+    io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    io_uring_prep_sendmsg_zc(sqe, fd, header, MSG_DONTWAIT);
+    sqe->ioprio |= kFixedBuffer | kReportUsage;
+    sqe->buf_index = 0;
+    sqe->flags |= sqe_flags;
+    sqe->user_data = 7;
+}
+
+TEST_F(Uring, ZeroCopyHasItsResultInTheSubmissionAndAnotherCompletionForTheMemory)
+{
+    NEED_RING(kDefer);
+    if (int code = io_uring_register_buffers_sparse(&ring, 4)) {
+        GTEST_SKIP() << "IORING_REGISTER_BUFFERS2: " << strerror(-code);
+    }
+    alignas(4096) static char pages[4096] = "from where it lies";
+    iovec vector = {pages, sizeof pages};
+    const __u64 tag = 0;
+    ASSERT_EQ(1, io_uring_register_buffers_update_tag(&ring, 0, &vector, &tag, 1));
+    Fd sender(udp_socket()), receiver(udp_socket());
+    sockaddr_in to = address_of(receiver.fd);
+    vector.iov_len = 18;
+    msghdr header = {};
+    header.msg_name = &to;
+    header.msg_namelen = sizeof to;
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+
+    zero_copy(&ring, sender.fd, &header);
+    ASSERT_EQ(1, io_uring_submit(&ring));
+    std::vector<Cqe> list = reap();
+    ASSERT_GE(list.size(), 1u);
+    if (list[0].res == -EINVAL) {
+        EXPECT_FALSE(list[0].more());
+        GTEST_SKIP() << "SENDMSG_ZC from registered buffers needs Linux 6.15";
+    }
+    EXPECT_EQ(18, list[0].res);
+    EXPECT_TRUE(list[0].more());
+    EXPECT_FALSE(list[0].flags & IORING_CQE_F_NOTIF);
+    if (list.size() == 1) {
+        list.push_back(reap(1)[0]);
+    }
+    EXPECT_TRUE(list[1].flags & IORING_CQE_F_NOTIF);
+    EXPECT_FALSE(list[1].more());
+    EXPECT_EQ(7u, list[1].user_data);
+    EXPECT_EQ(kCopied, list[1].res); /* the receiver is on this host */
+    EXPECT_EQ("from where it lies", receive_text(receiver.fd));
+
+    /* Refused at the door: no second completion, and none is promised. */
+    zero_copy(&ring, sender.fd, &header, IOSQE_CQE_SKIP_SUCCESS);
+    ASSERT_EQ(1, io_uring_submit(&ring));
+    list = reap(1);
+    ASSERT_EQ(1u, list.size());
+    EXPECT_EQ(-EINVAL, list[0].res);
+    EXPECT_FALSE(list[0].more());
+
+    /* The place in the table is emptied by an empty vector. */
+    vector = {nullptr, 0};
+    ASSERT_EQ(1, io_uring_register_buffers_update_tag(&ring, 0, &vector, &tag, 1));
+    vector = {pages, 18};
+    zero_copy(&ring, sender.fd, &header);
+    ASSERT_EQ(1, io_uring_submit(&ring));
+    list = reap(1);
+    EXPECT_EQ(-EFAULT, list[0].res);
 }
 
 /* ---- Trains -------------------------------------------------------------------------------- */

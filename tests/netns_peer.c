@@ -18,6 +18,11 @@
  *     error                          answers when `error` events have come, with how many
  *     wait COUNT                     answers when so many datagrams have come since the last
  *                                    answer, or with fewer when patience ends
+ *     buffer COUNT SIZE PORT ADDRESS sends from a DGRAM_ZERO_COPY buffer; answers whether zero copy
+ *                                    was granted
+ *     buffer_free                    frees that buffer, whether it is in use or not
+ *     in_use                         answers whether the buffer is
+ *     idle                           answers when it is idle, with the loop's counters of zero copy
  *     stats                          the socket's counters
  *     end | close                    dgram_end(), dgram_close(); answers at `close`
  *
@@ -349,6 +354,79 @@ static void tell_command(char **words, int count)
     answer("tell", code < 0 ? code : dgram_send_to(socket_, payload, size, &to, NULL, NULL));
 }
 
+/* ---- A buffer ------------------------------------------------------------------------------ */
+
+static struct dgram_buffer *buffer;
+static size_t buffer_size;
+static bool buffer_used, idle_wanted;
+
+static void idle_answer(void)
+{
+    struct dgram_loop_info info = {.size = sizeof(info)};
+    check(dgram_loop_info(loop, &info), "info");
+    printf("idle: sends %" PRIu64 ", copied %" PRIu64 "\n", info.zero_copy_sends,
+           info.zero_copy_copied);
+    idle_wanted = false;
+}
+
+/* Its bytes are overwritten at once: whoever still reads them is found out. */
+static void on_idle(struct dgram_buffer *idle, void *user)
+{
+    (void) user;
+    memset(dgram_buffer_data(idle), 0xee, buffer_size);
+    buffer_used = false;
+    if (idle_wanted) {
+        idle_answer();
+    }
+}
+
+static void buffer_command(char **words, int count)
+{
+    struct dgram_addr to;
+    uint32_t datagrams = number_of(words[1]), size = number_of(words[2]);
+    int code = dgram_addr_parse(words[4], (uint16_t) number_of(words[3]), &to);
+    (void) count;
+    dgram_buffer_free(buffer);
+    buffer = NULL;
+    buffer_size = (size_t) datagrams * size;
+    if (code == 0) {
+        code = dgram_buffer_create(loop, buffer_size, DGRAM_ZERO_COPY, on_idle, NULL, &buffer);
+    }
+    burst.number++;
+    for (uint32_t i = 0; i < datagrams && code == 0; i++) {
+        unsigned char *payload = (unsigned char *) dgram_buffer_data(buffer) + (size_t) i * size;
+        payload_write(payload, size, burst.number << 8, i);
+        code = dgram_send_buffer(socket_, buffer, (size_t) i * size, size, &to);
+        buffer_used = true;
+    }
+    answer("buffer", code < 0 ? code : dgram_buffer_zero_copy(buffer));
+}
+
+static void buffer_free_command(char **words, int count)
+{
+    (void) words;
+    (void) count;
+    buffer = dgram_buffer_free(buffer);
+    answer("buffer_free", 0);
+}
+
+static void in_use_command(char **words, int count)
+{
+    (void) words;
+    (void) count;
+    printf("in_use: %s\n", dgram_buffer_in_use(buffer) ? "yes" : "no");
+}
+
+static void idle_command(char **words, int count)
+{
+    (void) words;
+    (void) count;
+    idle_wanted = true;
+    if (!buffer_used) {
+        idle_answer();
+    }
+}
+
 /* ---- Other commands ------------------------------------------------------------------------ */
 
 static void bind_command(char **words, int count)
@@ -456,7 +534,9 @@ static const struct {
     {"burst", 6, burst_command},      {"tell", 4, tell_command},
     {"error", 1, error_command},      {"wait", 2, wait_command},
     {"stats", 1, stats_command},      {"end", 1, end_command},
-    {"close", 1, end_command},
+    {"close", 1, end_command},        {"buffer", 5, buffer_command},
+    {"in_use", 1, in_use_command},    {"buffer_free", 1, buffer_free_command},
+    {"idle", 1, idle_command},
 };
 
 /* ---- stdin --------------------------------------------------------------------------------- */

@@ -675,6 +675,80 @@ class BackPressure(Case):
         self.cross(sender, sock, 100, 1000, port, there[0])
 
 
+# ---- Zero copy -----------------------------------------------------------------------------------
+
+@both_versions
+class ZeroCopy(Case):
+    """Buffers whose datagrams lie in a device's queue. Without zero copy (poll, older kernels)
+    nothing of this can be seen, and everything must arrive all the same."""
+
+    def start(self, version, *queue):
+        a, b = self.two_hosts()
+        sock, there = b.plain(version), VERSIONS[version][1]
+        sender = a.peer(version)
+        port = sock.getsockname()[1]
+        self.greet(sender, sock, port, there)
+        complaint = a.attempt("tc", "qdisc", "add", "dev", "va", "root", "tbf", *queue)
+        if complaint:
+            self.skipTest(f"no qdisc tbf: {complaint.strip()}")
+        return sender, sock, port, there
+
+    SLOW = ("rate", "400kbit", "burst", "5000", "limit", "10000000")  # 50 KB in a second
+    DROPPING = ("rate", "8kbit", "burst", "2000", "limit", "1000")    # no room for 1,200 bytes
+
+    def idle(self, sender):
+        answer = re.fullmatch(r"sends (\d+), copied (\d+)", sender.do("idle"))
+        return int(answer[1]), int(answer[2])
+
+    def with_the_buffer_is_in_use_while_the_queue_has_it(self, version):
+        sender, sock, port, there = self.start(version, *self.SLOW)
+        granted = sender.do(f"buffer 40 1200 {port} {there}") == "OK"
+        first = sock.recv(65535)
+        in_use = sender.do("in_use")
+        self.assertEqual(len(first), 1200)
+        self.assertEqual(len([sock.recv(65535) for _ in range(39)]), 39)
+        sends, copied = self.idle(sender)
+        if granted and sends > 0:
+            self.assertEqual(in_use, "yes")
+        self.assertEqual(copied, sends)  # in the end, for the receiver's sake
+        self.assertLessEqual(sends, 1)
+        sender.do(f"buffer 40 1200 {port} {there}")
+        self.assertEqual(self.idle(sender)[0], sends)  # so it was not tried again
+
+    def with_what_is_sent_does_not_change(self, version):
+        """The peer overwrites the buffer as soon as it is idle."""
+        sender, sock, port, there = self.start(version, *self.SLOW)
+        sender.do(f"buffer 40 1200 {port} {there}")
+        self.take(sock, 40)
+
+    def with_a_freed_buffer_is_sent_to_the_end(self, version):
+        sender, sock, port, there = self.start(version, *self.SLOW)
+        sender.do(f"buffer 40 1200 {port} {there}")
+        sender.ok("buffer_free")
+        self.take(sock, 40)
+
+    def with_a_program_that_is_gone_has_sent_it(self, version):
+        sender, sock, port, there = self.start(version, *self.SLOW)
+        sender.do(f"buffer 40 1200 {port} {there}")
+        first = sock.recv(65535)  # so the loop has turned
+        sender.close_stdin()
+        sender.finish()
+        rest = [sock.recv(65535) for _ in range(39)]
+        for number, payload in enumerate([first, *rest]):
+            self.assertEqual(payload[16:], peers.pattern(1200, number)[16:], number)
+
+    def with_a_queue_that_takes_the_pages_keeps_it_on(self, version):
+        """As a network card would: the memory is read, or dropped, without having been copied."""
+        sender, _, port, there = self.start(version, *self.DROPPING)
+        granted = sender.do(f"buffer 40 1200 {port} {there}") == "OK"
+        sends, copied = self.idle(sender)
+        sender.do(f"buffer 40 1200 {port} {there}")
+        again, copied = self.idle(sender)
+        self.assertEqual(copied, 0)
+        if granted and sends > 0:
+            self.assertEqual((sends, again), (1, 2))
+
+
 # ---- An interface goes down ----------------------------------------------------------------------
 
 @both_versions
