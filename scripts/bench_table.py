@@ -16,13 +16,18 @@ SCENARIOS = {
     'stream': 'one sender, one receiver',
     'lone': 'stream --segments 1: no trains',
     'distinct': 'stream --distinct-sizes: no two neighbours of one size',
+    'in-place': 'stream --in-place (the library; the others as in stream)',
     'idle': 'stream --idle-sockets 10000: beside 10,000 silent sockets',
     'veth': 'stream between two network namespaces',
+    'device': 'send to a device whose queue drops everything: what is sent, and what it costs',
+    'device-in-place': 'the same with --in-place (the library)',
+    'device-zero-copy': 'the same with --zero-copy (uring)',
     'fanout': 'one sender, 64 receivers, interleaved one by one',
     'ping': 'round trips, one at a time',
     'spin': 'ping --busy-poll 1000 on both sides',
     'flood': 'ping --flood 4096: each request behind so many datagrams to another socket',
     'requests': 'ping --window 64 of one client (io_uring) against each server',
+    'requests-spin': 'the same with --busy-poll 50, on both sides where the server can',
 }
 ROUND_TRIPS = ['ping', 'spin', 'flood']
 BASE, LIMIT = 'libuv', 'raw-gso'
@@ -35,7 +40,7 @@ def runs():
         for line in path.read_text().splitlines():
             run = json.loads(line)
             name = path.stem.rpartition('-')[0]
-            engine = run['server_engine'] if name == 'requests' else run['engine']
+            engine = run['server_engine'] if 'requests' in name else run['engine']
             table[name, run['size']][engine].append(run)
     order = list(SCENARIOS)
     return dict(sorted(table.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
@@ -55,7 +60,9 @@ def ratio(value, other):
 
 
 def loss(items):
-    lost, sent = sum(run['lost'] for run in items), sum(run['sent'] for run in items)
+    lost, sent = sum(run['lost'] or 0 for run in items), sum(run['sent'] for run in items)
+    if items[0]['lost'] is None:
+        return '-'
     return '0' if not lost else f'{100 * lost / max(sent, 1):.3g} %'
 
 
@@ -84,10 +91,11 @@ def rate_table(table):
     for (scenario, size), engines in table.items():
         if scenario in ROUND_TRIPS:
             continue
-        rates = {engine: median(items, 'recv_pps') for engine, items in engines.items()}
+        seen = 'send_pps' if scenario.startswith('device') else 'recv_pps'
+        rates = {engine: median(items, seen) for engine, items in engines.items()}
         for engine, items in engines.items():
             rows.append([
-                engine, scenario, str(size), number(rates[engine]), spread(items, 'recv_pps'),
+                engine, scenario, str(size), number(rates[engine]), spread(items, seen),
                 ratio(rates[engine], rates.get(BASE)), ratio(rates[engine], rates.get(LIMIT)),
                 loss(items), number(median(items, 'send_cpu_ns'), 1),
                 number(median(items, 'recv_cpu_ns'), 1)])
@@ -114,7 +122,7 @@ def write_columns(name, heading, rows):
     for place, values in rows:
         cells = [values.get(engine) for engine in engines]
         lines.append(' '.join(['?' if v is None else str(v) for v in [place, *cells]]))
-    if len(rows) > 1:
+    if len(rows) > 1 and engines:
         (RESULTS / f'{name}.dat').write_text('\n'.join(lines) + '\n')
 
 
