@@ -311,7 +311,8 @@ static const struct {
      "thread (of node: its process), user and system; what the sender spends waiting for\n"
      "credit is not in them (JSON: send_wait_ns)."},
     {FOR_PING,
-     "\nNode's client takes the times itself; its rate and CPU include the pipe to dgperf."},
+     "\nNode's client takes the times itself; its rate and CPU include the pipe to dgperf.\n"
+     "With --busy-poll a server of another engine that cannot spin sleeps."},
     {FOR_SEND,
      "\nThere is no credit between two machines: without --rate it sends as fast as it\n"
      "goes, and what recv cannot take is lost. What was received only recv can tell (JSON\n"

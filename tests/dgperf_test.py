@@ -168,10 +168,26 @@ class Engine(Case):
             self.assertEqual(result["received"], 20)
 
     def test_options_of_the_library(self):
-        for words in (["--borrow"], ["--segments", 1], ["--segments", 8], ["--busy-poll", 20],
+        for words in (["--borrow"], ["--in-place"], ["--in-place", "--size", 20000],
+                      ["--in-place", "--distinct-sizes", "--size", 1200], ["--segments", 1], ["--segments", 8], ["--busy-poll", 20],
                       ["--idle-sockets", 100]):
             result = self.run_json("stream", "--engine", "poll", "--count", 2000, *words)
             self.check_whole(result, 2000)
+
+    def test_zero_copy(self):
+        words = ("stream", "--zero-copy", "--size", 1200, "--count", 2000)
+        self.need("uring")
+        result = self.run_json(*words, "--engine", "uring")
+        self.check_whole(result, 2000)
+        self.assertTrue(result["zero_copy"])
+        lines = self.dgperf(*words, "--engine", "poll").finish(BAD_RUN)
+        self.assertIn("Operation not supported", "\n".join(lines))
+
+    def test_a_server_that_cannot_spin_sleeps(self):
+        self.need("libuv")
+        result = self.run_json("ping", "--engine", "poll", "--server-engine", "libuv",
+                               "--busy-poll", 20, "--count", 20)
+        self.assertEqual(result["received"], 20)
 
     def test_ping_beside_a_flood(self):
         for engine in ("poll", "raw-mmsg", "raw-gso"):
@@ -414,6 +430,10 @@ class CommandLine(Case):
                 (["stream", "--engine", "none"], "must be one of auto, uring, poll, "),
                 (["stream", "--engine", "raw-mmsg", "--segments", "2"], "makes no trains"),
                 (["stream", "--engine", "raw-mmsg", "--borrow"], "has no such choice"),
+                (["stream", "--engine", "libuv", "--in-place"], "--in-place: engine libuv has no"),
+                (["stream", "--engine", "raw-gso", "--zero-copy"], "--zero-copy: engine raw-gso"),
+                (["stream", "--borrow", "--in-place"], "exclude each other"),
+                (["fanout", "--in-place"], "no such option"),
                 (["stream", "--engine", "libuv", "--idle-sockets", 1], "cannot"),
                 (["ping", "--engine", "node", "--flood", 1], "not supported"),
                 (["ping", "--host", "127.0.0.1", "--port", 9, "--flood", 1], "excludes"),
