@@ -224,6 +224,36 @@ TEST_P(Steady, FanOutAllocatesNothing)
     expect_no_allocation(loop, &received);
 }
 
+/* Two buffers in turn, one of them on loan where the engine can. */
+TEST_P(Steady, BuffersAllocateNothing)
+{
+    struct Filler {
+        struct dgram_socket *sender;
+        struct dgram_addr to;
+        static void fill(struct dgram_buffer *buffer, void *user)
+        {
+            const Filler *filler = static_cast<const Filler *>(user);
+            for (size_t i = 0; i < 30 && !muted(); i++) {
+                EXPECT_EQ(dgram_send_buffer(filler->sender, buffer, i * 1000, 1000, &filler->to),
+                          0);
+            }
+        }
+    } filler;
+    uint64_t received = 0;
+    Handlers on;
+    on.message = [&](struct dgram_socket *, const struct dgram_message *) { received++; };
+    struct dgram_socket *receiver = open_bound(loop);
+    on.attach(receiver);
+    filler.sender = open_socket(loop);
+    filler.to = address_of(receiver);
+    for (uint32_t flags : {0u, DGRAM_ZERO_COPY}) {
+        struct dgram_buffer *buffer = nullptr;
+        ASSERT_EQ(dgram_buffer_create(loop, 30000, flags, Filler::fill, &filler, &buffer), 0);
+        Filler::fill(buffer, &filler);
+    }
+    expect_no_allocation(loop, &received);
+}
+
 /* Timers are started and stopped, functions posted, handlers changed in every turn. */
 TEST_P(Steady, TimersPostsAndHandlersAllocateNothing)
 {
@@ -397,6 +427,39 @@ TEST_P(NoMemory, ForTimers)
         EXPECT_EQ(dgram_loop_run(made), 0);
         EXPECT_EQ(dgram_loop_free(made), nullptr);
         return first;
+    });
+}
+
+/* The buffer itself, or what zero copy needs: without that it is a buffer all the same. */
+TEST_P(NoMemory, ForABuffer)
+{
+    Plain peer;
+    fail_each([&] {
+        struct dgram_loop *made = nullptr;
+        const uint64_t failing = fail_at;
+        fail_at = 0;
+        EXPECT_EQ(GetParam().create(nullptr, &made), 0);
+        struct dgram_socket *sender = open_bound(made);
+        EXPECT_GE(dgram_loop_turn(made, 0), 0);
+        struct dgram_buffer *buffer = nullptr;
+        fail_at = failing;
+        int code = dgram_buffer_create(made, 20 * 1000, DGRAM_ZERO_COPY, nullptr, nullptr, &buffer);
+        fail_at = 0;
+        EXPECT_EQ(code < 0, buffer == nullptr);
+        if (code == 0) {
+            code = dgram_buffer_zero_copy(buffer);
+            code = code == -ENOMEM ? code : 0; /* there may be none for other reasons */
+            const struct dgram_addr to = peer.address();
+            for (size_t i = 0; i < 20; i++) {
+                EXPECT_EQ(dgram_send_buffer(sender, buffer, i * 1000, 1000, &to), 0);
+            }
+            EXPECT_GE(dgram_loop_turn(made, 0), 0);
+            for (size_t i = 0; i < 20; i++) {
+                EXPECT_EQ(peer.receive().size(), 1000u);
+            }
+        }
+        EXPECT_EQ(dgram_loop_free(made), nullptr);
+        return code;
     });
 }
 

@@ -169,8 +169,8 @@ class Engine(Case):
 
     def test_options_of_the_library(self):
         for words in (["--borrow"], ["--in-place"], ["--in-place", "--size", 20000],
-                      ["--in-place", "--distinct-sizes", "--size", 1200], ["--segments", 1], ["--segments", 8], ["--busy-poll", 20],
-                      ["--idle-sockets", 100]):
+                      ["--in-place", "--distinct-sizes", "--size", 1200], ["--segments", 1],
+                      ["--segments", 8], ["--busy-poll", 20], ["--idle-sockets", 100]):
             result = self.run_json("stream", "--engine", "poll", "--count", 2000, *words)
             self.check_whole(result, 2000)
 

@@ -154,6 +154,42 @@ class BulkSender(Case):
             sender.finish(status)
 
 
+class Exporter(Case):
+    def export(self, text, *words):
+        """What arrives, and what the example says of it."""
+        sock = peers.plain_socket(self)
+        exporter = self.run_example("exporter", "127.0.0.1", sock.getsockname()[1], *words)
+        exporter.process.stdin.write(text)
+        exporter.close_stdin()
+        said = exporter.expect(r"^(\d+) lines in (\d+) datagrams, (\d+) cut; sent (\d+), failed 0")
+        exporter.finish()
+        lines, datagrams, cut, sent = map(int, said.groups())
+        self.assertEqual(sent, datagrams)
+        return [sock.recv(65535).decode() for _ in range(datagrams)], lines, cut
+
+    def test_lines_arrive_whole_and_in_order(self):
+        text = "".join(f"{number} {'x' * (number % 90)}\n" for number in range(1000))
+        for words in ((), ("zero-copy",)):
+            datagrams, lines, cut = self.export(text, *words)
+            self.assertEqual("".join(datagrams), text)
+            self.assertEqual((lines, cut), (1000, 0))
+            self.assertTrue(all(len(datagram) <= 1200 and datagram[-1] == "\n"
+                                for datagram in datagrams))
+
+    def test_ends(self):
+        self.assertEqual(self.export(""), ([], 0, 0))
+        self.assertEqual(self.export("no end"), (["no end"], 1, 0))
+        self.assertEqual(self.export("y" * 1199 + "\n" + "z" * 1200 + "\nlast\n"),
+                         (["y" * 1199 + "\n", "z" * 1199 + "\n", "last\n"], 3, 1))
+        self.assertEqual(self.export("z" * 5000 + "\n"), (["z" * 1199 + "\n"], 1, 1))
+
+    def test_bad_input(self):
+        for words in ((), ("127.0.0.1", 9, "what")):
+            exporter = self.run_example("exporter", *words)
+            exporter.expect("^usage: ")
+            exporter.finish(2)
+
+
 class MulticastChat(Case):
     def join(self, group, port):
         """A program in the chat, and its port."""
