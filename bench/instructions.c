@@ -7,7 +7,9 @@
  * nothing else. scripts/instructions runs it; the figures do not depend on the machine's speed or
  * load.
  *
- *     instructions send|lone|receive COUNT      (lone: sends without trains)
+ *     instructions send|lone|handle|buffer|receive COUNT
+ *
+ * lone: sends without trains; handle: dgram_send_dest(); buffer: dgram_send_buffer()
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,52 +177,93 @@ static void on_message(struct dgram_socket *socket, const struct dgram_message *
     received += message->size;
 }
 
-/* Callgrind counts from here (--toggle-collect=measured), this function's own loop included. */
-__attribute__((noinline)) void measured(struct dgram_loop *loop, struct dgram_socket *socket,
-                                        const struct dgram_addr *to, uint64_t count, bool sends);
-void measured(struct dgram_loop *loop, struct dgram_socket *socket, const struct dgram_addr *to,
-              uint64_t count, bool sends)
+/* ---- What is measured ---------------------------------------------------------------------- */
+
+static struct dgram_loop *loop;
+static struct dgram_socket *sender;
+static struct dgram_addr to;
+static struct dgram_destination *handle;
+static struct dgram_buffer *buffer;
+static unsigned char payload[SIZE];
+
+static void send_to(int index)
 {
-    unsigned char payload[SIZE] = {0};
+    (void) index;
+    (void) dgram_send_to(sender, payload, SIZE, &to, NULL, NULL);
+}
+
+static void send_dest(int index)
+{
+    (void) index;
+    (void) dgram_send_dest(sender, payload, SIZE, handle, NULL, NULL);
+}
+
+static void send_buffer(int index)
+{
+    (void) dgram_send_buffer(sender, buffer, (size_t) index * SIZE, SIZE, &to);
+}
+
+static const struct way {
+    const char *name;
+    void (*send)(int index); /* NULL: receives */
+    uint32_t segments_max;
+} ways[] = {
+    {"send", send_to, 0},       {"lone", send_to, 1}, {"handle", send_dest, 0},
+    {"buffer", send_buffer, 0}, {"receive", NULL, 0},
+};
+
+/* Callgrind counts from here (--toggle-collect=measured), this function's own loop included. */
+__attribute__((noinline)) void measured(const struct way *way, uint64_t count);
+void measured(const struct way *way, uint64_t count)
+{
     for (uint64_t done = 0; done < count; done += TURN) {
-        for (int i = 0; sends && i < TURN; i++) {
-            (void) dgram_send_to(socket, payload, sizeof(payload), to, NULL, NULL);
+        for (int i = 0; way->send != NULL && i < TURN; i++) {
+            way->send(i);
         }
-        the_engine.trains_due = sends ? 0 : TURN / SEGMENTS;
+        the_engine.trains_due = way->send != NULL ? 0 : TURN / SEGMENTS;
         (void) dgram_loop_turn(loop, 0);
     }
 }
 
+static int prepare(const struct way *way)
+{
+    const struct dgram_loop_options options = {.size = sizeof(options),
+                                               .segments_max = way->segments_max};
+    int code = dg_loop_create_on(&options, &dg_system_host, &instant, &loop);
+    code = code < 0 ? code : dgram_create_socket(loop, DGRAM_UDP4, NULL, &sender);
+    code = code < 0 ? code : dgram_on_message(sender, on_message, NULL);
+    code = code < 0 ? code : dgram_bind(sender, 0, "127.0.0.1");
+    code = code < 0 ? code : dgram_address(sender, &to);
+    code = code < 0 ? code
+                    : dgram_destination_create(loop, DGRAM_UDP4, dgram_addr_port(&to), "127.0.0.1",
+                                               &handle);
+    code = code < 0 ? code : dgram_buffer_create(loop, TURN * SIZE, 0, NULL, NULL, &buffer);
+    peer = to.u.in4;
+    return code < 0 ? code : dgram_loop_turn(loop, 0);
+}
+
 int main(int argc, char **argv)
 {
-    bool lone = argc == 3 && strcmp(argv[1], "lone") == 0;
-    bool sends = lone || (argc == 3 && strcmp(argv[1], "send") == 0);
-    if (argc != 3 || (!sends && strcmp(argv[1], "receive") != 0)) {
-        fputs("usage: instructions send|lone|receive COUNT\n", stderr);
+    const struct way *way = NULL;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]) && argc == 3; i++) {
+        way = strcmp(argv[1], ways[i].name) == 0 ? &ways[i] : way;
+    }
+    if (way == NULL) {
+        fputs("usage: instructions send|lone|handle|buffer|receive COUNT\n", stderr);
         return 2;
     }
-    const struct dgram_loop_options options = {.size = sizeof(options),
-                                               .segments_max = lone ? 1 : 0};
     uint64_t count = strtoull(argv[2], NULL, 10) / TURN * TURN;
-    struct dgram_loop *loop = NULL;
-    struct dgram_socket *socket = NULL;
-    struct dgram_addr to;
-    int code = dg_loop_create_on(&options, &dg_system_host, &instant, &loop);
-    code = code < 0 ? code : dgram_create_socket(loop, DGRAM_UDP4, NULL, &socket);
-    code = code < 0 ? code : dgram_on_message(socket, on_message, NULL);
-    code = code < 0 ? code : dgram_bind(socket, 0, "127.0.0.1");
-    code = code < 0 ? code : dgram_address(socket, &to);
-    code = code < 0 ? code : dgram_loop_turn(loop, 0);
+    int code = prepare(way);
     if (code < 0) {
         fprintf(stderr, "instructions: %s\n", dgram_strerror(code));
         return 1;
     }
-    peer = to.u.in4;
-    measured(loop, socket, &to, count, sends);
+    measured(way, count);
     struct dgram_socket_stats stats = {.size = sizeof(stats)};
-    (void) dgram_socket_stats(socket, &stats);
+    (void) dgram_socket_stats(sender, &stats);
+    dgram_destination_free(handle);
     dgram_loop_free(loop);
-    if (sends ? stats.sent != count : received != count * SIZE) {
+    if (way->send != NULL ? stats.sent != count : received != count * SIZE) {
         fputs("instructions: not all datagrams went through\n", stderr);
         return 1;
     }

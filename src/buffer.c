@@ -20,6 +20,7 @@ enum { LOANS = 256 };
 struct loan {
     struct dgram_buffer *buffer; /* NULL: free */
     union dg_name name;
+    bool failed;        /* the train went another way, or not at all */
     uint16_t next_free; /* number, 0: none */
 };
 
@@ -130,7 +131,8 @@ void dg_train_take_back(struct dgram_loop *loop, struct dg_train *train)
     if (train->base.lent) {
         train->buffer->uses++;
         loop->lent++;
-        loop->zero_copy_sends++;
+        loop->loans->items[train->base.loan].failed = train->base.result < 0;
+        loop->zero_copy_sends += train->base.result >= 0;
     } else {
         loan_end(loop->loans, train->base.loan);
     }
@@ -151,7 +153,7 @@ void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied)
     struct loan *loan = &loop->loans->items[number];
     assert(loan->buffer != NULL);
     loop->lent--;
-    if (copied) {
+    if (copied && !loan->failed) {
         loop->zero_copy_copied++;
         dg_batch_copied(loop, &loan->name);
     }

@@ -335,8 +335,8 @@ struct resolver {
 
 struct dgram_destination {
     struct dgram_loop *loop;
-    struct name *name; /* NULL: a literal */
-    union dg_name address;
+    struct name *name;         /* NULL: a literal */
+    struct dgram_addr address; /* of a literal */
     sa_family_t family;
     in_port_t port; /* network order */
 };

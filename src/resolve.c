@@ -522,7 +522,7 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
         name->known = name->known && (name->destinations > 0 || name_is_fresh(loop, name));
         name->destinations++;
     } else {
-        memcpy(&made->address, &literal.u, sizeof(made->address));
+        made->address = literal;
     }
     *ret_destination = made;
     return 0;
@@ -556,7 +556,9 @@ int dg_destination_send(struct dgram_socket *socket, struct dgram_destination *d
     struct name *name = destination->name;
     assert(dg_destination_check(socket, destination) == 0);
     if (name == NULL) {
-        return dg_send_accept(socket, &destination->address, payload, fn, user);
+        union dg_name address;
+        memcpy(&address, &destination->address.u, sizeof(address));
+        return dg_send_accept(socket, &address, payload, fn, user);
     }
     if (name->known && !name_is_fresh(socket->loop, name) &&
         !name_failed_lately(socket->loop, name)) {
@@ -565,12 +567,33 @@ int dg_destination_send(struct dgram_socket *socket, struct dgram_destination *d
     return send_to_name(socket, name, USE_LAST_GOOD, destination->port, payload, fn, user);
 }
 
-int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
-                    struct dgram_destination *destination, dgram_sent_fn *fn, void *user)
+/* The address of a name to which a send goes at once, since nothing has to be asked or waited
+ * for. */
+static bool destination_now(const struct dgram_destination *destination, struct dgram_addr *address)
 {
+    const struct name *name = destination->name;
+    if (name->sends.head != NULL || !name_is_fresh(destination->loop, name)) {
+        return false;
+    }
+    dg_address_set(address, &name->address,
+                   name->family == AF_INET ? sizeof(struct sockaddr_in)
+                                           : sizeof(struct sockaddr_in6));
+    address->u.in4.sin_port = destination->port; /* at the same place in sockaddr_in6 */
+    return true;
+}
+
+/* Not inlined, so that literals save no registers for it. */
+__attribute__((noinline)) static int send_dest(struct dgram_socket *socket, const void *data,
+                                               size_t size, struct dgram_destination *destination,
+                                               dgram_sent_fn *fn, void *user)
+{
+    struct dgram_addr address;
     int code = dg_socket_check(socket);
     if (code == 0) {
         code = destination == NULL ? (int) DGRAM_ENULL : dg_destination_check(socket, destination);
+    }
+    if (code == 0 && destination->name != NULL && destination_now(destination, &address)) {
+        return dgram_send_to(socket, data, size, &address, fn, user);
     }
     if (code == 0) {
         code = dg_send_check(socket, data, size);
@@ -580,6 +603,17 @@ int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
     }
     struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
     return dg_destination_send(socket, destination, &payload, fn, user);
+}
+
+/* A literal, and a name that is known, is an address like any other: its lane is open to it. */
+int dgram_send_dest(struct dgram_socket *socket, const void *data, size_t size,
+                    struct dgram_destination *destination, dgram_sent_fn *fn, void *user)
+{
+    if (socket != NULL && destination != NULL && destination->name == NULL &&
+        destination->loop == socket->loop) {
+        return dgram_send_to(socket, data, size, &destination->address, fn, user);
+    }
+    return send_dest(socket, data, size, destination, fn, user);
 }
 
 /* ---- The loop's ends ----------------------------------------------------------------------- */

@@ -797,8 +797,7 @@ TEST_F(Uring, ZeroCopyHasItsResultInTheSubmissionAndAnotherCompletionForTheMemor
     ASSERT_EQ(1, io_uring_submit(&ring));
     std::vector<Cqe> list = reap();
     ASSERT_GE(list.size(), 1u);
-    if (list[0].res == -EINVAL) {
-        EXPECT_FALSE(list[0].more());
+    if (list[0].res == -EINVAL) { /* on 6.1 with F_MORE all the same */
         GTEST_SKIP() << "SENDMSG_ZC from registered buffers needs Linux 6.15";
     }
     EXPECT_EQ(18, list[0].res);

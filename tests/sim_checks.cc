@@ -351,7 +351,7 @@ void Run::sleeping(uint64_t until)
         return;
     }
     audit(until);
-    expect(!stopped, "sleeps, and was stopped");
+    expect(!stopped || ending || free_requested, "sleeps, and was stopped");
     expect(may_be_alive() || ending || free_requested, "sleeps, and nothing keeps the loop alive");
     if (chance(60) && !quiet && !ending) {
         post_one(false);

@@ -6,8 +6,9 @@
  * SENDMSG_ZC with a fixed buffer (6.15): the pages of the region go to the network card as they
  * are. Two CQEs: the result, within the submission as for every other send, and later a
  * notification that the memory is free again, with a word whether it was copied after all. The
- * result's F_MORE says whether the second one comes: a send that was refused at the door has none,
- * one that failed later has. (tests/kernel_test.cc pins this.)
+ * result's F_MORE says whether the second one comes; failed sends have it or not, as the kernel
+ * likes: 6.1 refuses the fixed buffer with EINVAL, and a notification follows all the same.
+ * (tests/kernel_test.cc pins this.)
  */
 #include <string.h>
 
