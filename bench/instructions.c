@@ -7,9 +7,10 @@
  * nothing else. scripts/instructions runs it; the figures do not depend on the machine's speed or
  * load.
  *
- *     instructions send|lone|handle|buffer|receive COUNT
+ *     instructions send|lone|handle|many|buffer|receive COUNT
  *
- * lone: sends without trains; handle: dgram_send_dest(); buffer: dgram_send_buffer()
+ * lone: sends without trains; handle: dgram_send_dest(); many: dgram_send_many(), whose items are
+ * filled in, too; buffer: dgram_send_buffer()
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,6 +199,18 @@ static void send_dest(int index)
     (void) dgram_send_dest(sender, payload, SIZE, handle, NULL, NULL);
 }
 
+/* One call a turn. */
+static void send_many(int index)
+{
+    static struct dgram_outgoing items[TURN];
+    for (int i = 0; index == 0 && i < TURN; i++) {
+        items[i] = (struct dgram_outgoing){.data = payload, .size = SIZE, .address = &to};
+    }
+    if (index == 0) {
+        (void) dgram_send_many(sender, items, TURN, NULL, NULL);
+    }
+}
+
 static void send_buffer(int index)
 {
     (void) dgram_send_buffer(sender, buffer, (size_t) index * SIZE, SIZE, &to);
@@ -208,8 +221,8 @@ static const struct way {
     void (*send)(int index); /* NULL: receives */
     uint32_t segments_max;
 } ways[] = {
-    {"send", send_to, 0},       {"lone", send_to, 1}, {"handle", send_dest, 0},
-    {"buffer", send_buffer, 0}, {"receive", NULL, 0},
+    {"send", send_to, 0},   {"lone", send_to, 1},       {"handle", send_dest, 0},
+    {"many", send_many, 0}, {"buffer", send_buffer, 0}, {"receive", NULL, 0},
 };
 
 /* Callgrind counts from here (--toggle-collect=measured), this function's own loop included. */
@@ -249,7 +262,7 @@ int main(int argc, char **argv)
         way = strcmp(argv[1], ways[i].name) == 0 ? &ways[i] : way;
     }
     if (way == NULL) {
-        fputs("usage: instructions send|lone|handle|buffer|receive COUNT\n", stderr);
+        fputs("usage: instructions send|lone|handle|many|buffer|receive COUNT\n", stderr);
         return 2;
     }
     uint64_t count = strtoull(argv[2], NULL, 10) / TURN * TURN;

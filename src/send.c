@@ -439,6 +439,11 @@ static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *i
     if (item->address == NULL && item->destination == NULL) {
         return DGRAM_ENULL;
     }
+    if (fn == NULL && item->pieces == NULL) { /* by the lanes */
+        return item->address != NULL
+                   ? dgram_send_to(socket, item->data, item->size, item->address, NULL, NULL)
+                   : dgram_send_dest(socket, item->data, item->size, item->destination, NULL, NULL);
+    }
     int code = item->address != NULL ? name_read(socket, item->address, &name)
                                      : dg_destination_check(socket, item->destination);
     if (code == 0) {
