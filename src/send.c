@@ -363,18 +363,48 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
 }
 
 /* The lane of what lies in a buffer already: nothing is left to do but to count. */
+static inline bool run_advance(struct flow *flow, const struct dgram_buffer *buffer, size_t offset,
+                               size_t size)
+{
+    if (flow->run_left == 0 || size != flow->lane_size ||
+        flow->lane != (unsigned char *) buffer->region.memory + offset) {
+        return false;
+    }
+    flow->lane += size;
+    flow->run_left--;
+    return true;
+}
+
+/* To another peer than the last one's, or by the long way. */
+__attribute__((noinline)) static int send_buffer_elsewhere(struct dgram_socket *socket,
+                                                           struct dgram_buffer *buffer,
+                                                           size_t offset, size_t size,
+                                                           const struct dgram_addr *address)
+{
+    struct flow *flow = NULL;
+    if (address->size >= socket->name_size) {
+        flow = dg_batch_find(socket, (const union dg_name *) &address->u);
+    }
+    if (flow == NULL || !run_advance(flow, buffer, offset, size)) {
+        return send_buffer(socket, buffer, offset, size, address);
+    }
+    socket->last_flow = flow;
+    return 0;
+}
+
 int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer *buffer, size_t offset,
                       size_t size, const struct dgram_addr *address)
 {
     struct flow *flow = socket != NULL ? socket->last_flow : NULL;
-    if (flow != NULL && buffer != NULL && address != NULL && flow->run_left > 0 &&
-        size == flow->lane_size && flow->lane == (unsigned char *) buffer->region.memory + offset &&
-        flow_is_to(flow, address) && !dg_loop_forked(socket->loop)) {
-        flow->lane += size;
-        flow->run_left--;
-        return 0;
+    if (flow == NULL || buffer == NULL || address == NULL || dg_loop_forked(socket->loop)) {
+        return send_buffer(socket, buffer, offset, size, address);
     }
-    return send_buffer(socket, buffer, offset, size, address);
+    if (!flow_is_to(flow, address)) {
+        return send_buffer_elsewhere(socket, buffer, offset, size, address);
+    }
+    return run_advance(flow, buffer, offset, size)
+               ? 0
+               : send_buffer(socket, buffer, offset, size, address);
 }
 
 int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,

@@ -181,6 +181,36 @@ TEST_P(Buffer, TakesTurnsWithAnother)
     expect_numbers(inbox, total, 1000);
 }
 
+/* Each peer has a part of the buffer, and the sends go round. */
+TEST_P(Buffer, MakesTrainsForInterleavedPeers)
+{
+    const unsigned peers = 8, each = 30;
+    std::vector<Inbox> inboxes(peers);
+    std::vector<struct dgram_addr> to;
+    struct dgram_socket *sender = open_socket(loop);
+    struct dgram_buffer *buffer = make_buffer(loop, peers * each * 500, 0, nullptr);
+    for (Inbox &inbox : inboxes) {
+        to.push_back(address_of(open_inbox(loop, &inbox)));
+    }
+    for (unsigned i = 0; i < each; i++) {
+        for (unsigned peer = 0; peer < peers; peer++) {
+            size_t offset = (peer * each + i) * 500;
+            write(buffer, offset, numbered(i, 500));
+            ASSERT_EQ(dgram_send_buffer(sender, buffer, offset, 500, &to[peer]), 0);
+        }
+    }
+    ASSERT_TRUE(run_until(loop, [&] {
+        return std::all_of(inboxes.begin(), inboxes.end(),
+                           [&](const Inbox &inbox) { return inbox.count() == each; });
+    }));
+    for (const Inbox &inbox : inboxes) {
+        expect_numbers(inbox, each, 500);
+    }
+    if (info_of(loop).segments_max >= each) {
+        EXPECT_EQ(stats_of(sender).sends, peers);
+    }
+}
+
 /* Gaps, other sizes, reversed places, copies and borrowed bytes between: one order per peer. */
 TEST_P(Buffer, KeepsTheOrderAmongAllWaysToSend)
 {
