@@ -249,13 +249,13 @@ static int loans_make(struct peer *peer)
 
 static int buffers_make(struct peer *peer)
 {
-    uint32_t flags = peer->end->plan->zero_copy ? DGRAM_ZERO_COPY : 0;
+    const struct dgram_buffer_options options = {
+        .size = sizeof(options), .flags = peer->end->plan->zero_copy ? DGRAM_ZERO_COPY : 0};
 
     for (uint32_t i = 0; i < BUFFERS; i++) {
-        int result =
-            dgram_buffer_create(peer->loop, BUFFER_BYTES, flags, NULL, NULL, &peer->buffers[i]);
+        int result = dgram_buffer_create(peer->loop, BUFFER_BYTES, &options, &peer->buffers[i]);
 
-        if (result == 0 && flags != 0) {
+        if (result == 0 && options.flags != 0) {
             result = dgram_buffer_zero_copy(peer->buffers[i]);
         }
         if (result != 0) {

@@ -250,7 +250,7 @@ static int prepare(const struct way *way)
     code = code < 0 ? code
                     : dgram_destination_create(loop, DGRAM_UDP4, dgram_addr_port(&to), "127.0.0.1",
                                                &handle);
-    code = code < 0 ? code : dgram_buffer_create(loop, TURN * SIZE, 0, NULL, NULL, &buffer);
+    code = code < 0 ? code : dgram_buffer_create(loop, TURN * SIZE, NULL, &buffer);
     peer = to.u.in4;
     return code < 0 ? code : dgram_loop_turn(loop, 0);
 }

@@ -30,8 +30,8 @@
  *
  * ENDING. dgram_loop_run() returns when nothing keeps the loop alive: so a program that is to end
  * cleanly calls dgram_loop_stop() in its signal handler, and when run has returned 1, dgram_end()
- * on its sockets, frees its timers, and runs the loop again until it returns 0. dgram_loop_free()
- * alone is quicker: what is queued gets one attempt.
+ * on its sockets, frees its timers, and runs the loop again until it returns 0. The final counters
+ * are there in `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt.
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
  * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
@@ -219,7 +219,7 @@ DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
 /*
  * Turns until nothing keeps the loop alive or it is stopped. What keeps it alive: a bound socket
  * that is not unref'd, an accepted send, a socket being closed, a started timer that is not
- * unref'd, a posted function.
+ * unref'd, a posted function, a buffer in use.
  * Returns 0 when nothing is left, 1 when stopped, a negative code when the engine failed;
  * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. Loop thread; not from a callback.
  */
@@ -307,8 +307,10 @@ struct dgram_loop_info {
     const char *failed_call; /* the system call by which the engine failed last; "": it did not */
     int32_t failed_code;     /* its negated errno, as a turn, run or flush returned it */
     uint32_t reserved0;
-    uint64_t zero_copy_sends;  /* trains that were sent from a DGRAM_ZERO_COPY buffer itself, */
-    uint64_t zero_copy_copied; /* and of these, ended ones that the kernel copied all the same */
+    uint64_t zero_copy_sends;  /* trains handed over to be sent without a copy; of these, when the
+                                  kernel has let go of them (all have, when no buffer is in use): */
+    uint64_t zero_copy_copied; /* it copied all the same, */
+    uint64_t zero_copy_spared; /* it did not */
 };
 
 /*
@@ -501,7 +503,7 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  *            above that is counted only.
  * drain      sends were refused with -EAGAIN; now the queues of socket and loop have fallen to half
  *            their limits, and each of those sends would fit.
- * close      the last event: the port is free, every send has completed.
+ * close      the socket's last event: the port is free, every send has completed.
  */
 DGRAM_API int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *user);
 DGRAM_API int dgram_on_messages(struct dgram_socket *socket, dgram_messages_fn *fn, void *user);
@@ -594,53 +596,86 @@ DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, siz
 
 /*
  * A buffer: memory in which a program composes datagrams and from which they are sent as they lie,
- * without being copied and without a callback for each. Datagrams of one size that lie one behind
- * the other and go to one peer leave as trains.
+ * without being copied and without a callback for each. It belongs to a loop; all sockets of the
+ * loop may send from it, one part also to several peers.
  *
- * A buffer is *in use* from the first send until all that was sent from it has left; meanwhile its
- * bytes must not change. Then `idle` is called, once for all of them, like all callbacks: the
- * buffer may be filled again. A program that never waits has two and fills one while the other is
- * in use.
+ * A buffer is *in use* from the first send until nobody reads its memory any more. Meanwhile the
+ * bytes that were passed to dgram_send_buffer() must not change; the rest may be written and sent
+ * at any time. Then `idle` is called, like all callbacks, once for all sends since the one before
+ * it: the whole buffer may be filled again. Buffers become idle in the order in which they went out
+ * of use. A program that never waits has two and fills one while the other is in use.
+ *
+ * `idle` is about memory only. It says nothing of delivery: datagrams that wait for room in the
+ * kernel are copied, so a buffer may be idle while its datagrams are queued; and with zero copy it
+ * may be in use when all of them have left, their socket is closed and `close` was emitted. A
+ * buffer in use keeps dgram_loop_run() running. dgram_loop_free() does not wait for it and does not
+ * call `idle`; what has left is sent unchanged all the same.
+ *
+ * Trains: datagrams that lie one behind the other without a gap, of one size (only the last may be
+ * shorter), to one peer; sends to other peers may come between. Padding records to one size pays.
  */
 struct dgram_buffer;
 typedef void dgram_buffer_fn(struct dgram_buffer *buffer, void *user);
 
-/* For dgram_buffer_create(): have the network card read the buffer itself, where that is possible:
- * the uring engine on Linux 6.15 and later, trains of 16 KiB and more. It pins the memory (ulimit
- * -l). Where the kernel says that it had to copy, as for every receiver on the same host, the peer
- * gets copies for ten seconds before this is tried again. */
+/* Bits of dgram_buffer_options.flags. */
+
+/* Have the network card read the buffer itself, where that is possible: on the uring engine with
+ * Linux 6.15 and later, for trains of 16 KiB and more; others are copied by the kernel as ever. It
+ * pins the memory (ulimit -l). Where the kernel says that it had to copy, as it does for receivers
+ * on the same host, that host gets copies for ten seconds before this is tried again:
+ * dgram_loop_info() counts. */
 #define DGRAM_ZERO_COPY 0x1u
 
+struct dgram_buffer_options {
+    size_t size;    /* sizeof (struct dgram_buffer_options) */
+    uint32_t flags; /* DGRAM_ZERO_COPY */
+    uint32_t reserved0;
+    dgram_buffer_fn *on_idle; /* the `idle` handler */
+    void *user;               /* for on_idle */
+};
+
 /*
- * Makes a buffer of 1 byte to 1 GiB, zeroed. It belongs to the loop, which frees it if
- * dgram_buffer_free() does not. `idle` may be NULL. Returns 0; DGRAM_EBADBUFFERSIZE,
- * DGRAM_EBADOPTIONS for unknown flags, -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ * Makes a buffer of `bytes`, 1 to 1 GiB, zeroed. The loop frees it if dgram_buffer_free() does not.
+ * `options` may be NULL and is not kept. Returns 0; DGRAM_EBADBUFFERSIZE, DGRAM_EBADOPTIONS,
+ * -E2BIG, -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED, DGRAM_ENOTRUNNING (the loop is being freed). Loop
+ * thread.
  */
-DGRAM_API int dgram_buffer_create(struct dgram_loop *loop, size_t size, uint32_t flags,
-                                  dgram_buffer_fn *idle, void *user,
+DGRAM_API int dgram_buffer_create(struct dgram_loop *loop, size_t bytes,
+                                  const struct dgram_buffer_options *options,
                                   struct dgram_buffer **ret_buffer);
 
-/* Its memory, page-aligned, valid until it is freed; NULL for NULL. Loop thread. */
+/* Its memory, page-aligned, valid until dgram_buffer_free(); NULL for NULL. Loop thread. */
 DGRAM_API void *dgram_buffer_data(struct dgram_buffer *buffer);
 
-/* Whether something that was sent from it has not left yet. False for NULL. Loop thread. */
+/* Sets the `idle` handler; NULL removes it. Returns 0, DGRAM_ENULL, DGRAM_EFORKED. Loop thread. */
+DGRAM_API int dgram_on_idle(struct dgram_buffer *buffer, dgram_buffer_fn *fn, void *user);
+
+/* Whether it is in use; until `idle` is called, if there is a handler. False for NULL and in a
+ * forked child. Changes in turns; without a handler in dgram_loop_flush(), too. Loop thread. */
 DGRAM_API bool dgram_buffer_in_use(const struct dgram_buffer *buffer);
 
-/* Whether DGRAM_ZERO_COPY was granted: 0, or why its trains are copied by the kernel: -ENOTSUP (not
- * asked for, or not with this engine), -ENOMEM (usually RLIMIT_MEMLOCK), -EINVAL (older kernel) or
- * another errno of io_uring_register(2); DGRAM_ENULL, DGRAM_EFORKED. Loop thread. */
+/*
+ * Whether DGRAM_ZERO_COPY was granted (dgram_loop_info() tells whether it was of use): 0, or why
+ * the kernel copies: -ENOTSUP (not asked for, or not with this engine), DGRAM_EBADBUFFERSIZE (less
+ * than 16 KiB), -ENOMEM (usually RLIMIT_MEMLOCK), -ENOBUFS (64 buffers of the loop have it),
+ * -EINVAL (older kernel) or another errno of io_uring_register(2); DGRAM_ENULL, DGRAM_EFORKED. Loop
+ * thread.
+ */
 DGRAM_API int dgram_buffer_zero_copy(const struct dgram_buffer *buffer);
 
-/* Frees it, at once or when it is no longer in use; `idle` is not called any more, except that this
- * may be called in it. The handle must not be used again. Accepts NULL, returns NULL. Loop
- * thread. */
+/* Frees it; its memory at once or, if it is in use, when it no longer is: what was sent leaves
+ * unchanged. `idle` is not called any more; this may be called in it. The handle and the memory
+ * must not be used again. Accepts NULL, returns NULL. Loop thread. */
 DGRAM_API struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer);
 
 /*
- * dgram_send_to() without a callback, of `size` bytes from `offset` in a buffer of the socket's
- * loop, which stay there. A datagram that has to wait for room in the kernel is copied, so that
- * buffers do not wait for slow peers. Returns as dgram_send_to(); DGRAM_EBADRANGE for a part that
- * exceeds the buffer, DGRAM_EWRONGLOOP. Loop thread.
+ * Sends `size` bytes from `offset` in a buffer of the socket's loop as one datagram, like
+ * dgram_send_to() without a callback: a later failure is an `error` event, which does not tell the
+ * part. (Who has to know which datagram failed sends with dgram_send_to() and a callback.)
+ * Returns 0: accepted. Else nothing was kept: -EAGAIN (the queue is full; `drain` follows; go on
+ * from here then), DGRAM_EBADRANGE for a part that exceeds the buffer, DGRAM_EWRONGLOOP,
+ * DGRAM_EBADPORT, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, -EMSGSIZE, -ENOMEM, DGRAM_ENOTRUNNING,
+ * DGRAM_ENULL, DGRAM_EFORKED, or the errno of the implicit bind. Loop thread.
  */
 DGRAM_API int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer *buffer,
                                 size_t offset, size_t size, const struct dgram_addr *address);
@@ -690,8 +725,8 @@ struct dgram_socket_stats {
     uint64_t errors_lost;    /* errors that no handler got */
 };
 
-/* Counters since creation; to be read before dgram_close(). Returns 0; DGRAM_EBADOPTIONS,
- * DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread. */
+/* Counters since creation, final in the `close` handler. Returns 0; DGRAM_EBADOPTIONS, DGRAM_ENULL,
+ * DGRAM_EFORKED. Loop thread; until `close` has returned. */
 DGRAM_API int dgram_socket_stats(const struct dgram_socket *socket,
                                  struct dgram_socket_stats *stats);
 

@@ -7,6 +7,7 @@
  * with a RELEASED record, long after its train was settled. Never submits, and never looks at
  * results of sends.
  */
+#include <string.h>
 #include <sys/mman.h>
 
 #include "src/core.h"
@@ -24,9 +25,21 @@ struct loan {
     uint16_t next_free; /* number, 0: none */
 };
 
+/*
+ * Hosts for whose trains the kernel copies anyway, known by a hash of their address: that decides
+ * by which device they are reached, and the port does not. A thousand fit, four to a set; one that
+ * is pushed out, or found in another's place, costs an attempt, or a copy.
+ */
+struct copier {
+    uint64_t hash, until; /* loop time */
+};
+
+enum { COPIER_SETS = 256, COPIER_WAYS = 4 };
+
 struct loans {
     struct loan items[LOANS + 1]; /* by number, from 1 */
     uint16_t free;                /* number, 0: none */
+    struct copier copiers[COPIER_SETS][COPIER_WAYS];
 };
 
 /* ---- Use ----------------------------------------------------------------------------------- */
@@ -51,11 +64,18 @@ static void buffer_release(struct dgram_buffer *buffer)
 
 void dg_buffer_due(struct dgram_buffer *buffer)
 {
-    if (buffer->uses == 0 && !buffer->due) {
-        buffer->due = true;
-        buffer->due_next = buffer->loop->buffers_due;
-        buffer->loop->buffers_due = buffer;
+    struct dgram_loop *loop = buffer->loop;
+    if (buffer->uses > 0 || buffer->due) {
+        return;
     }
+    buffer->due = true;
+    buffer->due_next = NULL;
+    if (loop->due_buffers != NULL) {
+        loop->due_buffers_tail->due_next = buffer;
+    } else {
+        loop->due_buffers = buffer;
+    }
+    loop->due_buffers_tail = buffer;
 }
 
 static void buffer_unuse(struct dgram_buffer *buffer)
@@ -65,17 +85,26 @@ static void buffer_unuse(struct dgram_buffer *buffer)
     dg_buffer_due(buffer);
 }
 
+/* Not while the loop is being freed: what is on loan then is not waited for, so `idle` could not
+ * come for all. */
+static void idle_emit(struct dgram_buffer *buffer)
+{
+    if (buffer->on_idle != NULL && !buffer->loop->freeing) {
+        buffer->on_idle(buffer, buffer->user);
+    }
+}
+
 void dg_buffers_dispatch(struct dgram_loop *loop)
 {
-    struct dgram_buffer *buffer = loop->buffers_due;
-    loop->buffers_due = NULL;
+    struct dgram_buffer *buffer = loop->due_buffers;
+    loop->due_buffers = loop->due_buffers_tail = NULL;
     for (struct dgram_buffer *next; buffer != NULL && !dg_loop_forked(loop); buffer = next) {
         next = buffer->due_next;
         buffer->due = false;
         if (buffer->freed && buffer->uses == 0) {
             buffer_release(buffer);
-        } else if (buffer->uses == 0 && buffer->idle != NULL) {
-            buffer->idle(buffer, buffer->user);
+        } else if (buffer->uses == 0) {
+            idle_emit(buffer);
         }
     }
 }
@@ -107,12 +136,50 @@ static void loan_end(struct loans *loans, uint16_t number)
     loans->free = number;
 }
 
+/* The set in which a host is or would be. */
+static struct copier *copier_set(struct loans *loans, const union dg_name *name, uint64_t *ret_hash)
+{
+    uint64_t hash = name->in4.sin_addr.s_addr;
+    if (name->any.sa_family == AF_INET6) {
+        uint64_t high, low;
+        memcpy(&high, &name->in6.sin6_addr.s6_addr[0], sizeof(high));
+        memcpy(&low, &name->in6.sin6_addr.s6_addr[8], sizeof(low));
+        hash = (high * 0x9e3779b97f4a7c15u) ^ low ^ name->in6.sin6_scope_id;
+    }
+    hash = (hash + 1) * 0x9e3779b97f4a7c15u;
+    hash ^= hash >> 32;
+    *ret_hash = hash;
+    return loans->copiers[hash % COPIER_SETS];
+}
+
+void dg_buffer_copied(struct dgram_loop *loop, const union dg_name *name)
+{
+    uint64_t hash;
+    struct copier *set = copier_set(loop->loans, name, &hash), *place = &set[0];
+    for (int way = 0; way < COPIER_WAYS && place->hash != hash; way++) {
+        bool better = set[way].hash == hash || set[way].until < place->until;
+        place = better ? &set[way] : place;
+    }
+    *place = (struct copier){hash, loop->now + REFUSAL_NS};
+}
+
+static bool is_copier(struct dgram_loop *loop, const union dg_name *name)
+{
+    uint64_t hash;
+    const struct copier *set = copier_set(loop->loans, name, &hash);
+    bool is = false;
+    for (int way = 0; way < COPIER_WAYS; way++) {
+        is = is || (set[way].hash == hash && set[way].until > loop->now);
+    }
+    return is;
+}
+
 void dg_train_lend(struct dgram_loop *loop, struct dg_train *train)
 {
     struct dgram_buffer *buffer = train->buffer;
     struct loans *loans = loop->loans;
     if (buffer->zero_copy < 0 || train->bytes < ZERO_COPY_BYTES || loans->free == 0 ||
-        dg_batch_copies(loop, &train->flow->name)) {
+        is_copier(loop, &train->flow->name)) {
         return;
     }
     struct loan *loan = &loans->items[loans->free];
@@ -153,9 +220,12 @@ void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied)
     struct loan *loan = &loop->loans->items[number];
     assert(loan->buffer != NULL);
     loop->lent--;
+    if (!loan->failed) {
+        loop->zero_copy_copied += copied;
+        loop->zero_copy_spared += !copied;
+    }
     if (copied && !loan->failed) {
-        loop->zero_copy_copied++;
-        dg_batch_copied(loop, &loan->name);
+        dg_buffer_copied(loop, &loan->name);
     }
     buffer_unuse(loan->buffer);
     loan_end(loop->loans, (uint16_t) number);
@@ -179,6 +249,9 @@ static int buffer_register(struct dgram_buffer *buffer)
     if (loop->backend->lend == NULL) {
         return -ENOTSUP;
     }
+    if (buffer->region.size < ZERO_COPY_BYTES) {
+        return DGRAM_EBADBUFFERSIZE; /* it would be pinned for nothing */
+    }
     int code = loans_create(loop);
     return code < 0 ? code : loop->backend->lend(loop->engine, &buffer->region);
 }
@@ -201,34 +274,44 @@ static struct dgram_buffer *buffer_make(size_t size)
     return buffer;
 }
 
-int dgram_buffer_create(struct dgram_loop *loop, size_t size, uint32_t flags, dgram_buffer_fn *idle,
-                        void *user, struct dgram_buffer **ret_buffer)
+int dgram_buffer_create(struct dgram_loop *loop, size_t bytes,
+                        const struct dgram_buffer_options *options,
+                        struct dgram_buffer **ret_buffer)
 {
+    struct dgram_buffer_options read = {0};
     if (loop == NULL || ret_buffer == NULL) {
         return DGRAM_ENULL;
     }
     if (dg_loop_forked(loop)) {
         return DGRAM_EFORKED;
     }
-    if (size == 0 || size > BUFFER_SIZE_MAX) {
+    if (bytes == 0 || bytes > BUFFER_SIZE_MAX) {
         return DGRAM_EBADBUFFERSIZE;
     }
-    if ((flags & ~DGRAM_ZERO_COPY) != 0) {
-        return DGRAM_EBADOPTIONS;
+    int code =
+        dg_options_read(&read, sizeof(read), options, offsetof(struct dgram_buffer_options, flags));
+    if (code == 0 && ((read.flags & ~DGRAM_ZERO_COPY) != 0 || read.reserved0 != 0)) {
+        code = DGRAM_EBADOPTIONS;
     }
-    struct dgram_buffer *buffer = buffer_make(size);
+    if (code == 0 && loop->freeing) {
+        code = DGRAM_ENOTRUNNING;
+    }
+    if (code < 0) {
+        return code;
+    }
+    struct dgram_buffer *buffer = buffer_make(bytes);
     if (buffer == NULL) {
         return -ENOMEM;
     }
     buffer->loop = loop;
-    buffer->idle = idle;
-    buffer->user = user;
+    buffer->on_idle = read.on_idle;
+    buffer->user = read.user;
     buffer->next = loop->buffers;
     if (loop->buffers != NULL) {
         loop->buffers->previous = buffer;
     }
     loop->buffers = buffer;
-    buffer->zero_copy = (flags & DGRAM_ZERO_COPY) ? buffer_register(buffer) : -ENOTSUP;
+    buffer->zero_copy = (read.flags & DGRAM_ZERO_COPY) ? buffer_register(buffer) : -ENOTSUP;
     *ret_buffer = buffer;
     return 0;
 }
@@ -246,7 +329,18 @@ int dgram_buffer_zero_copy(const struct dgram_buffer *buffer)
 
 bool dgram_buffer_in_use(const struct dgram_buffer *buffer)
 {
-    return buffer_check(buffer) == 0 && buffer->uses > 0;
+    bool idle_is_due = buffer != NULL && buffer->due && buffer->on_idle != NULL;
+    return buffer_check(buffer) == 0 && (buffer->uses > 0 || idle_is_due);
+}
+
+int dgram_on_idle(struct dgram_buffer *buffer, dgram_buffer_fn *fn, void *user)
+{
+    int code = buffer_check(buffer);
+    if (code == 0) {
+        buffer->on_idle = fn;
+        buffer->user = user;
+    }
+    return code;
 }
 
 struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer)

@@ -132,15 +132,13 @@ struct batch {
     unsigned char *arena, *arena_top, *arena_end;
 };
 
-/* What was learnt of a destination, until a time of the loop. It refused a train: datagrams of that
- * size and more go to it alone. EMSGSIZE is about the path's MTU, so smaller ones may still travel
- * in trains; other refusals (EIO: IPsec, or no checksum offload) are about trains as such and are
- * noted as size 0. Or it was to be spared a copy, and was not. */
+/* A destination that refused a train: datagrams of that size and more go to it alone for a while.
+ * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
+ * (EIO: IPsec, or no checksum offload) are about trains as such and are noted as size 0. */
 struct refusal {
     union dg_name name;
     uint32_t size;
-    uint64_t until;
-    uint64_t copies_until;
+    uint64_t until; /* loop time */
 };
 
 enum { REFUSALS = 64 };
@@ -348,11 +346,11 @@ struct dgram_buffer {
     struct dgram_loop *loop;
     struct dgram_buffer *previous, *next; /* the loop's */
     struct dgram_buffer *due_next;
-    dgram_buffer_fn *idle;
+    dgram_buffer_fn *on_idle;
     void *user;
     uint32_t uses; /* trains of the submission that lie here, and loans */
     int zero_copy; /* 0, or why its trains are copied */
-    bool due;      /* in the loop's list of buffers that went out of use */
+    bool due;      /* in the loop's list of those for which `idle` is due */
     bool freed;
 };
 
@@ -446,10 +444,11 @@ struct dgram_loop {
 
     struct embedding embedding;
 
-    struct dgram_buffer *buffers, *buffers_due;
+    struct dgram_buffer *buffers;
+    struct dgram_buffer *due_buffers, *due_buffers_tail;
     struct loans *loans; /* NULL until a buffer wants zero copy */
     uint32_t lent;       /* loans that are out */
-    uint64_t zero_copy_sends, zero_copy_copied;
+    uint64_t zero_copy_sends, zero_copy_copied, zero_copy_spared;
 
     uint64_t now;
     uint64_t queue_charge, queue_limit; /* of all sockets */
@@ -671,10 +670,6 @@ struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_nam
 /* The peer refused a train of datagrams of `size` bytes; 0: it takes no trains at all. */
 void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size);
 
-/* Large trains to the peer are copied by the kernel, whatever it is asked. */
-void dg_batch_copied(struct dgram_loop *loop, const union dg_name *name);
-bool dg_batch_copies(struct dgram_loop *loop, const union dg_name *name);
-
 /* Adds a datagram to the flow's last train, or to a new one. `request` may be NULL. Returns whether
  * the batch ought to be submitted before the next one. */
 bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payload *payload,
@@ -697,6 +692,9 @@ void dg_train_copy(const struct dg_train *train, uint32_t offset, uint32_t size,
 void dg_train_lend(struct dgram_loop *loop, struct dg_train *train);
 /* It was tried. What the engine still reads is on loan; from now on the train is like any other. */
 void dg_train_take_back(struct dgram_loop *loop, struct dg_train *train);
+/* A train to this host was copied, or could not go without: none of its peers is tried for a
+ * while. */
+void dg_buffer_copied(struct dgram_loop *loop, const union dg_name *name);
 /* A train leaves the submission: its buffer is no longer in use by it. */
 void dg_train_left(struct dgram_loop *loop, struct dg_train *train);
 /* A loan is over. */

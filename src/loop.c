@@ -290,7 +290,7 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
     return loop->due.head != NULL || loop->done.head != NULL || loop->errors_head != NULL ||
-           loop->buffers_due != NULL || loop->pending.count > 0 || dg_send_wants_answer(loop) ||
+           loop->due_buffers != NULL || loop->pending.count > 0 || dg_send_wants_answer(loop) ||
            dg_resolver_has_work(loop) || dg_receive_has_work(loop);
 }
 
@@ -607,6 +607,7 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
         .failed_code = loop->failed_code,
         .zero_copy_sends = loop->zero_copy_sends,
         .zero_copy_copied = loop->zero_copy_copied,
+        .zero_copy_spared = loop->zero_copy_spared,
     };
     return dg_result_write(info, &ours, sizeof(ours),
                            offsetof(struct dgram_loop_info, segments_max));

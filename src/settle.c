@@ -355,7 +355,7 @@ static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
     if (train->base.result >= 0 || train->base.result == -EAGAIN) {
         return false;
     }
-    dg_batch_copied(loop, &train->flow->name);
+    dg_buffer_copied(loop, &train->flow->name);
     return true;
 }
 
@@ -436,7 +436,7 @@ int dg_send_flush(struct dgram_loop *loop)
     if (code < 0) {
         loop->failed_code = code;
     }
-    if (loop->pending.count > 0 || loop->buffers_due != NULL) {
+    if (loop->pending.count > 0 || loop->due_buffers != NULL) {
         dg_loop_touch(loop); /* there is more to tell than results of sends */
     }
     return code;

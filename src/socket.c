@@ -614,9 +614,11 @@ int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
 
 int dgram_socket_stats(const struct dgram_socket *socket, struct dgram_socket_stats *stats)
 {
-    int code = dg_socket_check(socket);
-    if (code < 0) {
-        return code;
+    if (socket == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(socket->loop)) {
+        return DGRAM_EFORKED;
     }
     return dg_result_write(stats, &socket->stats, sizeof(socket->stats),
                            offsetof(struct dgram_socket_stats, received_bytes));

@@ -98,28 +98,9 @@ void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32
 {
     struct refusal *refusal = refusal_of(loop, name);
     uint32_t known = trains_below(loop, name);
-    if (!name_equal(&refusal->name, name)) {
-        refusal->copies_until = 0;
-    }
     refusal->name = *name;
     refusal->size = size < known ? size : known;
     refusal->until = loop->now + REFUSAL_NS;
-}
-
-void dg_batch_copied(struct dgram_loop *loop, const union dg_name *name)
-{
-    struct refusal *refusal = refusal_of(loop, name);
-    if (!name_equal(&refusal->name, name)) {
-        refusal->until = 0;
-    }
-    refusal->name = *name;
-    refusal->copies_until = loop->now + REFUSAL_NS;
-}
-
-bool dg_batch_copies(struct dgram_loop *loop, const union dg_name *name)
-{
-    const struct refusal *refusal = refusal_of(loop, name);
-    return refusal->copies_until > loop->now && name_equal(&refusal->name, name);
 }
 
 static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *socket,

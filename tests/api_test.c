@@ -58,6 +58,7 @@ static any_fn *const functions[] = {
     (any_fn *) dgram_send_many,
     (any_fn *) dgram_buffer_create,
     (any_fn *) dgram_buffer_data,
+    (any_fn *) dgram_on_idle,
     (any_fn *) dgram_buffer_in_use,
     (any_fn *) dgram_buffer_zero_copy,
     (any_fn *) dgram_buffer_free,

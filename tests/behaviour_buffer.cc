@@ -52,9 +52,9 @@ struct Idle {
 struct dgram_buffer *make_buffer(struct dgram_loop *loop, size_t size, uint32_t flags, Idle *idle)
 {
     struct dgram_buffer *buffer = nullptr;
-    EXPECT_EQ(dgram_buffer_create(loop, size, flags, idle != nullptr ? Idle::call : nullptr, idle,
-                                  &buffer),
-              0);
+    const struct dgram_buffer_options options =
+        buffer_options(flags, idle != nullptr ? Idle::call : nullptr, idle);
+    EXPECT_EQ(dgram_buffer_create(loop, size, &options, &buffer), 0);
     return buffer;
 }
 
@@ -314,10 +314,57 @@ TEST_P(Buffer, IsIdleAfterAFlushOutsideOfTurns)
     struct dgram_buffer *buffer = make_buffer(loop, 100, 0, &idle);
     send_all(sender, buffer, 1, 100, to);
     ASSERT_EQ(dgram_loop_flush(loop), 0);
-    EXPECT_FALSE(dgram_buffer_in_use(buffer));
     EXPECT_EQ(idle.count, 0); /* callbacks run in turns only */
+    EXPECT_TRUE(dgram_buffer_in_use(buffer));
     ASSERT_TRUE(run_until(loop, [&] { return idle.count == 1; }));
-    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 1; }));
+    EXPECT_FALSE(dgram_buffer_in_use(buffer));
+
+    EXPECT_EQ(dgram_on_idle(buffer, nullptr, nullptr), 0);
+    send_all(sender, buffer, 1, 100, to);
+    EXPECT_TRUE(dgram_buffer_in_use(buffer));
+    ASSERT_EQ(dgram_loop_flush(loop), 0);
+    EXPECT_FALSE(dgram_buffer_in_use(buffer)); /* nobody is to be told */
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 2; }));
+    EXPECT_EQ(idle.count, 1);
+}
+
+TEST_P(Buffer, AreIdleInTheirOrder)
+{
+    std::vector<struct dgram_buffer *> buffers, idle;
+    Idle handler;
+    handler.fn = [&](struct dgram_buffer *buffer) { idle.push_back(buffer); };
+    struct dgram_socket *sender = open_socket(loop);
+    struct dgram_addr to = address_of(open_bound(loop));
+    for (int i = 0; i < 5; i++) {
+        buffers.push_back(make_buffer(loop, 100, 0, nullptr));
+        EXPECT_EQ(dgram_on_idle(buffers.back(), Idle::call, &handler), 0);
+        send_all(sender, buffers.back(), 1, 100, to);
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return idle.size() == 5; }));
+    EXPECT_EQ(idle, buffers);
+}
+
+TEST_P(Buffer, AreNotToldOfWhenTheirLoopIsFreed)
+{
+    for (uint32_t flags : both_flags) {
+        Idle idle;
+        struct dgram_loop *other = nullptr;
+        ASSERT_EQ(GetParam().create(nullptr, &other), 0);
+        struct dgram_socket *sender = open_bound(other);
+        struct dgram_buffer *buffer = make_buffer(other, 30 * 1000, flags, &idle);
+        struct dgram_addr to = address_of(sender);
+        bool refused = false;
+        Handlers on;
+        on.close = [&](struct dgram_socket *) {
+            struct dgram_buffer *late = nullptr;
+            refused = dgram_buffer_create(other, 1, nullptr, &late) == DGRAM_ENOTRUNNING;
+        };
+        on.attach(sender);
+        send_all(sender, buffer, 30, 1000, to);
+        dgram_loop_free(other);
+        EXPECT_EQ(idle.count, 0);
+        EXPECT_TRUE(refused);
+    }
 }
 
 /* The turn that hands the datagrams over does not sleep on it. */
@@ -397,7 +444,6 @@ TEST_P(Buffer, IsCopiedByASocketThatWaitsForItsName)
     struct dgram_buffer *buffer = make_buffer(loop, 3 * 64, DGRAM_ZERO_COPY, &idle);
     fill(buffer, 0, 3, 64);
     send_all(sender, buffer, 3, 64, to);
-    EXPECT_FALSE(dgram_buffer_in_use(buffer));
     ASSERT_TRUE(run_until(loop, [&] { return idle.count == 1 && question.lookup != nullptr; }));
     fill(buffer, 1000, 3, 64);
     struct dgram_addr local = parse("127.0.0.1", 0);
@@ -486,15 +532,20 @@ TEST_P(BufferHost, IsSentBeforeItsLoopIsFreed)
 TEST_P(Buffer, RefusesWhatItCannotBe)
 {
     struct dgram_buffer *buffer = nullptr;
-    EXPECT_EQ(dgram_buffer_create(nullptr, 1, 0, nullptr, nullptr, &buffer), DGRAM_ENULL);
-    EXPECT_EQ(dgram_buffer_create(loop, 1, 0, nullptr, nullptr, nullptr), DGRAM_ENULL);
-    EXPECT_EQ(dgram_buffer_create(loop, 0, 0, nullptr, nullptr, &buffer), DGRAM_EBADBUFFERSIZE);
-    EXPECT_EQ(dgram_buffer_create(loop, (size_t{1} << 30) + 1, 0, nullptr, nullptr, &buffer),
-              DGRAM_EBADBUFFERSIZE);
-    EXPECT_EQ(dgram_buffer_create(loop, SIZE_MAX, 0, nullptr, nullptr, &buffer),
-              DGRAM_EBADBUFFERSIZE);
-    EXPECT_EQ(dgram_buffer_create(loop, 1, 2, nullptr, nullptr, &buffer), DGRAM_EBADOPTIONS);
+    EXPECT_EQ(dgram_buffer_create(nullptr, 1, nullptr, &buffer), DGRAM_ENULL);
+    EXPECT_EQ(dgram_buffer_create(loop, 1, nullptr, nullptr), DGRAM_ENULL);
+    for (size_t size : {size_t{0}, (size_t{1} << 30) + 1, SIZE_MAX}) {
+        EXPECT_EQ(dgram_buffer_create(loop, size, nullptr, &buffer), DGRAM_EBADBUFFERSIZE);
+    }
+    struct dgram_buffer_options options = buffer_options(2);
+    EXPECT_EQ(dgram_buffer_create(loop, 1, &options, &buffer), DGRAM_EBADOPTIONS);
+    options = buffer_options(0);
+    options.reserved0 = 1;
+    EXPECT_EQ(dgram_buffer_create(loop, 1, &options, &buffer), DGRAM_EBADOPTIONS);
+    options.size = sizeof(size_t) - 1;
+    EXPECT_EQ(dgram_buffer_create(loop, 1, &options, &buffer), DGRAM_EBADOPTIONS);
     EXPECT_EQ(buffer, nullptr);
+    EXPECT_EQ(dgram_on_idle(nullptr, Idle::call, nullptr), DGRAM_ENULL);
     EXPECT_EQ(dgram_buffer_data(nullptr), nullptr);
     EXPECT_EQ(dgram_buffer_zero_copy(nullptr), DGRAM_ENULL);
     EXPECT_FALSE(dgram_buffer_in_use(nullptr));
@@ -621,6 +672,42 @@ TEST_P(ZeroCopy, IsGivenUpWhereTheKernelCopies)
     }
 }
 
+/* A host is known by its address, not by its ports, and as many are known as anybody may have. */
+TEST_P(ZeroCopy, IsTriedOnceForEachHost)
+{
+    struct dgram_socket *sender = open_socket(loop);
+    struct dgram_buffer *buffer = make_buffer(loop, 20 * 1200, DGRAM_ZERO_COPY, nullptr);
+    auto round = [&](const std::string &host, uint16_t port) {
+        struct dgram_addr to = parse(host, port);
+        send_all(sender, buffer, 20, 1200, to);
+        ASSERT_TRUE(run_until(loop, [&] { return !dgram_buffer_in_use(buffer); }));
+    };
+    for (int repeated = 0; repeated < 3; repeated++) {
+        for (uint16_t port = 1; port < 100; port++) {
+            ASSERT_NO_FATAL_FAILURE(round("127.77.0.1", port));
+        }
+    }
+    EXPECT_LE(info_of(loop).zero_copy_sends, 1u);
+    for (int repeated = 0; repeated < 3; repeated++) {
+        for (int host = 1; host <= 100; host++) {
+            ASSERT_NO_FATAL_FAILURE(round("127.77.0." + std::to_string(host), 9));
+        }
+    }
+    struct dgram_loop_info info = info_of(loop);
+    EXPECT_LE(info.zero_copy_sends, 100u);
+    EXPECT_EQ(info.zero_copy_copied, info.zero_copy_sends);
+    EXPECT_EQ(info.zero_copy_spared, 0u);
+}
+
+TEST_P(ZeroCopy, IsNotWantedForBuffersThatNeverHoldSoMuch)
+{
+    struct dgram_buffer *small = make_buffer(loop, 16383, DGRAM_ZERO_COPY, nullptr);
+    struct dgram_buffer *large = make_buffer(loop, 16384, DGRAM_ZERO_COPY, nullptr);
+    if (dgram_buffer_zero_copy(large) == 0) {
+        EXPECT_EQ(dgram_buffer_zero_copy(small), DGRAM_EBADBUFFERSIZE);
+    }
+}
+
 /* Registered memory has 64 places; a buffer without one is a buffer all the same. */
 TEST_P(ZeroCopy, HasManyBuffersAndReusesTheirPlaces)
 {
@@ -628,7 +715,7 @@ TEST_P(ZeroCopy, HasManyBuffersAndReusesTheirPlaces)
     for (int round = 0; round < 3; round++) {
         std::vector<struct dgram_buffer *> buffers;
         for (int i = 0; i < 70; i++) {
-            buffers.push_back(make_buffer(loop, 4096, DGRAM_ZERO_COPY, nullptr));
+            buffers.push_back(make_buffer(loop, 16384, DGRAM_ZERO_COPY, nullptr));
         }
         granted = round == 0 ? dgram_buffer_zero_copy(buffers[0]) : granted;
         EXPECT_EQ(dgram_buffer_zero_copy(buffers[0]), granted);

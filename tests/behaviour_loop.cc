@@ -1071,7 +1071,7 @@ TEST_P(Fork, ChildIsToldByEveryFunction)
     struct dgram_timer *timer = nullptr;
     ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
     struct dgram_buffer *buffer = nullptr;
-    ASSERT_EQ(dgram_buffer_create(loop, 20, DGRAM_ZERO_COPY, nullptr, nullptr, &buffer), 0);
+    ASSERT_EQ(dgram_buffer_create(loop, 20, nullptr, &buffer), 0);
     struct dgram_addr here = address_of(socket);
     expect_echo(loop, socket);
     ASSERT_EQ(dgram_send_buffer(socket, buffer, 0, 10, &here), 0); /* its lane is open */
@@ -1099,7 +1099,8 @@ TEST_P(Fork, ChildIsToldByEveryFunction)
         IN_CHILD(wrong, dgram_timer_ref(timer), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_timer_unref(timer), DGRAM_EFORKED);
         struct dgram_buffer *other = nullptr;
-        IN_CHILD(wrong, dgram_buffer_create(loop, 1, 0, nullptr, nullptr, &other), DGRAM_EFORKED);
+        IN_CHILD(wrong, dgram_buffer_create(loop, 1, nullptr, &other), DGRAM_EFORKED);
+        IN_CHILD(wrong, dgram_on_idle(buffer, nullptr, nullptr), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_send_buffer(socket, buffer, 10, 10, &here), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_buffer_zero_copy(buffer), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_buffer_free(buffer) == nullptr, true);

@@ -248,7 +248,8 @@ TEST_P(Steady, BuffersAllocateNothing)
     filler.to = address_of(receiver);
     for (uint32_t flags : {0u, DGRAM_ZERO_COPY}) {
         struct dgram_buffer *buffer = nullptr;
-        ASSERT_EQ(dgram_buffer_create(loop, 30000, flags, Filler::fill, &filler, &buffer), 0);
+        const struct dgram_buffer_options options = buffer_options(flags, Filler::fill, &filler);
+        ASSERT_EQ(dgram_buffer_create(loop, 30000, &options, &buffer), 0);
         Filler::fill(buffer, &filler);
     }
     expect_no_allocation(loop, &received);
@@ -443,7 +444,8 @@ TEST_P(NoMemory, ForABuffer)
         EXPECT_GE(dgram_loop_turn(made, 0), 0);
         struct dgram_buffer *buffer = nullptr;
         fail_at = failing;
-        int code = dgram_buffer_create(made, 20 * 1000, DGRAM_ZERO_COPY, nullptr, nullptr, &buffer);
+        const struct dgram_buffer_options options = buffer_options(DGRAM_ZERO_COPY);
+        int code = dgram_buffer_create(made, 20 * 1000, &options, &buffer);
         fail_at = 0;
         EXPECT_EQ(code < 0, buffer == nullptr);
         if (code == 0) {

@@ -1358,4 +1358,25 @@ TEST_P(Errors, HandlerMayBeReplacedInsideItself)
     EXPECT_EQ(log.text(), "first second second");
 }
 
+/* The last word on a socket. */
+TEST_P(Close, CountersAreFinalInClose)
+{
+    struct dgram_socket_stats last = {};
+    last.size = sizeof(last);
+    int code = 1;
+    Handlers on;
+    struct dgram_socket *sender = open_bound(loop);
+    struct dgram_addr to = address_of(open_bound(loop));
+    on.close = [&](struct dgram_socket *socket) { code = dgram_socket_stats(socket, &last); };
+    on.attach(sender);
+    for (int i = 0; i < 10; i++) {
+        ASSERT_EQ(send_text(sender, "count me", to), 0);
+    }
+    ASSERT_EQ(dgram_close(sender), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return code <= 0; }));
+    EXPECT_EQ(code, 0);
+    EXPECT_EQ(last.sent, 10u);
+    EXPECT_EQ(last.sent_bytes, 80u);
+}
+
 } /* namespace */

@@ -496,6 +496,16 @@ struct dgram_socket_options socket_options()
     return options;
 }
 
+struct dgram_buffer_options buffer_options(uint32_t flags, dgram_buffer_fn *on_idle, void *user)
+{
+    struct dgram_buffer_options options = {};
+    options.size = sizeof(options);
+    options.flags = flags;
+    options.on_idle = on_idle;
+    options.user = user;
+    return options;
+}
+
 bool has_ipv6()
 {
     static const bool value = [] {
@@ -705,13 +715,6 @@ struct dgram_socket_stats stats_of(struct dgram_socket *socket)
     return stats;
 }
 
-static int call_stats(struct dgram_socket *socket)
-{
-    struct dgram_socket_stats stats = {};
-    stats.size = sizeof(stats);
-    return dgram_socket_stats(socket, &stats);
-}
-
 static int call_address(struct dgram_socket *socket)
 {
     struct dgram_addr address = {};
@@ -729,7 +732,7 @@ static int call_send_buffer(struct dgram_socket *socket)
 {
     struct dgram_addr to = parse("127.0.0.1", 9);
     struct dgram_buffer *buffer = nullptr;
-    dgram_buffer_create(dgram_socket_loop(socket), 1, 0, nullptr, nullptr, &buffer);
+    dgram_buffer_create(dgram_socket_loop(socket), 1, nullptr, &buffer);
     int code = dgram_send_buffer(socket, buffer, 0, 1, &to);
     dgram_buffer_free(buffer);
     return code;
@@ -754,7 +757,6 @@ std::vector<SocketCall> socket_calls()
         {"send_buffer", call_send_buffer},
         {"pause", [](Socket s) { return dgram_pause(s); }},
         {"resume", [](Socket s) { return dgram_resume(s); }},
-        {"stats", call_stats},
         {"set_broadcast", [](Socket s) { return dgram_set_broadcast(s, true); }},
         {"set_ttl", [](Socket s) { return dgram_set_ttl(s, 64); }},
         {"set_multicast_ttl", [](Socket s) { return dgram_set_multicast_ttl(s, 1); }},

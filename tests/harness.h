@@ -223,6 +223,8 @@ void settle(struct dgram_loop *loop);
 
 struct dgram_loop_options loop_options();
 struct dgram_socket_options socket_options();
+struct dgram_buffer_options buffer_options(uint32_t flags, dgram_buffer_fn *on_idle = nullptr,
+                                           void *user = nullptr);
 
 bool has_ipv6();
 /* DGRAM_UDP4, and DGRAM_UDP6 where the host has IPv6. */

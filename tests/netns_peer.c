@@ -384,13 +384,15 @@ static void buffer_command(char **words, int count)
 {
     struct dgram_addr to;
     uint32_t datagrams = number_of(words[1]), size = number_of(words[2]);
+    const struct dgram_buffer_options options = {
+        .size = sizeof(options), .flags = DGRAM_ZERO_COPY, .on_idle = on_idle};
     int code = dgram_addr_parse(words[4], (uint16_t) number_of(words[3]), &to);
     (void) count;
     dgram_buffer_free(buffer);
     buffer = NULL;
     buffer_size = (size_t) datagrams * size;
     if (code == 0) {
-        code = dgram_buffer_create(loop, buffer_size, DGRAM_ZERO_COPY, on_idle, NULL, &buffer);
+        code = dgram_buffer_create(loop, buffer_size, &options, &buffer);
     }
     burst.number++;
     for (uint32_t i = 0; i < datagrams && code == 0; i++) {

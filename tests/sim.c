@@ -1798,6 +1798,17 @@ uint32_t sim_slots_lent(void)
     return count;
 }
 
+uint32_t sim_lent(void)
+{
+    uint32_t count = 0;
+    for (const struct engine *e = world.engines; e != NULL; e = e->next) {
+        for (const struct lent *l = e->lent; l != NULL; l = l->next) {
+            count++;
+        }
+    }
+    return count;
+}
+
 int sim_broken(void)
 {
     return world.broken;

@@ -141,6 +141,9 @@ struct sim_socket sim_look(uint32_t socket);
 /* Slots that the engine has handed out and not got back. */
 uint32_t sim_slots_lent(void);
 
+/* Loans that are out. */
+uint32_t sim_lent(void);
+
 /* The error that every send to this destination gets, 0 if none. */
 int sim_error_of(const struct dgram_addr *to);
 

@@ -220,7 +220,7 @@ static void take_from(Run *run, Socket *socket, List *list, size_t index)
     list->queue.erase(list->queue.begin(), list->queue.begin() + static_cast<long>(index) + 1);
     run->expect(!send->called, "a send was completed before the kernel took it");
     send->taken = true;
-    socket->taken_in = sim_calls();
+    socket->taken_in = run->last_taken = sim_calls();
     socket->taken++;
     socket->taken_bytes += send->size;
     if (send->has_fn) {
@@ -336,7 +336,8 @@ void Run::audit(uint64_t until)
                "sleeps past a timer");
     }
     for (const Buffer *buffer : live_buffers) {
-        expect(!buffer->idle_owed || dgram_buffer_in_use(buffer->handle),
+        expect(!buffer->idle_owed || ending || free_requested || sim_lent() > 0 ||
+                   last_taken + 1 >= sim_calls(),
                "sleeps, and `idle` is due");
     }
     expect(untold == 0, "sleeps, and a callback of a send is due");
@@ -447,6 +448,7 @@ void on_idle(struct dgram_buffer *handle, void *user)
     run->depth++;
     run->enter("idle", nullptr);
     run->expect(handle == buffer->handle, "`idle` of a buffer that was freed");
+    run->expect(!run->ending, "`idle` while the loop is being freed");
     run->expect(!dgram_buffer_in_use(handle), "`idle`, and the buffer is in use");
     run->expect(buffer->idle_owed, "`idle` once more");
     buffer->idle_owed = false;

@@ -235,8 +235,9 @@ struct Run {
     uint64_t budget = 0; /* calls left */
     uint64_t untold = 0; /* sends that the kernel took and whose callback is still to come */
     uint64_t failed_plain = 0;
-    uint64_t events = 0;    /* callbacks so far */
-    Socket *self = nullptr; /* whose callback runs */
+    uint64_t last_taken = 0; /* in this wait or flush, of all sockets */
+    uint64_t events = 0;     /* callbacks so far */
+    Socket *self = nullptr;  /* whose callback runs */
     Socket *last_socket = nullptr;
     Target last_target;
     uint32_t last_size = 0;
