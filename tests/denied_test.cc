@@ -726,6 +726,44 @@ TEST_P(NotNow, ForEverFailsTheLoop)
     });
 }
 
+/* Each chain of trains that are not copied has a submission of its own. All of them together wait
+ * for the one second. */
+TEST(NotNowLent, AllChainsFailTogether)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        const size_t size = 1200, count = 100;
+        Program program;
+        alarm(HASTY_WATCHDOG_SECONDS);
+        ASSERT_NO_FATAL_FAILURE(open_idle(program));
+        struct dgram_buffer *buffer = nullptr;
+        ASSERT_EQ(dgram_buffer_create(program.loop, 3 * count * size, DGRAM_ZERO_COPY, nullptr,
+                                      nullptr, &buffer),
+                  0);
+        if (dgram_buffer_zero_copy(buffer) < 0) {
+            printf("no zero copy here\n");
+            return;
+        }
+        deny(SYS_io_uring_enter, EAGAIN);
+        for (size_t peer = 0; peer < 3; peer++) {
+            struct dgram_addr to = {};
+            ASSERT_EQ(dgram_address(program.receiver, &to), 0);
+            to.u.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK + static_cast<uint32_t>(peer));
+            for (size_t i = 0; i < count; i++) {
+                ASSERT_EQ(
+                    dgram_send_buffer(program.sender, buffer, (peer * count + i) * size, size, &to),
+                    0);
+            }
+        }
+        int64_t took =
+            milliseconds_of([&] { EXPECT_EQ(dgram_loop_turn(program.loop, -1), -EAGAIN); });
+        EXPECT_GE(took, PATIENCE * 9 / 10) << "hasty";
+        EXPECT_FALSE(dgram_buffer_in_use(buffer));
+        EXPECT_EQ(dgram_get_send_queue_count(program.sender), 0u);
+        program.loop = dgram_loop_free(program.loop);
+    });
+}
+
 /* Who does not want to sleep is not made to, and gets no verdict of a loop of such turns. */
 TEST(NotNowPolled, TurnsThatMayNotSleepDoNot)
 {

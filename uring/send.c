@@ -121,7 +121,8 @@ void ring_send_queue(struct engine *engine, bool flush)
 {
     bool call = by_call(engine, flush);
     engine->send_generation++;
-    for (uint32_t from = 0; from < engine->send_count;) {
+    /* A loan may have broken the ring: what is behind it has its answer. */
+    for (uint32_t from = 0; from < engine->send_count && engine->broken == 0;) {
         uint32_t to = from + 1;
         while (chain_goes_on(engine, to)) {
             to++;

@@ -133,7 +133,7 @@ static void prepare_all(struct engine *engine, bool flush)
 {
     publish_buffers(engine);
     ring_send_queue(engine, flush);
-    if (engine->enabled) {
+    if (engine->enabled && engine->broken == 0) {
         submit_objects(engine);
     }
 }
@@ -321,7 +321,7 @@ static bool bear_refusal(struct engine *engine)
 {
     enum { REFUSALS_MAX = 1000 };
     const struct timespec moment = {.tv_nsec = 1000000};
-    if (++engine->refusals == REFUSALS_MAX) {
+    if (++engine->refusals >= REFUSALS_MAX) {
         return false;
     }
     (void) nanosleep(&moment, NULL);
