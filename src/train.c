@@ -340,6 +340,9 @@ static void lane_open(struct flow *flow, const struct dg_train *train)
 void dg_flow_sync(struct flow *flow)
 {
     uint32_t count = flow->lane_granted - flow->lane_left - flow->run_left;
+    if (flow->run_left > 0) { /* what it may not take any more need not be submitted */
+        flow->socket->loop->batch->buffer_bytes -= flow->run_left * flow->tail->segment;
+    }
     flow->lane_granted = flow->lane_left = flow->run_left = 0;
     if (count == 0) {
         return;

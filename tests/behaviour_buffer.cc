@@ -303,6 +303,29 @@ TEST_P(Buffer, ReachesToItsEnd)
     EXPECT_EQ(inbox.payloads, (std::vector<std::string>{"9", "", "0123456789", "01234", "56789"}));
 }
 
+/* Each peer has its own part of the buffer, and the sends take turns: trains all the same. */
+TEST_P(Buffer, MakesTrainsOfInterleavedPeers)
+{
+    const unsigned peers = 64, each = 48;
+    const size_t size = 64;
+    if (info_of(loop).segments_max < each) {
+        GTEST_SKIP() << "no trains here";
+    }
+    struct dgram_socket *sender = open_bound(loop);
+    struct dgram_buffer *buffer = make_buffer(loop, peers * each * size, 0, nullptr);
+    std::vector<struct dgram_addr> to;
+    for (unsigned peer = 0; peer < peers; peer++) {
+        to.push_back(parse("127.77.0." + std::to_string(1 + peer), 9));
+    }
+    for (unsigned i = 0; i < each; i++) {
+        for (unsigned peer = 0; peer < peers; peer++) {
+            ASSERT_EQ(dgram_send_buffer(sender, buffer, (peer * each + i) * size, size, &to[peer]),
+                      0);
+        }
+    }
+    EXPECT_EQ(dgram_get_send_queue_count(sender), peers * each) << "submitted early";
+}
+
 /* ---- When it is idle ----------------------------------------------------------------------- */
 
 TEST_P(Buffer, IsIdleAfterAFlushOutsideOfTurns)
