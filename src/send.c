@@ -366,8 +366,8 @@ int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
 static inline bool run_advance(struct flow *flow, const struct dgram_buffer *buffer, size_t offset,
                                size_t size)
 {
-    if (flow->run_left == 0 || size != flow->lane_size ||
-        flow->lane != (unsigned char *) buffer->region.memory + offset) {
+    if (flow->run_left == 0 || size != flow->lane_size || buffer != flow->tail->buffer ||
+        offset != (size_t) (flow->lane - (unsigned char *) buffer->region.memory)) {
         return false;
     }
     flow->lane += size;

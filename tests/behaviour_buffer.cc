@@ -622,6 +622,22 @@ TEST_P(Buffer, RefusesBesideAnOpenLane)
     EXPECT_EQ(dgram_send_buffer(socket, other, 100, 100, &to), DGRAM_ENOTRUNNING);
 }
 
+/* An offset that leads from one buffer to the open lane in another, and one that overflows. */
+TEST_P(Buffer, RefusesOffsetsIntoAnothersLane)
+{
+    struct dgram_socket *socket = open_bound(loop);
+    struct dgram_addr to = address_of(socket);
+    struct dgram_buffer *one = make_buffer(loop, 4096, 0, nullptr);
+    struct dgram_buffer *other = make_buffer(loop, 4096, 0, nullptr);
+    size_t distance =
+        reinterpret_cast<uintptr_t>(bytes_of(one)) - reinterpret_cast<uintptr_t>(bytes_of(other));
+    send_all(socket, one, 4, 100, to);
+    EXPECT_EQ(dgram_send_buffer(socket, other, distance + 400, 100, &to), DGRAM_EBADRANGE);
+    EXPECT_EQ(dgram_send_buffer(socket, one, SIZE_MAX, 100, &to), DGRAM_EBADRANGE);
+    EXPECT_EQ(dgram_send_buffer(socket, one, 400, 100, &to), 0);
+    EXPECT_EQ(dgram_get_send_queue_count(socket), 5u);
+}
+
 TEST_P(Buffer, RespectsTheQueueLimit)
 {
     struct dgram_socket_options options = socket_options();
