@@ -759,9 +759,10 @@ TEST_F(Uring, DeferredRingWakesPollByARegisteredEventfd)
 
 /* ---- Zero copy ----------------------------------------------------------------------------- */
 
-constexpr unsigned kFixedBuffer = 1 << 2; /* IORING_RECVSEND_FIXED_BUF */
-constexpr unsigned kReportUsage = 1 << 3; /* IORING_SEND_ZC_REPORT_USAGE */
-constexpr int kCopied = INT_MIN;          /* IORING_NOTIF_USAGE_ZC_COPIED */
+constexpr unsigned kFixedBuffer = 1 << 2;    /* IORING_RECVSEND_FIXED_BUF */
+constexpr unsigned kReportUsage = 1 << 3;    /* IORING_SEND_ZC_REPORT_USAGE */
+constexpr unsigned kFeatureOf6_15 = 1 << 17; /* IORING_FEAT_NO_IOWAIT */
+constexpr int kCopied = INT_MIN;             /* IORING_NOTIF_USAGE_ZC_COPIED */
 
 /* A SENDMSG_ZC of all of `memory`, which is the first of the registered buffers. */
 void zero_copy(io_uring *ring, int fd, msghdr *header, uint8_t sqe_flags = 0)
@@ -797,6 +798,7 @@ TEST_F(Uring, ZeroCopyHasItsResultInTheSubmissionAndAnotherCompletionForTheMemor
     ASSERT_EQ(1, io_uring_submit(&ring));
     std::vector<Cqe> list = reap();
     ASSERT_GE(list.size(), 1u);
+    EXPECT_EQ((ring.features & kFeatureOf6_15) != 0, list[0].res != -EINVAL);
     if (list[0].res == -EINVAL) { /* on 6.1 with F_MORE all the same */
         GTEST_SKIP() << "SENDMSG_ZC from registered buffers needs Linux 6.15";
     }

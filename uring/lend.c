@@ -17,7 +17,10 @@
 /* liburing 2.3 has not all of these names. */
 enum {
     FIXED_BUFFER = 1 << 2, /* IORING_RECVSEND_FIXED_BUF */
-    REPORT_USAGE = 1 << 3  /* IORING_SEND_ZC_REPORT_USAGE */
+    REPORT_USAGE = 1 << 3, /* IORING_SEND_ZC_REPORT_USAGE */
+    /* IORING_FEAT_NO_IOWAIT came with the same kernel as SENDMSG_ZC from registered memory, which
+     * has no bit of its own. Memory could be registered long before. */
+    FEATURE_OF_6_15 = 1 << 17
 };
 #define USAGE_COPIED (1u << 31) /* IORING_NOTIF_USAGE_ZC_COPIED */
 
@@ -41,6 +44,9 @@ static int region_set(struct engine *engine, uint32_t number, void *memory, size
 int ring_lend(struct engine *engine, struct region *region)
 {
     uint32_t number = 0;
+    if (!(engine->ring.features & FEATURE_OF_6_15)) {
+        return -EINVAL;
+    }
     while (number < REGIONS_MAX && engine->region_used[number]) {
         number++;
     }
