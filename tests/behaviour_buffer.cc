@@ -304,7 +304,7 @@ TEST_P(Buffer, ReachesToItsEnd)
 }
 
 /* Each peer has its own part of the buffer, and the sends take turns: trains all the same. */
-TEST_P(Buffer, MakesTrainsOfInterleavedPeers)
+TEST_P(Buffer, SubmitsInterleavedPeersLate)
 {
     const unsigned peers = 64, each = 48;
     const size_t size = 64;
