@@ -315,7 +315,8 @@ uint64_t dg_loop_deadline(const struct dgram_loop *loop)
  * wait, and when nothing else is left the program wants to end. */
 static bool loop_may_sleep(struct dgram_loop *loop)
 {
-    if (dg_loop_has_work(loop) || atomic_load(&loop->inbox.stop)) {
+    bool stopped = atomic_load(&loop->inbox.stop) && !loop->freeing; /* that goes to its end */
+    if (dg_loop_has_work(loop) || stopped) {
         return false;
     }
     bool leaving = loop->batch->train_count > 0;
@@ -657,7 +658,6 @@ static void loop_destroy(struct dgram_loop *loop)
 {
     loop->freeing = true;
     loop->in_turn = true;
-    atomic_store(&loop->inbox.stop, false); /* or its turns would spin instead of sleeping */
     close_all(loop);
     int code = 0;
     while (loop->sockets != NULL && code == 0) {
