@@ -112,8 +112,10 @@ TEST_P(Buffer, IsSentFromWhereItLies)
             EXPECT_FALSE(dgram_buffer_in_use(buffer));
             send_all(sender, buffer, 200, 1200, to);
             EXPECT_TRUE(dgram_buffer_in_use(buffer));
-            EXPECT_EQ(dgram_get_send_queue_count(sender), 200u);
-            EXPECT_EQ(dgram_get_send_queue_size(sender), 200u * 1200);
+            if (info_of(loop).segments_max > 64) { /* else some have been submitted already */
+                EXPECT_EQ(dgram_get_send_queue_count(sender), 200u);
+                EXPECT_EQ(dgram_get_send_queue_size(sender), 200u * 1200);
+            }
             EXPECT_EQ(idle.count, 0);
             ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 200 && idle.count > 0; }));
             settle(loop);
