@@ -434,6 +434,10 @@ static bool turn_until(struct dgram_loop *loop, const std::function<bool()> &don
             ADD_FAILURE() << "dgram_loop_turn: " << dgram_error_name(code);
             return false;
         }
+        if (sleep && monotonic_ns() >= deadline) { /* even if it is there now */
+            ADD_FAILURE() << "the loop slept, and nothing woke it";
+            return false;
+        }
         if (code == 0 || !sleep) {
             sched_yield();
         }
