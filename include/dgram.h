@@ -207,7 +207,7 @@ DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
 
 /*
  * Closes every socket, completes every accepted send (what is queued gets one attempt, the rest
- * -ECANCELED), emits `close` for each socket, and frees the loop with all its sockets and timers.
+ * -ECANCELED), emits `close` for each socket, and frees the loop with its sockets, timers, buffers.
  * Callbacks run inside this call. Accepts NULL, a loop that never ran, and a loop in one of whose
  * callbacks it is called (then the work is done when that turn unwinds, and dgram_loop_run()
  * returns 1). Retained messages stay valid. In a forked child it frees memory and closes
@@ -316,9 +316,9 @@ struct dgram_loop_info {
 /*
  * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
  * `ttl_seconds` (one at least), or a negative code, for instance DGRAM_ENOTFOUND, remembered as
- * long. The lookup is gone then. Valid
- * also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup is gone all the same, and
- * fails with it); DGRAM_ENULL (nothing happened: it must still be answered). Loop thread.
+ * long. The lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY
+ * (the lookup is gone all the same, and fails with it); DGRAM_ENULL (nothing happened: it must
+ * still be answered). Loop thread.
  */
 DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
                                   const struct dgram_addr *address, uint32_t ttl_seconds);
