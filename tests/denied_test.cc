@@ -458,6 +458,41 @@ TEST(Limits, NoLockedMemory)
     });
 }
 
+/* Zero copy pins memory: without leave to, the buffer says so and is copied from. */
+TEST(Limits, NoLockedMemoryForABuffer)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        const struct rlimit none = {0, 0};
+        Program program;
+        if (geteuid() == 0) {
+            ASSERT_EQ(setresuid(65534, 65534, 65534), 0); /* without CAP_IPC_LOCK */
+        }
+        if (program.create(DGRAM_ENGINE_URING) < 0) {
+            printf("no memory for a ring here\n");
+            return;
+        }
+        ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+        struct dgram_buffer_options options = {};
+        options.size = sizeof(options);
+        options.flags = DGRAM_ZERO_COPY;
+        struct dgram_buffer *buffer = nullptr;
+        ASSERT_EQ(dgram_buffer_create(program.loop, 1 << 20, &options, &buffer), 0);
+        int code = dgram_buffer_zero_copy(buffer);
+        EXPECT_TRUE(code == -ENOMEM || code == -EINVAL) << code; /* the latter before 6.15 */
+        struct dgram_socket *sender = nullptr;
+        struct dgram_addr to = {};
+        ASSERT_EQ(dgram_create_socket(program.loop, DGRAM_UDP4, nullptr, &sender), 0);
+        ASSERT_EQ(dgram_addr_parse("127.77.0.1", 9, &to), 0);
+        for (size_t i = 0; i < 50; i++) {
+            EXPECT_EQ(dgram_send_buffer(sender, buffer, i * 1200, 1200, &to), 0);
+        }
+        EXPECT_GE(dgram_loop_turn(program.loop, 0), 0);
+        EXPECT_FALSE(dgram_buffer_in_use(buffer));
+        EXPECT_EQ(program.info().zero_copy_sends, 0u);
+    });
+}
+
 /* At every number of free descriptors: a clear error or a program that works; nothing is lost, and
  * with the limit gone all is well. */
 TEST(Limits, FewDescriptors)
