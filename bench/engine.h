@@ -200,6 +200,8 @@ static inline bool end_stopped(const struct end *end)
 #define ENGINE_BUSY_POLL 0x4u /* --busy-poll does */
 #define ENGINE_IDLE 0x8u      /* --idle-sockets does */
 #define ENGINE_FLOOD 0x10u    /* --flood does */
+#define ENGINE_COALESCE 0x20u /* --coalesce does */
+#define ENGINE_ALL 0x3fu
 
 struct engine {
     const char *name;

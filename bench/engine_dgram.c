@@ -128,6 +128,7 @@ static int loop_open(struct peer *peer, uint32_t engine)
         .engine = engine,
         .segments_max = peer->end->plan->segments,
         .busy_poll_us = peer->end->plan->busy_poll_us,
+        .coalesce_us = peer->end->plan->coalesce_us,
     };
     struct dgram_loop_info info = {.size = sizeof(info)};
     int result = dgram_loop_create(&options, &peer->loop);
@@ -482,7 +483,7 @@ static int lib_reply(struct end *end, const struct dgram_addr *to, const void *d
 const struct engine engine_auto = {
     .name = "auto",
     .summary = "this library, on the engine that it chooses",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL | ENGINE_IDLE | ENGINE_FLOOD,
+    .traits = ENGINE_ALL,
     .available = auto_available,
     .open = auto_open,
     .send = lib_send,
@@ -495,7 +496,7 @@ const struct engine engine_auto = {
 const struct engine engine_uring = {
     .name = "uring",
     .summary = "this library on io_uring",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL | ENGINE_IDLE | ENGINE_FLOOD,
+    .traits = ENGINE_ALL,
     .available = uring_available,
     .open = uring_open,
     .send = lib_send,
@@ -508,7 +509,7 @@ const struct engine engine_uring = {
 const struct engine engine_poll = {
     .name = "poll",
     .summary = "this library on readiness: epoll or poll(2)",
-    .traits = ENGINE_TRAINS | ENGINE_BORROWS | ENGINE_BUSY_POLL | ENGINE_IDLE | ENGINE_FLOOD,
+    .traits = ENGINE_ALL,
     .available = poll_available,
     .open = poll_open,
     .send = lib_send,

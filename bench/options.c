@@ -140,6 +140,16 @@ static int read_busy_poll(struct plan *plan, const char *name, const char *text)
     return number_parse32(name, text, 0, 1000000, &plan->busy_poll_us);
 }
 
+static int read_coalesce(struct plan *plan, const char *name, const char *text)
+{
+    int result = number_parse32(name, text, 0, 1000, &plan->coalesce_us);
+
+    if (result == 0 && plan->coalesce_us == 0) {
+        plan->coalesce_us = DGRAM_COALESCE_OFF;
+    }
+    return result;
+}
+
 /* "NAME=ADDRESS" up to `end`; the address is the rest of the text, or what is before the comma. */
 static int spot_parse(struct spot *spot, char *text)
 {
@@ -283,6 +293,9 @@ static const struct option_entry entries[] = {
      FOR_RUNS},
     {"busy-poll", "MICROSECONDS", "look so long for datagrams before sleeping (0)", read_busy_poll,
      FOR_RUNS},
+    {"coalesce", "MICROSECONDS",
+     "one wake-up for the datagrams of so long (the library's default, 20); 0: not", read_coalesce,
+     FOR_RUNS},
     {"between", "A=ADDRESS,B=ADDRESS",
      "in these network namespaces: sender or client, receiver or server", read_between,
      FOR_RATE | FOR_PING},
@@ -414,6 +427,10 @@ static int engine_options_check(const struct plan *plan, const struct engine *en
     }
     if (plan->idle_sockets > 0 && !(engine->traits & ENGINE_IDLE)) {
         complain("--idle-sockets: engine %s cannot; auto, uring and poll can", engine->name);
+        return EXIT_USAGE;
+    }
+    if (plan->coalesce_us > 0 && !(engine->traits & ENGINE_COALESCE)) {
+        complain("--coalesce: engine %s cannot; auto, uring and poll can", engine->name);
         return EXIT_USAGE;
     }
     if (plan->flood > 0 && !(engine->traits & ENGINE_FLOOD)) {

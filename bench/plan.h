@@ -43,6 +43,7 @@ struct plan {
     uint32_t size;
     uint32_t window;       /* 0: what half of the receive buffer holds */
     uint32_t busy_poll_us; /* how long to spin before sleeping */
+    uint32_t coalesce_us;  /* as in dgram_loop_options: 0 is the library's default */
     uint32_t segments;     /* datagrams a train may hold; 0: what the engine likes */
     uint32_t flood;        /* ping: datagrams to a second socket before each request */
     uint32_t idle_sockets; /* more of them at the receiving end, bound and silent */

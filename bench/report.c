@@ -179,6 +179,10 @@ static void put_extras(cJSON *object, const struct plan *plan, const struct resu
     if (plan->busy_poll_us > 0) {
         put_count(object, "busy_poll_us", plan->busy_poll_us);
     }
+    if (plan->coalesce_us > 0) {
+        put_count(object, "coalesce_us",
+                  plan->coalesce_us == DGRAM_COALESCE_OFF ? 0 : plan->coalesce_us);
+    }
 }
 
 static void report_as_json(const struct plan *plan, const struct result *result)

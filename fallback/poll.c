@@ -657,7 +657,7 @@ static void dispatch(struct engine *engine, const struct ready_event *event)
  * Each wait begins with another of the ready entries. epoll reports those that stay ready in one
  * and the same order, and with few slots the first would take them all, every time.
  */
-static int poll_wait(struct engine *engine, int64_t timeout_ns)
+static int poll_wait(struct engine *engine, int64_t timeout_ns, int64_t coalesce_ns)
 {
     append_due(engine);
     lower_interest(engine);
@@ -665,6 +665,9 @@ static int poll_wait(struct engine *engine, int64_t timeout_ns)
         timeout_ns = 0;
     }
     engine->refused = false;
+    if (timeout_ns != 0 && coalesce_ns > 0 && dg_ready_nap(engine->ready, coalesce_ns)) {
+        timeout_ns -= timeout_ns > 0 ? coalesce_ns : 0;
+    }
     int result = dg_ready_wait(engine->ready, timeout_ns, engine->events, EVENTS_MAX);
     if (result < 0) {
         *engine->failed_call = dg_ready_wait_call;
@@ -689,7 +692,7 @@ static int poll_peek(struct engine *engine)
          node = node->next) {
         struct poll_endpoint *state = owner_of(node, struct poll_endpoint, all);
         if (state->entry.receiving && count == PEEK_MAX) {
-            return poll_wait(engine, 0);
+            return poll_wait(engine, 0, 0);
         }
         if (state->entry.receiving) {
             states[count++] = state;

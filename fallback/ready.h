@@ -10,6 +10,7 @@
 #ifndef DGRAM_FALLBACK_READY_H
 #define DGRAM_FALLBACK_READY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The mechanism; each host file defines its own. */
@@ -48,6 +49,10 @@ void dg_ready_remove(struct ready *ready, struct ready_entry *entry);
  * `capacity`, the next wait begins with those that were left out. */
 int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *events,
                   uint32_t capacity);
+
+/* Sleeps for so long whatever becomes ready, or until a signal. False where no sleep is as short as
+ * 10 us, and it did not. */
+bool dg_ready_nap(struct ready *ready, int64_t ns);
 
 extern const char dg_ready_wait_call[]; /* the system call that it sleeps in */
 

@@ -175,6 +175,9 @@ struct dgram_lookup;
 typedef void dgram_lookup_fn(struct dgram_loop *loop, struct dgram_lookup *lookup, const char *host,
                              int family, void *user);
 
+/* For `coalesce_us`: every datagram that comes ends a sleep at once. */
+#define DGRAM_COALESCE_OFF UINT32_MAX
+
 struct dgram_loop_options {
     size_t size;           /* sizeof (struct dgram_loop_options) */
     uint32_t engine;       /* enum dgram_engine */
@@ -189,7 +192,11 @@ struct dgram_loop_options {
     uint32_t busy_poll_us;   /* spin so long before sleeping: answers in a tenth of the time that a
                               wake-up takes, for a busy core; 0 (default) to 1,000,000. A turn of
                               timeout 0 does not spin */
-    uint32_t reserved0;
+    uint32_t coalesce_us; /* one wake-up for several datagrams, as network cards do it: when two or
+                                more came in a turn and nothing was sent, the next sleep lasts so
+                                long at least, unless many come, and one that comes meanwhile is
+                                delivered so much later. 0: the default of 20; 1 to 1,000;
+                                DGRAM_COALESCE_OFF. Not with busy_poll_us */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };

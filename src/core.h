@@ -409,6 +409,12 @@ struct embedding {
 
 /* ---- The loop ------------------------------------------------------------------------------ */
 
+/* What the last wait brought, and what had been sent by then. */
+struct intake {
+    uint32_t records, bytes;
+    uint64_t flushes;
+};
+
 struct dgram_loop {
     const struct dg_system *system;
     const struct backend *backend;
@@ -456,6 +462,8 @@ struct dgram_loop {
     uint32_t keeping;                   /* sockets that keep the loop alive */
     uint32_t segments_max, slots, slot_size;
     uint64_t busy_poll_ns;
+    int64_t coalesce_ns; /* 0: never */
+    struct intake intake;
     bool in_turn, owned, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
     bool arms;       /* a watch was armed since the engine last submitted */

@@ -251,7 +251,9 @@ TEST_P(BadOptions, LoopValuesOutOfRangeAreRefused)
             << segments;
     }
     EXPECT_EQ(create(&dgram_loop_options::busy_poll_us, 1000001), DGRAM_EBADOPTIONS);
-    EXPECT_EQ(create(&dgram_loop_options::reserved0, 1), DGRAM_EBADOPTIONS);
+    for (uint32_t coalesce : {1001u, 0xfffffffeu}) {
+        EXPECT_EQ(create(&dgram_loop_options::coalesce_us, coalesce), DGRAM_EBADOPTIONS);
+    }
     EXPECT_EQ(made, nullptr);
 }
 

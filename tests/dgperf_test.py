@@ -170,7 +170,8 @@ class Engine(Case):
     def test_options_of_the_library(self):
         for words in (["--borrow"], ["--in-place"], ["--in-place", "--size", 20000],
                       ["--in-place", "--distinct-sizes", "--size", 1200], ["--segments", 1],
-                      ["--segments", 8], ["--busy-poll", 20], ["--idle-sockets", 100]):
+                      ["--segments", 8], ["--busy-poll", 20], ["--idle-sockets", 100],
+                      ["--coalesce", 0], ["--coalesce", 1000]):
             result = self.run_json("stream", "--engine", "poll", "--count", 2000, *words)
             self.check_whole(result, 2000)
 
@@ -436,6 +437,8 @@ class CommandLine(Case):
                 (["fanout", "--in-place"], "no such option"),
                 (["stream", "--engine", "libuv", "--idle-sockets", 1], "cannot"),
                 (["ping", "--engine", "node", "--flood", 1], "not supported"),
+                (["stream", "--engine", "libuv", "--coalesce", 20], "cannot"),
+                (["stream", "--coalesce", 1001], "must be a whole number from 0 to 1000"),
                 (["ping", "--host", "127.0.0.1", "--port", 9, "--flood", 1], "excludes"),
                 (["stream", "--between", "here"], "must be NAME=ADDRESS"),
                 (["stream", "--between", "a=127.0.0.1"], "must be NAME=ADDRESS"),

@@ -757,6 +757,29 @@ TEST_F(Uring, DeferredRingWakesPollByARegisteredEventfd)
     }).join();
 }
 
+/* ---- One wake-up for several --------------------------------------------------------------- */
+
+/* A wait for more completions than come ends with its time, and what came is there: with
+ * DEFER_TASKRUN somebody has to run it. */
+TEST_F(Uring, AWaitForManyThatRunsOutOfTimeHasWhatCame)
+{
+    NEED_RING(kDefer);
+    ASSERT_EQ(0, open_buffers(8, 64));
+    Fd sender(udp_socket()), receiver(udp_socket());
+    arm(receiver.fd, 1);
+    ASSERT_TRUE(reap().empty());
+    send_text(sender.fd, address_of(receiver.fd), "one");
+    send_text(sender.fd, address_of(receiver.fd), "two");
+
+    __kernel_timespec limit = {0, 20 * 1000 * 1000};
+    io_uring_cqe *cqe = nullptr;
+    const auto start = std::chrono::steady_clock::now();
+    int ret = io_uring_submit_and_wait_timeout(&ring, &cqe, 3, &limit, nullptr);
+    EXPECT_TRUE(ret == 0 || ret == -ETIME) << strerror(-ret);
+    EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(20));
+    EXPECT_EQ(2u, io_uring_cq_ready(&ring));
+}
+
 /* ---- Zero copy ----------------------------------------------------------------------------- */
 
 constexpr unsigned kFixedBuffer = 1 << 2;    /* IORING_RECVSEND_FIXED_BUF */

@@ -128,6 +128,7 @@ struct world {
     bool exists, trace;
     uint64_t seed, now, hash, order, waits, live;
     uint64_t engine_calls; /* waits and flushes */
+    int64_t coalesced;     /* what the last wait() was told */
     int broken;            /* the engine's code since it broke */
     uint32_t sockets;
     struct sim_random random;
@@ -205,6 +206,11 @@ uint64_t sim_now(void)
 uint64_t sim_calls(void)
 {
     return world.waits;
+}
+
+int64_t sim_coalesced(void)
+{
+    return world.coalesced;
 }
 
 /* A rule of the boundaries. Goes on after a broken one, so that the run can end in order. */
@@ -1422,9 +1428,12 @@ static void sleep_until(struct engine *engine, uint64_t until)
     }
 }
 
-static int engine_wait(struct engine *engine, int64_t timeout_ns)
+static int engine_wait(struct engine *engine, int64_t timeout_ns, int64_t coalesce_ns)
 {
     uint64_t until = timeout_ns < 0 ? NEVER : world.now + (uint64_t) timeout_ns;
+    rule(coalesce_ns == 0 || timeout_ns < 0 || (coalesce_ns > 0 && coalesce_ns < timeout_ns),
+         "wait() coalesces for longer than it may sleep");
+    world.coalesced = coalesce_ns;
     if (++world.waits > WAITS_MAX) {
         give_up("the loop spins");
     }
@@ -1436,6 +1445,9 @@ static int engine_wait(struct engine *engine, int64_t timeout_ns)
     }
     sim_log("wait", (uint64_t) timeout_ns, engine->completions->count);
     time_passes(world.now + 1 + below(1000));
+    if (engine->completions->count == 0 && !failed && coalesce_ns > 0) {
+        time_passes(world.now + below((uint32_t) coalesce_ns));
+    }
     collect(engine, false);
     if (timeout_ns == 0 || engine->completions->count > 0 || failed) {
         return 0;

@@ -115,6 +115,8 @@ void sim_no_room(uint32_t socket, int code, uint64_t until);
 uint64_t sim_now(void);
 /* Waits and flushes so far. */
 uint64_t sim_calls(void);
+/* How long the last wait() was allowed to sleep on although datagrams come. */
+int64_t sim_coalesced(void);
 
 /* Appends to the log, of which only a hash is kept. With DGRAM_SIM_TRACE in the environment every
  * line is printed, too. */

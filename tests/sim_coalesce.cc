@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sim_coalesce.cc: when a loop asks its engine for one wake-up for several datagrams, and when not.
+ * Whether engines do it is behaviour_coalesce.cc's.
+ */
+#include "tests/sim.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace
+{
+
+constexpr int64_t MICROSECOND = 1000;
+constexpr int64_t SECOND = 1000000000;
+constexpr int64_t DEFAULT = 20 * MICROSECOND;
+
+/* A loop that sends and a loop that receives, on a host where nothing goes wrong by chance. */
+class Coalesce : public ::testing::Test
+{
+  protected:
+    void open(uint32_t coalesce_us = 0, uint32_t busy_poll_us = 0)
+    {
+        const struct sim_hooks hooks = {nullptr, ignore_taken, ignore_handed, ignore_sleep,
+                                        on_rule};
+        const struct sim_faults faults = {};
+        struct dgram_loop_options options = {};
+        options.size = sizeof(options);
+        sim_open(1, &faults, &hooks);
+        ASSERT_EQ(sim_loop_create(&options, &far), 0);
+        options.coalesce_us = coalesce_us;
+        options.busy_poll_us = busy_poll_us;
+        ASSERT_EQ(sim_loop_create(&options, &near), 0);
+        ASSERT_EQ(dgram_create_socket(far, DGRAM_UDP4, nullptr, &sender), 0);
+        ASSERT_EQ(dgram_create_socket(near, DGRAM_UDP4, nullptr, &receiver), 0);
+        ASSERT_EQ(dgram_bind(receiver, 0, "127.0.0.1"), 0);
+        ASSERT_EQ(dgram_bind(sender, 0, "127.0.0.1"), 0);
+        ASSERT_EQ(dgram_address(receiver, &to), 0);
+        dgram_on_message(receiver, on_message, this);
+        ASSERT_GE(dgram_loop_turn(far, 0), 0);
+        ASSERT_GE(dgram_loop_turn(near, 0), 0);
+    }
+    void TearDown() override
+    {
+        dgram_loop_free(near);
+        dgram_loop_free(far);
+        sim_close();
+    }
+    /* Sizes that differ are records that differ. */
+    void receive(const std::vector<size_t> &sizes)
+    {
+        static const char bytes[65507] = {};
+        for (size_t size : sizes) {
+            ASSERT_EQ(dgram_send_to(sender, bytes, size, &to, nullptr, nullptr), 0);
+        }
+        ASSERT_GE(dgram_loop_turn(far, 0), 0);
+        unsigned wanted = received + static_cast<unsigned>(sizes.size());
+        const uint64_t later = sim_now() + SECOND; /* all of them are there by then */
+        while (sim_now() < later && sim_sleep(later)) {
+        }
+        for (int i = 0; i < 10 && received < wanted; i++) {
+            ASSERT_GE(dgram_loop_turn(near, 0), 0);
+        }
+        ASSERT_EQ(received, wanted);
+    }
+    /* What the next wait is told. */
+    int64_t asked(int64_t timeout_ns = SECOND)
+    {
+        EXPECT_GE(dgram_loop_turn(near, timeout_ns), 0);
+        return sim_coalesced();
+    }
+
+    static void on_message(struct dgram_socket *socket, const struct dgram_message *message,
+                           void *user)
+    {
+        Coalesce *self = static_cast<Coalesce *>(user);
+        self->received++;
+        if (self->answers) {
+            EXPECT_EQ(dgram_send_to(socket, "yes", 3, message->from, nullptr, nullptr), 0);
+        }
+    }
+    static void ignore_taken(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
+                             uint32_t)
+    {
+    }
+    static void ignore_handed(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
+                              uint32_t, uint32_t, uint32_t)
+    {
+    }
+    static void ignore_sleep(void *, uint64_t)
+    {
+    }
+    static void on_rule(void *, const char *rule)
+    {
+        ADD_FAILURE() << "a rule of the boundary: " << rule;
+    }
+
+    struct dgram_loop *far = nullptr, *near = nullptr;
+    struct dgram_socket *sender = nullptr, *receiver = nullptr;
+    struct dgram_addr to = {};
+    unsigned received = 0;
+    bool answers = false;
+};
+
+TEST_F(Coalesce, AfterTwoDatagramsOfAWait)
+{
+    open();
+    receive({10, 20});
+    EXPECT_EQ(asked(), DEFAULT);
+    EXPECT_EQ(asked(), 0) << "nothing came in the wait before";
+}
+
+TEST_F(Coalesce, WithoutALimitOfTheTurn)
+{
+    open();
+    receive({10, 20});
+    ASSERT_EQ(dgram_send_to(sender, "wakes it", 8, &to, nullptr, nullptr), 0);
+    ASSERT_GE(dgram_loop_turn(far, 0), 0);
+    EXPECT_EQ(asked(-1), DEFAULT);
+}
+
+TEST_F(Coalesce, NotAfterOneDatagram)
+{
+    open();
+    receive({10});
+    EXPECT_EQ(asked(), 0);
+}
+
+/* However many are in it: the next train is as far away as the last. */
+TEST_F(Coalesce, NotAfterOneTrain)
+{
+    open();
+    receive(std::vector<size_t>(64, 10));
+    EXPECT_EQ(asked(), 0);
+}
+
+TEST_F(Coalesce, NotWhenItAnswers)
+{
+    open();
+    answers = true;
+    receive({10, 20});
+    EXPECT_EQ(asked(), 0);
+    answers = false;
+    receive({10, 20});
+    EXPECT_EQ(asked(), DEFAULT);
+}
+
+/* The sockets' receive buffers are being filled faster than they are emptied. */
+TEST_F(Coalesce, NotWhenItIsBehind)
+{
+    open();
+    std::vector<size_t> sizes;
+    for (size_t i = 0; i < 31; i++) {
+        sizes.push_back(10 + i);
+    }
+    receive(sizes);
+    EXPECT_EQ(asked(), DEFAULT);
+    sizes.push_back(100);
+    receive(sizes);
+    EXPECT_EQ(asked(), 0) << "32 datagrams";
+    receive({32767, 32768});
+    EXPECT_EQ(asked(), DEFAULT);
+    receive({32767, 32769});
+    EXPECT_EQ(asked(), 0) << "64 KiB";
+}
+
+TEST_F(Coalesce, NotInAShorterTurn)
+{
+    open();
+    receive({10, 20});
+    EXPECT_EQ(asked(DEFAULT), 0);
+    receive({10, 20});
+    EXPECT_EQ(asked(DEFAULT + 1), DEFAULT);
+    receive({10, 20});
+    EXPECT_EQ(asked(0), 0);
+}
+
+TEST_F(Coalesce, NotBeforeATimerIsDue)
+{
+    open();
+    struct dgram_timer *timer = nullptr;
+    ASSERT_EQ(dgram_timer_create(
+                  near, [](struct dgram_timer *, void *) {}, nullptr, &timer),
+              0);
+    receive({10, 20});
+    ASSERT_EQ(dgram_timer_start(timer, DEFAULT / 2, 0), 0);
+    EXPECT_EQ(asked(), 0);
+    dgram_timer_free(timer);
+}
+
+TEST_F(Coalesce, ForAsLongAsWished)
+{
+    open(1000);
+    receive({10, 20});
+    EXPECT_EQ(asked(), 1000 * MICROSECOND);
+}
+
+TEST_F(Coalesce, NotWhenSwitchedOff)
+{
+    open(DGRAM_COALESCE_OFF);
+    receive({10, 20});
+    EXPECT_EQ(asked(), 0);
+}
+
+TEST_F(Coalesce, NotWhenItSpins)
+{
+    open(0, 1);
+    receive({10, 20});
+    EXPECT_EQ(asked(), 0);
+}
+
+} // namespace
