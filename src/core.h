@@ -127,6 +127,7 @@ struct batch {
     struct train *order[BATCH_TRAINS];
     struct flow *buckets[BATCH_BUCKETS];
     uint32_t flow_count, train_count, full_trains, full_bytes;
+    int code;              /* of the engine, while results are settled: 0, or why it failed */
     uint32_t in_buffers;   /* trains */
     uint32_t buffer_bytes; /* of theirs, and of what their lanes may take: beside the arena */
     unsigned char *arena, *arena_top, *arena_end;
@@ -593,10 +594,10 @@ void dg_queue_check_drains(struct dgram_loop *loop);
 /* ---- settle.c ------------------------------------------------------------------------------ */
 
 /* Hands the batch over and submits; settle() after wait(), with its code, when hand_over() was done
- * for it. */
+ * for it. Both return it, or the code with which the engine broke meanwhile. */
 int dg_send_flush(struct dgram_loop *loop);
 void dg_send_hand_over(struct dgram_loop *loop);
-void dg_send_settle(struct dgram_loop *loop, int code);
+int dg_send_settle(struct dgram_loop *loop, int code);
 /* Whether somebody has to hear what becomes of the batch before the loop may sleep. */
 bool dg_send_wants_answer(const struct dgram_loop *loop);
 /* Retries what waited for a moment, and notes who is due a `drain`. */

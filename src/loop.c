@@ -458,8 +458,7 @@ static int busy_wait(struct dgram_loop *loop, int64_t patience)
     uint64_t start = loop->now, spent = 0;
     uint64_t limit = patience >= 0 && (uint64_t) patience < loop->busy_poll_ns ? (uint64_t) patience
                                                                                : loop->busy_poll_ns;
-    int code = backend->flush(loop->engine);
-    dg_send_settle(loop, code);
+    int code = dg_send_settle(loop, backend->flush(loop->engine));
     for (unsigned looks = 1; code == 0 && !dg_loop_has_work(loop) && spent < limit; looks++) {
         bool whole = backend->peek == NULL || looks % LOOKS_PER_WAIT == 0;
         code = whole ? backend->wait(loop->engine, 0, 0) : backend->peek(loop->engine);
@@ -509,10 +508,10 @@ static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     int code = loop->busy_poll_ns > 0 && patience != 0 ? busy_wait(loop, patience)
                                                        : sleep_wait(loop, patience);
     loop->intake = (struct intake){.flushes = loop->flushes};
+    code = dg_send_settle(loop, code);
     if (code < 0) {
         loop->failed_code = code;
     }
-    dg_send_settle(loop, code);
     loop_dispatch(loop);
     return dg_loop_forked(loop) ? DGRAM_EFORKED : code;
 }

@@ -247,6 +247,16 @@ static void retry_blocked(struct dgram_loop *loop)
 
 /* ---- Settling ------------------------------------------------------------------------------ */
 
+/* The engine may break at any hand-over, and gives its own code to all trains from then on. */
+static void send_now(struct dgram_loop *loop, struct train *const *trains, size_t count)
+{
+    loop->backend->send(loop->engine, trains, count);
+    int code = loop->backend->flush(loop->engine);
+    if (code < 0) {
+        loop->batch->code = code;
+    }
+}
+
 /* An unfinished chain is handed over again from this train on. */
 static void chain_again(struct dgram_loop *loop, struct dg_train *train)
 {
@@ -255,8 +265,7 @@ static void chain_again(struct dgram_loop *loop, struct dg_train *train)
     for (; train != NULL; train = train->next) {
         loop->batch->order[count++] = &train->base;
     }
-    loop->backend->send(loop->engine, loop->batch->order, count);
-    (void) loop->backend->flush(loop->engine);
+    send_now(loop, loop->batch->order, count);
     loop->flushes++;
 }
 
@@ -307,8 +316,7 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
     alone.header.msg_control = NULL;
     alone.header.msg_controllen = 0;
     for (int tries = 0; tries < 2; tries++) {
-        loop->backend->send(loop->engine, list, 1);
-        (void) loop->backend->flush(loop->engine);
+        send_now(loop, list, 1);
         if (!error_may_be_old(alone.result)) {
             break;
         }
@@ -318,10 +326,11 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
 
 /* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
  * ever hold gets it for ever: when nothing could be sent in a thousand retries, a second at least,
- * it is the result. */
+ * it is the result. What a broken engine says is none, even if it says EAGAIN. */
 static bool is_back_pressure(const struct dgram_socket *socket, int result)
 {
-    return result == -EAGAIN || (result == -ENOBUFS && socket->futile < FUTILE_RETRIES);
+    return result != socket->loop->batch->code &&
+           (result == -EAGAIN || (result == -ENOBUFS && socket->futile < FUTILE_RETRIES));
 }
 
 /* A refused train: its datagrams one by one, in order, each with its own true result. False when
@@ -359,9 +368,8 @@ static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
     return true;
 }
 
-/* Ends one train. False when the flow is parked from here on. `code` is the engine's own: one that
- * failed gives it to all trains, and then it is no back-pressure, even if it is EAGAIN. */
-static bool train_settle(struct dgram_loop *loop, struct dg_train *train, int code)
+/* Ends one train. False when the flow is parked from here on. */
+static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
 {
     if (lending_failed(loop, train)) {
         chain_again(loop, train);
@@ -373,7 +381,7 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train, int co
         train_complete(train, result);
         return true;
     }
-    if (result != code && is_back_pressure(train->flow->socket, result)) {
+    if (is_back_pressure(train->flow->socket, result)) {
         flow_park(train, 0, result);
         return false;
     }
@@ -383,7 +391,7 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train, int co
     } else if (error_may_be_old(result) && !train->retried) {
         train->retried = true;
         chain_again(loop, train);
-        return train_settle(loop, train, code);
+        return train_settle(loop, train);
     } else {
         train_complete(train, result);
     }
@@ -393,12 +401,13 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train, int co
     return goes_on;
 }
 
-void dg_send_settle(struct dgram_loop *loop, int code)
+int dg_send_settle(struct dgram_loop *loop, int code)
 {
     struct batch *batch = loop->batch;
+    batch->code = code;
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         struct dg_train *train = batch->flows[i].head;
-        while (train != NULL && train_settle(loop, train, code)) {
+        while (train != NULL && train_settle(loop, train)) {
             train = train->next;
         }
     }
@@ -412,6 +421,7 @@ void dg_send_settle(struct dgram_loop *loop, int code)
     }
     dg_batch_reset(batch);
     dg_queue_check_drains(loop);
+    return batch->code;
 }
 
 void dg_send_hand_over(struct dgram_loop *loop)
@@ -427,8 +437,7 @@ int dg_send_flush(struct dgram_loop *loop)
 {
     dg_send_hand_over(loop);
     loop->arms = false;
-    int code = loop->backend->flush(loop->engine);
-    dg_send_settle(loop, code);
+    int code = dg_send_settle(loop, loop->backend->flush(loop->engine));
     if (loop->arms && code == 0) {
         code = loop->backend->flush(loop->engine); /* what was parked waits for POLLOUT now */
         loop->arms = false;

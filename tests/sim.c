@@ -130,6 +130,7 @@ struct world {
     uint64_t engine_calls; /* waits and flushes */
     int64_t coalesced;     /* what the last wait() was told */
     int broken;            /* the engine's code since it broke */
+    int break_code;        /* what it will be; 0: any */
     uint32_t sockets;
     struct sim_random random;
     struct sim_faults faults;
@@ -196,6 +197,13 @@ void sim_log(const char *what, uint64_t one, uint64_t two)
 uint64_t sim_hash(void)
 {
     return world.hash;
+}
+
+void sim_break(uint32_t calls, int code)
+{
+    world.faults.breaks = calls;
+    world.engine_calls = 0;
+    world.break_code = code;
 }
 
 uint64_t sim_now(void)
@@ -1085,8 +1093,8 @@ static int submit(struct engine *engine)
     size_t from = engine->sent && world.faults.deferred ? 0 : engine->train_count;
     size_t to = breaks || world.broken < 0 ? from : engine->train_count;
     if (breaks) {
-        static const int codes[] = {-EBADF, -EIO, -EINVAL, -ENXIO};
-        world.broken = codes[below(4)];
+        static const int codes[] = {-EBADF, -EIO, -EINVAL, -ENXIO, -EAGAIN, -ENOBUFS};
+        world.broken = world.break_code < 0 ? world.break_code : codes[below(6)];
         sim_log("breaks", (uint64_t) -world.broken, 0);
         to = from + below((uint32_t) (engine->train_count - from) + 1);
     } else if (world.broken < 0 && !world.faults.deferred) {

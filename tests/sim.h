@@ -112,6 +112,9 @@ void sim_calm(void);
 /* For a test that knows what it wants: sends of this socket get -EAGAIN or -ENOBUFS until then. */
 void sim_no_room(uint32_t socket, int code, uint64_t until);
 
+/* The engine breaks with this code at the n-th wait or flush from now. */
+void sim_break(uint32_t calls, int code);
+
 uint64_t sim_now(void);
 /* Waits and flushes so far. */
 uint64_t sim_calls(void);

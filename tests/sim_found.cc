@@ -69,6 +69,10 @@ class Found : public ::testing::Test
     {
         ADD_FAILURE() << "a rule of the boundary: " << rule;
     }
+    static void count_result(struct dgram_socket *, int, void *user)
+    {
+        ++*static_cast<unsigned *>(user);
+    }
     static void count_drain(struct dgram_socket *, void *user)
     {
         static_cast<Found *>(user)->drains++;
@@ -300,6 +304,35 @@ TEST_F(Found, AReceiveThatAlwaysFailsIsNotTriedWithoutPause)
     size_t before = errors.size();
     turns(10, 10 * MILLISECOND);
     EXPECT_EQ(errors.size(), before) << "it recovers";
+}
+
+/* EAGAIN is back-pressure, unless the engine breaks with it: while a refused train was sent again,
+ * one by one or what was behind it, that was not seen, and the rest was parked for good. */
+TEST_F(Found, AnEngineThatBreaksDuringASecondAttemptParksNothing)
+{
+    for (int code : {-EAGAIN, -ENOBUFS, -EIO}) {
+        for (uint32_t calls = 1; calls <= 20; calls++) {
+            SCOPED_TRACE(testing::Message() << code << " at call " << calls);
+            struct sim_faults faults = {};
+            faults.refuse = 1000;
+            open({}, 0, faults);
+            ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+            turns(2, 0);
+            unsigned results = 0;
+            for (size_t i = 0; i < 12; i++) { /* two trains, the second behind the first */
+                ASSERT_EQ(dgram_send(socket, "0123456789", i < 6 ? 5 : 10, 9000, "127.0.0.1",
+                                     count_result, &results),
+                          0);
+            }
+            sim_break(calls, code);
+            const int flushed = dgram_loop_flush(loop);
+            EXPECT_EQ(flushed, sim_broken());
+            (void) dgram_loop_turn(loop, 0);
+            EXPECT_EQ(results, 12u);
+            TearDown();
+        }
+    }
+    open({});
 }
 
 /* Closed while it waits for the next try. */
