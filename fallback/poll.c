@@ -84,6 +84,7 @@ struct engine {
     uint32_t turns; /* where the rotation among ready entries begins */
     uint64_t lists; /* lists of trains so far */
     bool refused;   /* a train failed since the last flush() or wait() */
+    bool more;      /* the last wait() left datagrams in the kernel, perhaps */
     struct node endpoints, watches;
     struct node due;     /* endpoints, in the order in which their records became due */
     struct node lowered; /* entries */
@@ -433,12 +434,13 @@ static uint32_t expected_after(uint32_t taken)
 static void receive(struct engine *engine, struct poll_endpoint *state, uint32_t most)
 {
     struct endpoint *endpoint = state->endpoint;
-    uint32_t count = engine->free_count < most ? engine->free_count : most;
+    uint32_t asked = engine->free_count < most ? engine->free_count : most, count = 0;
     int error = -ENOBUFS;
-    if (count > 0) {
-        prepare(engine, endpoint, count);
-        count = dg_transfer_receive(endpoint->fd, engine->incoming, count, &error);
+    if (asked > 0) {
+        prepare(engine, endpoint, asked);
+        count = dg_transfer_receive(endpoint->fd, engine->incoming, asked, &error);
     }
+    engine->more = engine->more || count == asked;
     for (uint32_t i = 0; i < count; i++) {
         append_received(engine, endpoint, &engine->incoming[i], next_slot(engine, i));
     }
@@ -657,7 +659,7 @@ static void dispatch(struct engine *engine, const struct ready_event *event)
  * Each wait begins with another of the ready entries. epoll reports those that stay ready in one
  * and the same order, and with few slots the first would take them all, every time.
  */
-static int poll_wait(struct engine *engine, int64_t timeout_ns, int64_t coalesce_ns)
+static int poll_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
 {
     append_due(engine);
     lower_interest(engine);
@@ -665,9 +667,10 @@ static int poll_wait(struct engine *engine, int64_t timeout_ns, int64_t coalesce
         timeout_ns = 0;
     }
     engine->refused = false;
-    if (timeout_ns != 0 && coalesce_ns > 0 && dg_ready_nap(engine->ready, coalesce_ns)) {
-        timeout_ns -= timeout_ns > 0 ? coalesce_ns : 0;
+    if (coalesce && timeout_ns > 0 && !engine->more && dg_ready_nap(engine->ready, timeout_ns)) {
+        timeout_ns = 0;
     }
+    engine->more = false;
     int result = dg_ready_wait(engine->ready, timeout_ns, engine->events, EVENTS_MAX);
     if (result < 0) {
         *engine->failed_call = dg_ready_wait_call;
@@ -692,7 +695,7 @@ static int poll_peek(struct engine *engine)
          node = node->next) {
         struct poll_endpoint *state = owner_of(node, struct poll_endpoint, all);
         if (state->entry.receiving && count == PEEK_MAX) {
-            return poll_wait(engine, 0, 0);
+            return poll_wait(engine, 0, false);
         }
         if (state->entry.receiving) {
             states[count++] = state;

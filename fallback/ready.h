@@ -51,7 +51,7 @@ int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *e
                   uint32_t capacity);
 
 /* Sleeps for so long whatever becomes ready, or until a signal. False where no sleep is as short as
- * 10 us, and it did not. */
+ * that, and it did not. */
 bool dg_ready_nap(struct ready *ready, int64_t ns);
 
 extern const char dg_ready_wait_call[]; /* the system call that it sleeps in */

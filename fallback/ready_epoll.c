@@ -181,14 +181,18 @@ int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *e
     return found;
 }
 
-/* Other sleeps may end 50 us late (timer slack, prctl(2)); a timerfd has none. */
+/* Other sleeps may end 50 us late (timer slack, prctl(2)); a timerfd has none. By poll(2), since
+ * SA_RESTART would have read(2) sleep on after a signal. */
 bool dg_ready_nap(struct ready *ready, int64_t ns)
 {
     const struct itimerspec when = {
         .it_value = {.tv_sec = (time_t) (ns / 1000000000), .tv_nsec = (long) (ns % 1000000000)}};
-    uint64_t rings;
-    return ready->nap_fd >= 0 && timerfd_settime(ready->nap_fd, 0, &when, NULL) == 0 &&
-           read(ready->nap_fd, &rings, sizeof rings) == (ssize_t) sizeof rings;
+    struct pollfd timer = {.fd = ready->nap_fd, .events = POLLIN};
+    if (ready->nap_fd < 0 || timerfd_settime(ready->nap_fd, 0, &when, NULL) < 0) {
+        return false;
+    }
+    (void) poll(&timer, 1, -1);
+    return true;
 }
 
 int dg_ready_fd(struct ready *ready)

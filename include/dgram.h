@@ -175,7 +175,7 @@ struct dgram_lookup;
 typedef void dgram_lookup_fn(struct dgram_loop *loop, struct dgram_lookup *lookup, const char *host,
                              int family, void *user);
 
-/* For `coalesce_us`: every datagram that comes ends a sleep at once. */
+/* For `coalesce_us`: whatever happens ends a sleep at once. */
 #define DGRAM_COALESCE_OFF UINT32_MAX
 
 struct dgram_loop_options {
@@ -192,11 +192,13 @@ struct dgram_loop_options {
     uint32_t busy_poll_us;   /* spin so long before sleeping: answers in a tenth of the time that a
                               wake-up takes, for a busy core; 0 (default) to 1,000,000. A turn of
                               timeout 0 does not spin */
-    uint32_t coalesce_us; /* one wake-up for several datagrams, as network cards do it: when two or
-                                more came in a turn and nothing was sent, the next sleep lasts so
-                                long at least, unless many come, and one that comes meanwhile is
-                                delivered so much later. 0: the default of 20; 1 to 1,000;
-                                DGRAM_COALESCE_OFF. Not with busy_poll_us */
+    uint32_t coalesce_us;    /* fewer wake-ups for some delay, as network cards do it: after a turn
+                              that received two or more, was not full and sent nothing, the next
+                              sleep lasts so many microseconds whatever happens; what comes
+                              meanwhile is delivered then, posts too. Timers and timeouts are kept.
+                              0: 20, the default; 1 to 1,000: give the sockets receive buffers for
+                              what comes in that time; DGRAM_COALESCE_OFF, for a program whose other
+                              threads make the answers. Not with busy_poll_us */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };
@@ -236,7 +238,8 @@ DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
  * One turn: submits what is queued, sleeps until something happens or `timeout_ns` nanoseconds have
  * passed (0: not at all; negative: no limit), and runs the callbacks that are due. It does not
  * sleep while callbacks are due, nor when nothing keeps the loop alive. What the callbacks queued
- * is submitted before it returns.
+ * is submitted before it returns. It may end early with nothing done, after a signal for
+ * one; what ends it for sure is dgram_loop_stop().
  * Returns 1 while something keeps the loop alive, else 0; errors as dgram_loop_run().
  * Loop thread; not from a callback.
  */

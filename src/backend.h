@@ -118,10 +118,6 @@ static inline struct completion *completions_append(struct completions *list)
     return &list->items[list->count++];
 }
 
-/* So many records are worth a wake-up of their own: what multishot receives (6.18) and the poll
- * engine take from one endpoint at once. */
-enum { COALESCED_MAX = 32 };
-
 struct engine_config {
     /* Outlives the engine; the core may swap `items` between calls. */
     struct completions *completions;
@@ -190,10 +186,10 @@ struct backend {
 
     /* Submits everything, sleeps until a record or a failed train is there or `timeout_ns` has
      * passed (negative: no limit; 0: does not sleep), appends what is there. May return early with
-     * nothing, after a signal for one. Not 0: it may sleep on for the first `coalesce_ns` of that
-     * time, until COALESCED_MAX records are there, so that one wake-up serves several; less than
-     * `timeout_ns`. The only call that blocks. 0 or an error as flush(). */
-    int (*wait)(struct engine *engine, int64_t timeout_ns, int64_t coalesce_ns);
+     * nothing, after a signal for one. `coalesce`, with a limit only: it may sleep on although
+     * something is there, for all of the time or until that is much, so that one wake-up serves
+     * several. The only call that blocks. 0 or an error as flush(). */
+    int (*wait)(struct engine *engine, int64_t timeout_ns, bool coalesce);
 
     /* Looks for received datagrams in the cheapest way there is and never sleeps: what a busy loop
      * calls again and again between two wait(). May miss whatever is not a datagram. Appends

@@ -147,7 +147,7 @@ static void probe_harvest(struct probe *probe)
 static int probe_until(struct probe *probe, const bool *done)
 {
     for (int tries = 0; !*done && tries < PROBE_TRIES; tries++) {
-        int code = probe->backend->wait(probe->engine, PROBE_WAIT_NS, 0);
+        int code = probe->backend->wait(probe->engine, PROBE_WAIT_NS, false);
         if (code < 0) {
             return code;
         }
@@ -176,7 +176,7 @@ static int probe_datagram(struct probe *probe)
     }
     probe->backend->recv_start(probe->engine, &probe->endpoint);
     probe->backend->send(probe->engine, list, 1);
-    int code = probe->backend->wait(probe->engine, 0, 0);
+    int code = probe->backend->wait(probe->engine, 0, false);
     if (code == 0 && train.result < 0) {
         code = train.result;
     }

@@ -461,7 +461,7 @@ static int busy_wait(struct dgram_loop *loop, int64_t patience)
     int code = dg_send_settle(loop, backend->flush(loop->engine));
     for (unsigned looks = 1; code == 0 && !dg_loop_has_work(loop) && spent < limit; looks++) {
         bool whole = backend->peek == NULL || looks % LOOKS_PER_WAIT == 0;
-        code = whole ? backend->wait(loop->engine, 0, 0) : backend->peek(loop->engine);
+        code = whole ? backend->wait(loop->engine, 0, false) : backend->peek(loop->engine);
         loop->system->relax();
         spent = loop->system->now() - start;
     }
@@ -473,29 +473,47 @@ static int busy_wait(struct dgram_loop *loop, int64_t patience)
         return 0;
     }
     left = loop_patience(loop, left); /* there may be a retry by now */
-    return backend->wait(loop->engine, left, 0);
+    return backend->wait(loop->engine, left, false);
 }
 
 /*
- * How long a sleep may go on although datagrams come, so that one wake-up serves several: each
- * costs the sender 11 us here (KVM), and as much the receiver. A loop does so to which they came in
- * quick succession, two or more in its last wait; that is not behind, so that what waits in the
- * kernel is no danger to its receive buffers; and that sent nothing: nobody waits for its answer.
+ * How long a sleep may go on whatever happens, so that one wake-up serves several datagrams: each
+ * costs the sender 11 us here (KVM), and as much the receiver. 0 unless they came in quick
+ * succession, two or more in the last wait; the loop is not behind, so that what waits in the
+ * kernel is no danger to receive buffers; and it sent nothing and has nothing to send: nobody waits
+ * for it.
  */
 static int64_t loop_coalesce(const struct dgram_loop *loop, int64_t patience)
 {
-    enum { RECORDS_LEAST = 2, BYTES_MAX = 65536 };
+    enum { RECORDS_LEAST = 2, RECORDS_MAX = 32, BYTES_MAX = 65536 };
     const struct intake *intake = &loop->intake;
-    bool busy = intake->records >= RECORDS_LEAST;
-    bool behind = intake->records >= COALESCED_MAX || intake->bytes >= BYTES_MAX;
-    bool answers = loop->flushes != intake->flushes;
+    uint32_t records_max = loop->slots / 2 < RECORDS_MAX ? loop->slots / 2 : RECORDS_MAX;
+    bool behind = intake->records >= records_max || intake->bytes >= BYTES_MAX;
+    bool sends = loop->flushes != intake->flushes || loop->queue_charge > 0 || loop->lent > 0;
     bool long_enough = patience < 0 || patience > loop->coalesce_ns;
-    return busy && !behind && !answers && long_enough ? loop->coalesce_ns : 0;
+    bool may = intake->records >= RECORDS_LEAST && !behind && !sends && long_enough;
+    return may && !loop->freeing ? loop->coalesce_ns : 0;
 }
 
-static int sleep_wait(struct dgram_loop *loop, int64_t patience)
+/*
+ * Nothing came while it coalesced: a turn that has a limit sleeps on until then, since its caller
+ * may take the end for a timeout. One without a limit ends, and so does one that a signal woke
+ * before its time: their callers may wait for a signal, and it may have come between two sleeps.
+ */
+static int sleep_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
-    return loop->backend->wait(loop->engine, patience, loop_coalesce(loop, patience));
+    const struct backend *backend = loop->backend;
+    int64_t coalesce = loop_coalesce(loop, patience);
+    if (coalesce == 0) {
+        return backend->wait(loop->engine, patience, false);
+    }
+    uint64_t start = loop->system->now();
+    int code = backend->wait(loop->engine, coalesce, true);
+    int64_t spent = (int64_t) (loop->system->now() - start);
+    if (code < 0 || dg_loop_has_work(loop) || spent < coalesce || !limited) {
+        return code;
+    }
+    return backend->wait(loop->engine, patience > spent ? patience - spent : 0, false);
 }
 
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
@@ -506,7 +524,7 @@ static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
     dg_send_hand_over(loop);
     loop->arms = false;
     int code = loop->busy_poll_ns > 0 && patience != 0 ? busy_wait(loop, patience)
-                                                       : sleep_wait(loop, patience);
+                                                       : sleep_wait(loop, patience, timeout_ns > 0);
     loop->intake = (struct intake){.flushes = loop->flushes};
     code = dg_send_settle(loop, code);
     if (code < 0) {

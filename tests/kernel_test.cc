@@ -771,12 +771,16 @@ TEST_F(Uring, AWaitForManyThatRunsOutOfTimeHasWhatCame)
     send_text(sender.fd, address_of(receiver.fd), "one");
     send_text(sender.fd, address_of(receiver.fd), "two");
 
-    __kernel_timespec limit = {0, 20 * 1000 * 1000};
-    io_uring_cqe *cqe = nullptr;
-    const auto start = std::chrono::steady_clock::now();
-    int ret = io_uring_submit_and_wait_timeout(&ring, &cqe, 3, &limit, nullptr);
-    EXPECT_TRUE(ret == 0 || ret == -ETIME) << strerror(-ret);
-    EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(20));
+    bool slept = false; /* a ring of another test that goes away now ends it like a signal */
+    for (int i = 0; i < 10 && !slept; i++) {
+        __kernel_timespec limit = {0, 20 * 1000 * 1000};
+        io_uring_cqe *cqe = nullptr;
+        const auto start = std::chrono::steady_clock::now();
+        int ret = io_uring_submit_and_wait_timeout(&ring, &cqe, 3, &limit, nullptr);
+        EXPECT_TRUE(ret == 0 || ret == -ETIME || ret == -EINTR) << strerror(-ret);
+        slept = std::chrono::steady_clock::now() - start >= std::chrono::milliseconds(20);
+    }
+    EXPECT_TRUE(slept);
     EXPECT_EQ(2u, io_uring_cq_ready(&ring));
 }
 

@@ -218,7 +218,9 @@ uint64_t sim_calls(void)
 
 int64_t sim_coalesced(void)
 {
-    return world.coalesced;
+    int64_t coalesced = world.coalesced;
+    world.coalesced = 0;
+    return coalesced;
 }
 
 /* A rule of the boundaries. Goes on after a broken one, so that the run can end in order. */
@@ -1436,12 +1438,11 @@ static void sleep_until(struct engine *engine, uint64_t until)
     }
 }
 
-static int engine_wait(struct engine *engine, int64_t timeout_ns, int64_t coalesce_ns)
+static int engine_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
 {
     uint64_t until = timeout_ns < 0 ? NEVER : world.now + (uint64_t) timeout_ns;
-    rule(coalesce_ns == 0 || timeout_ns < 0 || (coalesce_ns > 0 && coalesce_ns < timeout_ns),
-         "wait() coalesces for longer than it may sleep");
-    world.coalesced = coalesce_ns;
+    rule(!coalesce || timeout_ns > 0, "wait() coalesces without a limit");
+    world.coalesced = coalesce ? timeout_ns : world.coalesced;
     if (++world.waits > WAITS_MAX) {
         give_up("the loop spins");
     }
@@ -1453,16 +1454,17 @@ static int engine_wait(struct engine *engine, int64_t timeout_ns, int64_t coales
     }
     sim_log("wait", (uint64_t) timeout_ns, engine->completions->count);
     time_passes(world.now + 1 + below(1000));
-    if (engine->completions->count == 0 && !failed && coalesce_ns > 0) {
-        time_passes(world.now + below((uint32_t) coalesce_ns));
+    if (engine->completions->count == 0 && !failed && coalesce && !chance(world.faults.early)) {
+        time_passes(until);
+        timeout_ns = 0;
     }
     collect(engine, false);
     if (timeout_ns == 0 || engine->completions->count > 0 || failed) {
         return 0;
     }
     if (chance(world.faults.early)) {
-        uint64_t later = world.now + below(50000);
-        time_passes(later < until ? later : until);
+        uint64_t left = until > world.now ? until - world.now : 0;
+        time_passes(world.now + below(left < 50000 ? (uint32_t) left + 1 : 50000));
         return 0;
     }
     sleep_until(engine, until);

@@ -118,7 +118,7 @@ void sim_break(uint32_t calls, int code);
 uint64_t sim_now(void);
 /* Waits and flushes so far. */
 uint64_t sim_calls(void);
-/* How long the last wait() was allowed to sleep on although datagrams come. */
+/* How long the last wait() that coalesces was to sleep, if there was one since the last call. */
 int64_t sim_coalesced(void);
 
 /* Appends to the log, of which only a hash is kept. With DGRAM_SIM_TRACE in the environment every

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <vector>
 
 namespace
@@ -20,20 +21,22 @@ constexpr int64_t DEFAULT = 20 * MICROSECOND;
 class Coalesce : public ::testing::Test
 {
   protected:
-    void open(uint32_t coalesce_us = 0, uint32_t busy_poll_us = 0)
+    void open(uint32_t coalesce_us = 0, uint32_t busy_poll_us = 0, uint32_t slots = 0,
+              const struct sim_faults &faults = {})
     {
         const struct sim_hooks hooks = {nullptr, ignore_taken, ignore_handed, ignore_sleep,
                                         on_rule};
-        const struct sim_faults faults = {};
         struct dgram_loop_options options = {};
         options.size = sizeof(options);
         sim_open(1, &faults, &hooks);
         ASSERT_EQ(sim_loop_create(&options, &far), 0);
         options.coalesce_us = coalesce_us;
         options.busy_poll_us = busy_poll_us;
+        options.slots = slots;
         ASSERT_EQ(sim_loop_create(&options, &near), 0);
         ASSERT_EQ(dgram_create_socket(far, DGRAM_UDP4, nullptr, &sender), 0);
         ASSERT_EQ(dgram_create_socket(near, DGRAM_UDP4, nullptr, &receiver), 0);
+        number = sim_last_socket();
         ASSERT_EQ(dgram_bind(receiver, 0, "127.0.0.1"), 0);
         ASSERT_EQ(dgram_bind(sender, 0, "127.0.0.1"), 0);
         ASSERT_EQ(dgram_address(receiver, &to), 0);
@@ -99,6 +102,7 @@ class Coalesce : public ::testing::Test
     struct dgram_loop *far = nullptr, *near = nullptr;
     struct dgram_socket *sender = nullptr, *receiver = nullptr;
     struct dgram_addr to = {};
+    uint32_t number = 0; /* the receiver's, in the simulator */
     unsigned received = 0;
     bool answers = false;
 };
@@ -118,6 +122,42 @@ TEST_F(Coalesce, WithoutALimitOfTheTurn)
     ASSERT_EQ(dgram_send_to(sender, "wakes it", 8, &to, nullptr, nullptr), 0);
     ASSERT_GE(dgram_loop_turn(far, 0), 0);
     EXPECT_EQ(asked(-1), DEFAULT);
+}
+
+/* Two sleeps, if nothing comes in the first; they last as long as the turn may. */
+TEST_F(Coalesce, NothingComesAndTheTurnLastsAsLongAsItMay)
+{
+    open();
+    receive({10, 20});
+    uint64_t start = sim_now(), calls = sim_calls();
+    EXPECT_EQ(asked(), DEFAULT);
+    EXPECT_EQ(sim_calls() - calls, 3u) << "two waits, and the flush at the end";
+    EXPECT_GE(sim_now() - start, static_cast<uint64_t>(SECOND));
+    EXPECT_LT(sim_now() - start, static_cast<uint64_t>(SECOND + DEFAULT / 2)) << "and not longer";
+}
+
+/* Its caller may have waited for a signal, and that may have come. */
+TEST_F(Coalesce, NothingComesAndATurnWithoutALimitEnds)
+{
+    open();
+    receive({10, 20});
+    uint64_t start = sim_now(), calls = sim_calls();
+    EXPECT_EQ(asked(-1), DEFAULT);
+    EXPECT_EQ(sim_calls() - calls, 2u) << "one wait, and the flush at the end";
+    EXPECT_LT(sim_now() - start, static_cast<uint64_t>(SECOND));
+}
+
+/* The first sleep ends before its time, with nothing: so does the turn. */
+TEST_F(Coalesce, ASignalEndsTheTurn)
+{
+    struct sim_faults faults = {};
+    faults.early = 1000;
+    open(0, 0, 0, faults);
+    receive({10, 20});
+    uint64_t start = sim_now(), calls = sim_calls();
+    EXPECT_EQ(asked(), DEFAULT);
+    EXPECT_EQ(sim_calls() - calls, 2u) << "one wait, and the flush at the end";
+    EXPECT_LT(sim_now() - start, static_cast<uint64_t>(SECOND));
 }
 
 TEST_F(Coalesce, NotAfterOneDatagram)
@@ -163,6 +203,34 @@ TEST_F(Coalesce, NotWhenItIsBehind)
     EXPECT_EQ(asked(), DEFAULT);
     receive({32767, 32769});
     EXPECT_EQ(asked(), 0) << "64 KiB";
+}
+
+/* Few slots: a turn cannot bring more. */
+TEST_F(Coalesce, NotWhenHalfTheSlotsAreFull)
+{
+    open(0, 0, 8);
+    receive({10, 20, 30});
+    EXPECT_EQ(asked(), DEFAULT);
+    receive({10, 20, 30, 40});
+    EXPECT_EQ(asked(), 0);
+}
+
+TEST_F(Coalesce, NotWithTheFewestSlots)
+{
+    open(0, 0, 4);
+    receive({10, 20});
+    EXPECT_EQ(asked(), 0);
+}
+
+/* What is queued waits for room, and nobody else would tell the loop of it. */
+TEST_F(Coalesce, NotWhileSomethingWaitsToBeSent)
+{
+    open();
+    sim_no_room(number, -EAGAIN, sim_now() + 10 * SECOND);
+    ASSERT_EQ(dgram_send_to(receiver, "parked", 6, &to, nullptr, nullptr), 0);
+    ASSERT_GE(dgram_loop_turn(near, 0), 0);
+    receive({10, 20});
+    EXPECT_EQ(asked(), 0);
 }
 
 TEST_F(Coalesce, NotInAShorterTurn)

@@ -384,43 +384,34 @@ static bool must_not_sleep(const struct engine *engine)
     return engine->out->count > 0 || engine->send_refused || engine->queue_head != NULL;
 }
 
-static int enter_for(struct engine *engine, unsigned count, int64_t timeout_ns)
+/* Sleeps until `count` completions are there. */
+static int enter(struct engine *engine, int64_t timeout_ns, unsigned count)
 {
     struct io_uring_cqe *cqe;
+    if (timeout_ns == 0) {
+        return io_uring_submit_and_get_events(&engine->ring);
+    }
+    if (timeout_ns < 0) {
+        return io_uring_submit_and_wait(&engine->ring, count);
+    }
     struct __kernel_timespec timeout = {.tv_sec = timeout_ns / 1000000000,
                                         .tv_nsec = timeout_ns % 1000000000};
     return io_uring_submit_and_wait_timeout(&engine->ring, &cqe, count, &timeout, NULL);
 }
 
-static int enter(struct engine *engine, int64_t timeout_ns)
-{
-    if (timeout_ns == 0) {
-        return io_uring_submit_and_get_events(&engine->ring);
-    }
-    if (timeout_ns < 0) {
-        return io_uring_submit_and_wait(&engine->ring, 1);
-    }
-    return enter_for(engine, 1, timeout_ns);
-}
-
 /*
- * Sleeps until there are many completions or the time has passed, and when there is none by then,
- * for as long as it takes. With DEFER_TASKRUN the kernel counts what becomes due and wakes nobody
- * before (6.5; older ones wake each time and sleep on). Two enters and not the kernel's own minimum
- * wait (6.12): that slept on with completions there up to 6.18, liburing issue 1477.
+ * With DEFER_TASKRUN the kernel counts what becomes due, a socket once however much it received,
+ * and wakes nobody before that is enough (6.5; older ones wake each time and sleep on). A timeout
+ * and not the kernel's minimum wait (6.12): that slept on with completions there up to 6.18,
+ * liburing issue 1477.
  */
-static int enter_coalescing(struct engine *engine, int64_t timeout_ns, int64_t coalesce_ns)
+static unsigned enough(const struct engine *engine, bool coalesce)
 {
-    assert(timeout_ns < 0 || timeout_ns > coalesce_ns);
-    int code = enter_for(engine, COALESCED_MAX, coalesce_ns);
-    bool there = io_uring_cq_ready(&engine->ring) > 0 || io_uring_cq_has_overflow(&engine->ring);
-    if (there || (code < 0 && code != -ETIME)) {
-        return code;
-    }
-    return enter(engine, timeout_ns < 0 ? timeout_ns : timeout_ns - coalesce_ns);
+    enum { MANY = 32 };
+    return coalesce && (engine->ring.flags & IORING_SETUP_DEFER_TASKRUN) != 0 ? MANY : 1;
 }
 
-static int uring_wait(struct engine *engine, int64_t timeout_ns, int64_t coalesce_ns)
+static int uring_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
 {
     int code = engine->broken < 0 ? engine->broken : ring_enable(engine);
     if (code < 0) {
@@ -435,13 +426,8 @@ static int uring_wait(struct engine *engine, int64_t timeout_ns, int64_t coalesc
     if (must_not_sleep(engine)) {
         timeout_ns = 0;
     }
-    int entered = engine->broken;
-    if (entered == 0) {
-        bool coalesces = timeout_ns != 0 && coalesce_ns > 0 &&
-                         (engine->ring.flags & IORING_SETUP_DEFER_TASKRUN) != 0;
-        entered = coalesces ? enter_coalescing(engine, timeout_ns, coalesce_ns)
-                            : enter(engine, timeout_ns);
-    }
+    int entered =
+        engine->broken < 0 ? engine->broken : enter(engine, timeout_ns, enough(engine, coalesce));
     return finish(engine, entered, timeout_ns != 0);
 }
 
