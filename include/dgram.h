@@ -192,13 +192,14 @@ struct dgram_loop_options {
     uint32_t busy_poll_us;   /* spin so long before sleeping: answers in a tenth of the time that a
                               wake-up takes, for a busy core; 0 (default) to 1,000,000. A turn of
                               timeout 0 does not spin */
-    uint32_t coalesce_us;    /* fewer wake-ups for some delay, as network cards do it: after a turn
-                              that received two or more, was not full and sent nothing, the next
-                              sleep lasts so many microseconds whatever happens; what comes
-                              meanwhile is delivered then, posts too. Timers and timeouts are kept.
-                              0: 20, the default; 1 to 1,000: give the sockets receive buffers for
-                              what comes in that time; DGRAM_COALESCE_OFF, for a program whose other
-                              threads make the answers. Not with busy_poll_us */
+    uint32_t coalesce_us;    /* fewer wake-ups for some delay, as network cards do it: in a loop
+                              that has sent nothing for 10 ms, after a turn that received two or
+                              more and was not full, the next sleep lasts so many microseconds
+                              whatever happens; what comes meanwhile is delivered then, posts too.
+                              Timers and timeouts are kept. 0: 20, the default; 1 to 1,000: give
+                              the sockets receive buffers for what comes in that time;
+                              DGRAM_COALESCE_OFF, for a program that answers otherwise. Not with
+                              busy_poll_us */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };

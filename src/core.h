@@ -410,10 +410,10 @@ struct embedding {
 
 /* ---- The loop ------------------------------------------------------------------------------ */
 
-/* What the last wait brought, and what had been sent by then. */
+/* What the last wait brought, what had been sent by then, and when that was. */
 struct intake {
     uint32_t records, bytes;
-    uint64_t flushes;
+    uint64_t flushes, sent_at;
 };
 
 struct dgram_loop {

@@ -35,6 +35,8 @@ class CoalesceTest : public EngineTest
         receiver = open_inbox(loop, &inbox);
         to = address_of(receiver);
         settle(loop);
+        dgram_loop_turn(loop, 0);
+        std::this_thread::sleep_for(std::chrono::milliseconds(15)); /* it has sent, until then */
         inbox = Inbox();
     }
     /* poll(2) has no sleep that is short enough, and its hosts no descriptor for a loop. */
