@@ -393,6 +393,61 @@ TEST(DeniedPoll, WaitFailsTheLoop)
     });
 }
 
+/* A loop whose wake-ups would be coalesced, where the call for that is denied: all is received, and
+ * a turn in which nothing comes neither fails nor hangs. */
+void receives_without(const std::vector<long> &calls)
+{
+    ASSERT_EQ(filter(calls, SECCOMP_RET_ERRNO | EPERM, 0), 0);
+    struct dgram_loop_options options = {};
+    options.size = sizeof(options);
+    options.engine = DGRAM_ENGINE_POLL;
+    options.coalesce_us = 1000;
+    struct dgram_loop *loop = nullptr;
+    struct dgram_socket *socket = nullptr;
+    struct dgram_addr to = {};
+    unsigned received = 0;
+    ASSERT_EQ(dgram_loop_create(&options, &loop), 0);
+    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, nullptr, &socket), 0);
+    dgram_on_message(
+        socket,
+        [](struct dgram_socket *, const struct dgram_message *, void *user) {
+            ++*static_cast<unsigned *>(user);
+        },
+        &received);
+    ASSERT_EQ(dgram_bind(socket, 0, "127.0.0.1"), 0);
+    ASSERT_EQ(dgram_address(socket, &to), 0);
+    int peer = ::socket(AF_INET, SOCK_DGRAM, 0);
+    for (unsigned wanted = 2; wanted <= 60; wanted += 2) {
+        for (int i = 0; i < 2; i++) {
+            ASSERT_EQ(sendto(peer, "x", 1, 0, &to.u.any, to.size), 1);
+        }
+        for (int turns = 0; turns < 100 && received < wanted; turns++) {
+            ASSERT_GE(dgram_loop_turn(loop, 10 * MILLISECOND), 0);
+        }
+        ASSERT_EQ(received, wanted);
+    }
+    EXPECT_GE(dgram_loop_turn(loop, 5 * MILLISECOND), 0);
+    EXPECT_STREQ("", [&] {
+        struct dgram_loop_info info = {};
+        info.size = sizeof(info);
+        EXPECT_EQ(dgram_loop_info(loop, &info), 0);
+        return info.failed_call;
+    }());
+    close(peer);
+    dgram_loop_free(loop);
+}
+
+TEST(DeniedPoll, WakeUpsAreNotCoalesced)
+{
+    in_child([] { receives_without({SYS_timerfd_create}); });
+    in_child([] { receives_without({SYS_timerfd_settime}); });
+#ifdef SYS_poll
+    in_child([] { receives_without({SYS_poll, SYS_ppoll}); });
+#else
+    in_child([] { receives_without({SYS_ppoll}); });
+#endif
+}
+
 /* ---- No loopback ---------------------------------------------------------------------------- */
 
 /* An ioctl of netdevice(7) on "lo". */
