@@ -417,54 +417,50 @@ static inline int send_in_place(struct peer *peer, const struct cursor *cursor, 
     return result;
 }
 
-static inline int send_one(struct peer *peer, const struct cursor *cursor, uint32_t size)
+/* After `result` of a datagram that was not taken: 0: try again, 1: stopped, or -1. */
+static int send_pause(struct peer *peer, int result)
 {
-    if (peer->buffers[0] != NULL) {
-        return send_in_place(peer, cursor, size);
+    if (result != -EAGAIN) {
+        return end_fail(peer->end, "send", result);
     }
-    return peer->loans != NULL ? send_lent(peer, cursor, size) : send_copied(peer, cursor, size);
+    if (lib_turn(peer->end, false) != 0) {
+        return -1;
+    }
+    return end_stopped(peer->end) ? 1 : 0;
 }
 
-/* Sends one datagram, turning the loop until there is room. 0, 1 when stopped before, or -1. */
-static int send_patiently(struct peer *peer, const struct cursor *cursor, uint32_t size)
-{
-    for (;;) {
-        int result = send_one(peer, cursor, size);
+typedef int send_one_fn(struct peer *peer, const struct cursor *cursor, uint32_t size);
 
+/* A loop of its own for each way of sending, so that what a datagram costs is the library's. */
+static inline __attribute__((always_inline)) int64_t
+send_each(struct end *end, uint64_t first, uint32_t count, send_one_fn *send_one)
+{
+    struct peer *peer = end->state;
+    struct cursor cursor = cursor_at(first, end->plan->peers);
+    uint32_t i = 0;
+    int result = 0;
+
+    while (i < count && result == 0) {
+        result = send_one(peer, &cursor, sizes_of(end->sizes, cursor.number, cursor.peer));
         if (result == 0) {
-            return 0;
-        }
-        if (result != -EAGAIN) {
-            return end_fail(peer->end, "send", result);
-        }
-        if (lib_turn(peer->end, false) != 0) {
-            return -1;
-        }
-        if (end_stopped(peer->end)) {
-            return 1;
+            cursor_next(&cursor);
+            i++;
+        } else {
+            result = send_pause(peer, result);
         }
     }
+    return result >= 0 && lib_turn(end, false) == 0 ? (int64_t) i : -1;
 }
 
 static int64_t lib_send(struct end *end, uint64_t first, uint32_t count)
 {
-    struct peer *peer = end->state;
-    struct cursor cursor = cursor_at(first, end->plan->peers);
-    uint32_t i;
+    const struct peer *peer = end->state;
 
-    for (i = 0; i < count; i++) {
-        int result =
-            send_patiently(peer, &cursor, sizes_of(end->sizes, cursor.number, cursor.peer));
-
-        if (result < 0) {
-            return -1;
-        }
-        if (result > 0) {
-            break;
-        }
-        cursor_next(&cursor);
+    if (peer->buffers[0] != NULL) {
+        return send_each(end, first, count, send_in_place);
     }
-    return lib_turn(end, false) == 0 ? (int64_t) i : -1;
+    return peer->loans != NULL ? send_each(end, first, count, send_lent)
+                               : send_each(end, first, count, send_copied);
 }
 
 static int lib_reply(struct end *end, const struct dgram_addr *to, const void *data, uint32_t size)
