@@ -123,12 +123,13 @@ static void on_error(struct dgram_socket *socket, const struct dgram_error *erro
 
 static int loop_open(struct peer *peer, uint32_t engine)
 {
+    const struct plan *plan = peer->end->plan;
     struct dgram_loop_options options = {
         .size = sizeof(options),
         .engine = engine,
-        .segments_max = peer->end->plan->segments,
-        .busy_poll_us = peer->end->plan->busy_poll_us,
-        .coalesce_us = peer->end->plan->coalesce_us,
+        .segments_max = plan->segments,
+        .busy_poll_us = plan->never_spins ? DGRAM_BUSY_POLL_OFF : plan->busy_poll_us,
+        .coalesce_us = plan->coalesce_us,
     };
     struct dgram_loop_info info = {.size = sizeof(info)};
     int result = dgram_loop_create(&options, &peer->loop);

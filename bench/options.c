@@ -137,7 +137,10 @@ static int read_segments(struct plan *plan, const char *name, const char *text)
 
 static int read_busy_poll(struct plan *plan, const char *name, const char *text)
 {
-    return number_parse32(name, text, 0, 1000000, &plan->busy_poll_us);
+    int result = number_parse32(name, text, 0, 1000000, &plan->busy_poll_us);
+
+    plan->never_spins = result == 0 && plan->busy_poll_us == 0;
+    return result;
 }
 
 static int read_coalesce(struct plan *plan, const char *name, const char *text)
@@ -291,8 +294,9 @@ static const struct option_entry entries[] = {
      read_window, FOR_RATE | FOR_PING},
     {"segments", "NUMBER", "datagrams a train may hold, 1 to 128; 1: no trains", read_segments,
      FOR_RUNS},
-    {"busy-poll", "MICROSECONDS", "look so long for datagrams before sleeping (0)", read_busy_poll,
-     FOR_RUNS},
+    {"busy-poll", "MICROSECONDS",
+     "look so long for datagrams before sleeping (the library: as long as it pays; others: 0)",
+     read_busy_poll, FOR_RUNS},
     {"coalesce", "MICROSECONDS",
      "one wake-up for the datagrams of so long (the library's default, 20); 0: not", read_coalesce,
      FOR_RUNS},

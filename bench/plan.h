@@ -42,13 +42,14 @@ struct plan {
     uint64_t rate;        /* send: datagrams a second; 0: as fast as it goes */
     uint32_t size;
     uint32_t window;       /* 0: what half of the receive buffer holds */
-    uint32_t busy_poll_us; /* how long to spin before sleeping */
+    uint32_t busy_poll_us; /* how long to spin before sleeping; 0: as the engine likes */
     uint32_t coalesce_us;  /* as in dgram_loop_options: 0 is the library's default */
     uint32_t segments;     /* datagrams a train may hold; 0: what the engine likes */
     uint32_t flood;        /* ping: datagrams to a second socket before each request */
     uint32_t idle_sockets; /* more of them at the receiving end, bound and silent */
     uint32_t peers;        /* receiving sockets: 1, for fanout FANOUT_PEERS */
     uint16_t port;
+    bool never_spins; /* that is not as it likes */
     bool distinct_sizes;
     bool borrow;
     bool in_place, zero_copy; /* the second with the first only */

@@ -176,7 +176,7 @@ static void put_extras(cJSON *object, const struct plan *plan, const struct resu
     if (plan->in_place) {
         cJSON_AddTrueToObject(object, plan->zero_copy ? "zero_copy" : "in_place");
     }
-    if (plan->busy_poll_us > 0) {
+    if (plan->busy_poll_us > 0 || plan->never_spins) {
         put_count(object, "busy_poll_us", plan->busy_poll_us);
     }
     if (plan->coalesce_us > 0) {

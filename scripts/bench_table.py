@@ -24,12 +24,13 @@ SCENARIOS = {
     'device-zero-copy': 'the same with --zero-copy (uring)',
     'fanout': 'one sender, 64 receivers, interleaved one by one',
     'ping': 'round trips, one at a time',
+    'asleep': 'ping --busy-poll 0: nobody spins',
     'spin': 'ping --busy-poll 1000 on both sides',
     'flood': 'ping --flood 4096: each request behind so many datagrams to another socket',
     'requests': 'ping --window 64 of one client (io_uring) against each server',
-    'requests-spin': 'the same with --busy-poll 50, on both sides where the server can',
+    'requests-asleep': 'the same with --busy-poll 0',
 }
-ROUND_TRIPS = ['ping', 'spin', 'flood']
+ROUND_TRIPS = ['ping', 'asleep', 'spin', 'flood']
 BASE, LIMIT = 'libuv', 'raw-gso'
 
 

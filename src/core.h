@@ -410,10 +410,19 @@ struct embedding {
 
 /* ---- The loop ------------------------------------------------------------------------------ */
 
-/* What the last wait brought, what had been sent by then, and when that was. */
+/* What the last wait brought. */
 struct intake {
     uint32_t records, bytes;
-    uint64_t flushes, sent_at;
+};
+
+/* Whether spinning pays: what it has saved and what it has cost, in nanoseconds of CPU. */
+struct spinning {
+    int64_t credit;
+    uint64_t judged_at; /* up to when the allowance is in it */
+    unsigned looks;     /* so far */
+    bool adapts;        /* the credit decides; else the program has decided */
+    bool promises;      /* the last wait was short */
+    bool at_once;       /* the last spin ended with its first look */
 };
 
 struct dgram_loop {
@@ -462,15 +471,16 @@ struct dgram_loop {
     uint32_t drains_wanted;             /* sockets that are owed a `drain` */
     uint32_t keeping;                   /* sockets that keep the loop alive */
     uint32_t segments_max, slots, slot_size;
-    uint64_t busy_poll_ns;
-    int64_t coalesce_ns; /* 0: never */
+    int64_t busy_poll_ns, coalesce_ns; /* 0: never */
     struct intake intake;
+    struct spinning spinning;
     bool in_turn, owned, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
     bool arms;       /* a watch was armed since the engine last submitted */
     pthread_t owner;
     unsigned fork_generation;
     uint64_t turns, flushes;
+    uint64_t sent_at; /* when the last of these was; 0: never */
 
     int refused_code;
     const char *refused_call, *refused_advice;
@@ -512,6 +522,17 @@ int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t lea
 
 /* Copies a result struct into the caller's, as much as its `size` member says. */
 int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size);
+
+/* ---- wait.c -------------------------------------------------------------------------------- */
+
+bool dg_wait_options_are_good(const struct dgram_loop_options *options);
+void dg_wait_set(struct dgram_loop *loop, const struct dgram_loop_options *options);
+
+/* How long the turn may sleep: not at all if there is work, else until the first deadline. */
+int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns);
+/* Submits, and waits that long at most for something to happen: 0, or the error of a broken engine.
+ * `limited`: by the program; the wait then lasts as long unless something happens. */
+int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited);
 
 /* ---- embed.c ------------------------------------------------------------------------------- */
 

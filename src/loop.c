@@ -156,8 +156,6 @@ static void watch_fired(struct dgram_loop *loop, struct dg_watch *watch)
 
 /* READY of the inbox. */
 enum { RECORDS_PER_LOOP = 1 };
-enum { BUSY_POLL_US_MAX = 1000000 };
-enum { COALESCE_US_DEFAULT = 20, COALESCE_US_MAX = 1000 };
 #define LOOP_QUEUE_LIMIT (UINT64_C(16) * 1024 * 1024)
 
 static int check_loop_options(const struct dgram_loop_options *options)
@@ -166,14 +164,11 @@ static int check_loop_options(const struct dgram_loop_options *options)
         options->slots == 0 || (options->slots >= SLOTS_MIN && options->slots <= SLOTS_MAX);
     bool size = options->slot_size == 0 ||
                 (options->slot_size >= SLOT_SIZE_MIN && options->slot_size <= SLOT_SIZE_DEFAULT);
-    bool busy = options->busy_poll_us <= BUSY_POLL_US_MAX;
-    bool coalesce =
-        options->coalesce_us <= COALESCE_US_MAX || options->coalesce_us == DGRAM_COALESCE_OFF;
     bool servers =
         options->dns_servers == NULL || dg_dns_servers_are_well_formed(options->dns_servers);
     bool segments = options->segments_max <= SEGMENTS_LIMIT;
-    bool times = busy && coalesce;
-    return slots && size && times && segments && servers ? 0 : DGRAM_EBADOPTIONS;
+    bool waits = dg_wait_options_are_good(options);
+    return slots && size && waits && segments && servers ? 0 : DGRAM_EBADOPTIONS;
 }
 
 static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *options,
@@ -192,11 +187,8 @@ static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *
     if (options->segments_max != 0 && options->segments_max < loop->segments_max) {
         loop->segments_max = options->segments_max;
     }
-    loop->busy_poll_ns = (uint64_t) options->busy_poll_us * 1000;
-    loop->config.peeks = loop->busy_poll_ns > 0;
-    uint32_t coalesce_us = options->coalesce_us != 0 ? options->coalesce_us : COALESCE_US_DEFAULT;
-    loop->coalesce_ns = coalesce_us != DGRAM_COALESCE_OFF ? (int64_t) coalesce_us * 1000 : 0;
     loop->now = system->now();
+    dg_wait_set(loop, options);
 }
 
 static int loop_memory(struct dgram_loop *loop)
@@ -317,35 +309,6 @@ uint64_t dg_loop_deadline(const struct dgram_loop *loop)
     return dns < deadline ? dns : deadline;
 }
 
-/* Whether the loop has a reason to sleep. Sends that are handed over now are none: they do not
- * wait, and when nothing else is left the program wants to end. */
-static bool loop_may_sleep(struct dgram_loop *loop)
-{
-    bool stopped = atomic_load(&loop->inbox.stop) && !loop->freeing; /* that goes to its end */
-    if (dg_loop_has_work(loop) || stopped) {
-        return false;
-    }
-    bool leaving = loop->batch->train_count > 0;
-    return loop->keeping > 0 || loop->timers.keeping > 0 || loop->lent > 0 ||
-           (loop->queue_charge > 0 && !leaving);
-}
-
-/* How long the turn may sleep: not at all if there is work, else until the first deadline. */
-static int64_t loop_patience(struct dgram_loop *loop, int64_t timeout_ns)
-{
-    if (timeout_ns == 0 || !loop_may_sleep(loop)) {
-        return 0;
-    }
-    uint64_t deadline = dg_loop_deadline(loop);
-    if (deadline == UINT64_MAX) {
-        return timeout_ns;
-    }
-    uint64_t now = loop->system->now();
-    uint64_t left = deadline > now ? deadline - now : 0;
-    left = left > INT64_MAX ? INT64_MAX : left;
-    return timeout_ns < 0 || (int64_t) left < timeout_ns ? (int64_t) left : timeout_ns;
-}
-
 static void loop_prepare(struct dgram_loop *loop)
 {
     dg_send_prepare(loop);
@@ -447,98 +410,14 @@ static void loop_dispatch(struct dgram_loop *loop)
     }
 }
 
-/* Every so many looks a whole wait(0) looks for what is no datagram: wake-ups, names, POLLOUT. */
-enum { LOOKS_PER_WAIT = 32 };
-
-/* Looks for a while before it sleeps. What was handed over is submitted, and settled before the
- * spin: it may have to be parked, or told. */
-static int busy_wait(struct dgram_loop *loop, int64_t patience)
-{
-    const struct backend *backend = loop->backend;
-    uint64_t start = loop->now, spent = 0;
-    uint64_t limit = patience >= 0 && (uint64_t) patience < loop->busy_poll_ns ? (uint64_t) patience
-                                                                               : loop->busy_poll_ns;
-    int code = dg_send_settle(loop, backend->flush(loop->engine));
-    for (unsigned looks = 1; code == 0 && !dg_loop_has_work(loop) && spent < limit; looks++) {
-        bool whole = backend->peek == NULL || looks % LOOKS_PER_WAIT == 0;
-        code = whole ? backend->wait(loop->engine, 0, false) : backend->peek(loop->engine);
-        loop->system->relax();
-        spent = loop->system->now() - start;
-    }
-    if (code < 0 || dg_loop_has_work(loop)) {
-        return code;
-    }
-    int64_t left = patience < 0 ? patience : patience - (int64_t) spent;
-    if (patience >= 0 && left <= 0) {
-        return 0;
-    }
-    left = loop_patience(loop, left); /* there may be a retry by now */
-    return backend->wait(loop->engine, left, false);
-}
-
-/*
- * How long a sleep may go on whatever happens, so that one wake-up serves several datagrams: each
- * costs the sender 11 us here (KVM), and as much the receiver. 0 unless they came in quick
- * succession, two or more in the last wait; the loop is not behind, so that what waits in the
- * kernel is no danger to receive buffers; and it sends nothing and has not for 10 ms: nobody waits
- * for its answers. (Requests behind a flood to another socket of the loop: 25 us, and 75 if only
- * the last turn counts.)
- */
-static int64_t loop_coalesce(const struct dgram_loop *loop, int64_t patience)
-{
-    enum { RECORDS_LEAST = 2, RECORDS_MAX = 32, BYTES_MAX = 65536, ANSWERS_NS = 10000000 };
-    const struct intake *intake = &loop->intake;
-    uint32_t records_max = loop->slots / 2 < RECORDS_MAX ? loop->slots / 2 : RECORDS_MAX;
-    bool behind = intake->records >= records_max || intake->bytes >= BYTES_MAX;
-    bool sends = loop->queue_charge > 0 || loop->lent > 0 ||
-                 (intake->flushes > 0 && loop->now - intake->sent_at < ANSWERS_NS);
-    bool long_enough = patience < 0 || patience > loop->coalesce_ns;
-    bool may = intake->records >= RECORDS_LEAST && !behind && !sends && long_enough;
-    return may && !loop->freeing ? loop->coalesce_ns : 0;
-}
-
-/*
- * Nothing came while it coalesced: a turn that has a limit sleeps on until then, since its caller
- * may take the end for a timeout. One without a limit ends, and so does one that a signal woke
- * before its time: their callers may wait for a signal, and it may have come between two sleeps.
- */
-static int sleep_wait(struct dgram_loop *loop, int64_t patience, bool limited)
-{
-    const struct backend *backend = loop->backend;
-    int64_t coalesce = loop_coalesce(loop, patience);
-    if (coalesce == 0) {
-        return backend->wait(loop->engine, patience, false);
-    }
-    uint64_t start = loop->system->now();
-    int code = backend->wait(loop->engine, coalesce, true);
-    int64_t spent = (int64_t) (loop->system->now() - start);
-    if (code < 0 || dg_loop_has_work(loop) || spent < coalesce || !limited) {
-        return code;
-    }
-    return backend->wait(loop->engine, patience > spent ? patience - spent : 0, false);
-}
-
-static void note_sends(struct dgram_loop *loop)
-{
-    if (loop->intake.flushes != loop->flushes) {
-        loop->intake.flushes = loop->flushes;
-        loop->intake.sent_at = loop->now;
-    }
-}
-
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     loop->turns++;
     loop_prepare(loop);
-    int64_t patience = loop_patience(loop, timeout_ns);
+    int64_t patience = dg_wait_patience(loop, timeout_ns);
     dg_send_hand_over(loop);
-    note_sends(loop);
     loop->arms = false;
-    int code = loop->busy_poll_ns > 0 && patience != 0 ? busy_wait(loop, patience)
-                                                       : sleep_wait(loop, patience, timeout_ns > 0);
-    loop->intake.records = 0;
-    loop->intake.bytes = 0;
-    code = dg_send_settle(loop, code);
+    int code = dg_send_settle(loop, dg_wait(loop, patience, timeout_ns > 0));
     if (code < 0) {
         loop->failed_code = code;
     }

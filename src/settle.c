@@ -430,6 +430,7 @@ void dg_send_hand_over(struct dgram_loop *loop)
     if (count > 0) {
         loop->backend->send(loop->engine, loop->batch->order, count);
         loop->flushes++;
+        loop->sent_at = loop->now;
     }
 }
 

@@ -32,6 +32,7 @@ class CoalesceTest : public EngineTest
     {
         struct dgram_loop_options options = loop_options();
         options.coalesce_us = coalesce_us;
+        options.busy_poll_us = DGRAM_BUSY_POLL_OFF; /* a loop that answers would not sleep at all */
         remake_loop(options);
         inbox = Inbox();
         receiver = open_inbox(loop, &inbox);

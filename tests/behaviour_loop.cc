@@ -870,7 +870,7 @@ TEST_P(Stop, OtherSignalsAreNoError)
 /* The same behaviour: datagrams, timers, posts and stops of other threads all end a spin. */
 TEST_P(BusyPoll, ChangesNothingButTheWaiting)
 {
-    for (uint32_t microseconds : {1u, 50u, 1000000u}) {
+    for (uint32_t microseconds : {0u, 1u, 50u, 1000000u, DGRAM_BUSY_POLL_OFF}) {
         SCOPED_TRACE(microseconds);
         struct dgram_loop_options options = loop_options();
         options.busy_poll_us = microseconds;

@@ -190,6 +190,12 @@ class Engine(Case):
                                "--busy-poll", 20, "--count", 20)
         self.assertEqual(result["received"], 20)
 
+    def test_spins_as_it_is_told(self):
+        for words, told in (([], None), (["--busy-poll", 0], 0), (["--busy-poll", 20], 20)):
+            result = self.run_json("ping", "--engine", "poll", "--count", 2000, *words)
+            self.assertEqual(result["received"], 2000)
+            self.assertEqual(result.get("busy_poll_us"), told)
+
     def test_ping_beside_a_flood(self):
         for engine in ("poll", "raw-mmsg", "raw-gso"):
             result = self.run_json("ping", "--engine", engine, "--flood", 100, "--count", 50)

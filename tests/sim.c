@@ -128,9 +128,10 @@ struct world {
     bool exists, trace;
     uint64_t seed, now, hash, order, waits, live;
     uint64_t engine_calls; /* waits and flushes */
-    int64_t coalesced;     /* what the last wait() was told */
-    int broken;            /* the engine's code since it broke */
-    int break_code;        /* what it will be; 0: any */
+    uint64_t peeks;
+    int64_t coalesced; /* what the last wait() was told */
+    int broken;        /* the engine's code since it broke */
+    int break_code;    /* what it will be; 0: any */
     uint32_t sockets;
     struct sim_random random;
     struct sim_faults faults;
@@ -214,6 +215,11 @@ uint64_t sim_now(void)
 uint64_t sim_calls(void)
 {
     return world.waits;
+}
+
+uint64_t sim_peeks(void)
+{
+    return world.peeks;
 }
 
 int64_t sim_coalesced(void)
@@ -1475,6 +1481,7 @@ static int engine_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
 static int engine_peek(struct engine *engine)
 {
     rule(!engine->sent, "peek() between send() and flush()");
+    world.peeks++;
     network_arrive();
     for (struct attached *a = engine->endpoints; a != NULL; a = a->next) {
         if (attached_step(engine, a) == STEP_RECEIVE && !chance(world.faults.postpone)) {

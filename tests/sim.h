@@ -118,6 +118,8 @@ void sim_break(uint32_t calls, int code);
 uint64_t sim_now(void);
 /* Waits and flushes so far. */
 uint64_t sim_calls(void);
+/* Looks of busy loops so far. */
+uint64_t sim_peeks(void);
 /* How long the last wait() that coalesces was to sleep, if there was one since the last call. */
 int64_t sim_coalesced(void);
 

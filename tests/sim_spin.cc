@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sim_spin.cc: when a loop spins before it sleeps, and when not: what its program has not decided
+ * is decided by what spins have saved and cost.
+ */
+#include "tests/sim.h"
+
+#include <gtest/gtest.h>
+
+namespace
+{
+
+constexpr int64_t MICROSECOND = 1000;
+constexpr int64_t MILLISECOND = 1000000;
+constexpr int64_t SECOND = 1000000000;
+/* As in src/wait.c. */
+constexpr int64_t SPIN = 40 * MICROSECOND, WORTH = 10 * MICROSECOND, CREDIT = MILLISECOND;
+constexpr int64_t ALLOWANCE = 64;
+
+/* A loop that asks and a loop that answers, on a host where nothing goes wrong by chance. */
+class Spin : public ::testing::Test
+{
+  protected:
+    void open(uint32_t busy_poll_us = 0, uint32_t delay_ns = 0)
+    {
+        const struct sim_hooks hooks = {nullptr, ignore_taken, ignore_handed, ignore_sleep,
+                                        on_rule};
+        struct sim_faults faults = {};
+        struct dgram_loop_options options = {};
+        faults.delay_ns = delay_ns;
+        options.size = sizeof(options);
+        sim_open(1, &faults, &hooks);
+        ASSERT_EQ(sim_loop_create(&options, &far), 0);
+        options.busy_poll_us = busy_poll_us;
+        ASSERT_EQ(sim_loop_create(&options, &near), 0);
+        ASSERT_EQ(dgram_create_socket(far, DGRAM_UDP4, nullptr, &asker), 0);
+        ASSERT_EQ(dgram_create_socket(near, DGRAM_UDP4, nullptr, &answerer), 0);
+        ASSERT_EQ(dgram_bind(answerer, 0, "127.0.0.1"), 0);
+        ASSERT_EQ(dgram_bind(asker, 0, "127.0.0.1"), 0);
+        ASSERT_EQ(dgram_address(answerer, &to), 0);
+        dgram_on_message(answerer, on_message, this);
+        ASSERT_GE(dgram_loop_turn(far, 0), 0);
+        ASSERT_GE(dgram_loop_turn(near, 0), 0);
+    }
+    void TearDown() override
+    {
+        dgram_loop_free(near);
+        dgram_loop_free(far);
+        sim_close();
+    }
+    /* A question, and what the loop waits for it. */
+    int64_t ask()
+    {
+        EXPECT_EQ(dgram_send_to(asker, "what", 4, &to, nullptr, nullptr), 0);
+        EXPECT_GE(dgram_loop_turn(far, 0), 0);
+        const unsigned wanted = received + 1;
+        const uint64_t start = sim_now();
+        EXPECT_GE(dgram_loop_turn(near, SECOND), 0);
+        EXPECT_EQ(received, wanted);
+        return static_cast<int64_t>(sim_now() - start);
+    }
+    /* Until a wait took no longer, or longer, than that. */
+    void ask_quickly()
+    {
+        while (ask() > 2 * SPIN) {
+        }
+    }
+    void ask_slowly()
+    {
+        while (ask() <= 2 * SPIN + 2 * MICROSECOND) { /* a wait(0), and what a turn does besides */
+        }
+    }
+    /* Whether the next turn, in which nothing comes, spins. */
+    bool spins(int64_t timeout_ns = MILLISECOND)
+    {
+        const uint64_t before = sim_peeks();
+        EXPECT_GE(dgram_loop_turn(near, timeout_ns), 0);
+        return sim_peeks() > before;
+    }
+    void pass(int64_t ns)
+    {
+        const uint64_t until = sim_now() + static_cast<uint64_t>(ns);
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(
+                      far, [](struct dgram_timer *, void *) {}, nullptr, &timer),
+                  0);
+        ASSERT_EQ(dgram_timer_start(timer, ns, 0), 0);
+        while (sim_now() < until) {
+            ASSERT_GE(dgram_loop_turn(far, -1), 0);
+        }
+        dgram_timer_free(timer);
+    }
+
+    static void on_message(struct dgram_socket *socket, const struct dgram_message *message,
+                           void *user)
+    {
+        Spin *self = static_cast<Spin *>(user);
+        self->received++;
+        if (self->answers) {
+            EXPECT_EQ(dgram_send_to(socket, "that", 4, message->from, nullptr, nullptr), 0);
+        }
+    }
+    static void ignore_taken(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
+                             uint32_t)
+    {
+    }
+    static void ignore_handed(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
+                              uint32_t, uint32_t, uint32_t)
+    {
+    }
+    static void ignore_sleep(void *, uint64_t)
+    {
+    }
+    static void on_rule(void *, const char *rule)
+    {
+        ADD_FAILURE() << "a rule of the boundary: " << rule;
+    }
+
+    struct dgram_loop *far = nullptr, *near = nullptr;
+    struct dgram_socket *asker = nullptr, *answerer = nullptr;
+    struct dgram_addr to = {};
+    unsigned received = 0;
+    bool answers = true;
+};
+
+TEST_F(Spin, AfterAShortWaitInALoopThatAnswers)
+{
+    open();
+    EXPECT_FALSE(spins()) << "it has answered nobody yet";
+    ask();
+    ask();
+    EXPECT_TRUE(spins());
+    EXPECT_FALSE(spins()) << "nothing came in the wait before";
+}
+
+TEST_F(Spin, NotInALoopThatOnlyListens)
+{
+    open();
+    answers = false;
+    for (int i = 0; i < 10; i++) {
+        ask();
+        EXPECT_FALSE(spins());
+    }
+}
+
+TEST_F(Spin, NotWhenItsLastAnswerIsLongAgo)
+{
+    open();
+    for (bool lately : {true, false}) {
+        answers = true;
+        ask();
+        answers = false;
+        pass(lately ? 9 * MILLISECOND : 11 * MILLISECOND);
+        ask();
+        EXPECT_EQ(spins(), lately);
+    }
+}
+
+TEST_F(Spin, NotAfterALongWait)
+{
+    open(0, 200 * MICROSECOND);
+    ask();
+    ask_quickly();
+    EXPECT_TRUE(spins());
+    ask_slowly();
+    EXPECT_FALSE(spins());
+}
+
+TEST_F(Spin, NotInATurnThatMayNotWait)
+{
+    open();
+    ask();
+    ask();
+    EXPECT_FALSE(spins(0));
+}
+
+TEST_F(Spin, NotWhenSwitchedOff)
+{
+    open(DGRAM_BUSY_POLL_OFF);
+    for (int i = 0; i < 10; i++) {
+        ask();
+        ask();
+        EXPECT_FALSE(spins());
+    }
+}
+
+/* Whatever it costs, and in a loop that answers nobody. */
+TEST_F(Spin, AlwaysIfTheProgramSaysSo)
+{
+    open(500);
+    answers = false;
+    for (int i = 0; i < 100; i++) {
+        const uint64_t start = sim_now();
+        EXPECT_TRUE(spins(SECOND));
+        EXPECT_GE(sim_now() - start, static_cast<uint64_t>(SECOND)) << "and it sleeps, then";
+    }
+}
+
+TEST_F(Spin, NothingComesAndTheTurnLastsAsLongAsItMay)
+{
+    open();
+    ask();
+    ask();
+    const uint64_t start = sim_now();
+    EXPECT_TRUE(spins(SECOND));
+    EXPECT_GE(sim_now() - start, static_cast<uint64_t>(SECOND));
+    EXPECT_LT(sim_now() - start, static_cast<uint64_t>(SECOND + SPIN / 2)) << "and not longer";
+}
+
+/* Its caller may have waited for a signal, and that may have come while it looked. */
+TEST_F(Spin, NothingComesAndATurnWithoutALimitEnds)
+{
+    open();
+    ask();
+    ask();
+    const uint64_t start = sim_now();
+    EXPECT_TRUE(spins(-1));
+    EXPECT_GE(sim_now() - start, static_cast<uint64_t>(SPIN));
+    EXPECT_LT(sim_now() - start, static_cast<uint64_t>(2 * SPIN));
+}
+
+TEST_F(Spin, NoLongerThanUntilATimerIsDue)
+{
+    open();
+    uint64_t fired = 0;
+    struct dgram_timer *timer = nullptr;
+    ASSERT_EQ(
+        dgram_timer_create(
+            near,
+            [](struct dgram_timer *, void *user) { *static_cast<uint64_t *>(user) = sim_now(); },
+            &fired, &timer),
+        0);
+    ask();
+    ask();
+    const uint64_t due = sim_now() + SPIN / 4;
+    ASSERT_EQ(dgram_timer_start(timer, SPIN / 4, 0), 0);
+    EXPECT_TRUE(spins());
+    EXPECT_GE(fired, due);
+    EXPECT_LT(fired, due + SPIN / 4);
+    dgram_timer_free(timer);
+}
+
+/* A wait of less than a wake-up's worth earns, and so it may go on. */
+TEST_F(Spin, ForEverIfItPays)
+{
+    open();
+    ask();
+    ask();
+    for (int i = 0; i < 1000; i++) {
+        const uint64_t before = sim_peeks();
+        EXPECT_LT(ask(), WORTH);
+        EXPECT_GE(sim_peeks(), before);
+    }
+    EXPECT_TRUE(spins());
+}
+
+/* Every second wait is short and the others are not: each spin is in vain. */
+TEST_F(Spin, NotBeyondWhatWakeUpsCost)
+{
+    open();
+    ask();
+    const uint64_t start = sim_now();
+    int64_t spent = 0;
+    unsigned refused = 0;
+    for (int i = 0; i < 2000; i++) {
+        ask();
+        if (spins(2 * SPIN)) {
+            spent += SPIN - WORTH;
+        } else {
+            refused++;
+        }
+        const int64_t elapsed = static_cast<int64_t>(sim_now() - start);
+        ASSERT_LE(spent, CREDIT + elapsed / ALLOWANCE + SPIN) << i;
+    }
+    const int64_t elapsed = static_cast<int64_t>(sim_now() - start);
+    EXPECT_GE(spent, CREDIT + elapsed / ALLOWANCE - SPIN) << "all of the credit is used";
+    EXPECT_GE(refused, 1800u);
+}
+
+TEST_F(Spin, AgainAfterAWhile)
+{
+    open();
+    ask();
+    ask();
+    while (spins(2 * SPIN)) {
+        ask();
+    }
+    pass(SECOND);
+    ask();
+    ask(); /* the pause was a long wait */
+    unsigned spun = 0;
+    while (spins(2 * SPIN)) {
+        spun++;
+        ask();
+    }
+    EXPECT_GE(spun, CREDIT / SPIN) << "the whole credit is back";
+    EXPECT_LE(spun, 2 * CREDIT / (SPIN - WORTH)) << "and not more of it";
+}
+
+} // namespace
