@@ -684,17 +684,18 @@ static int poll_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
     return 0;
 }
 
-/* Beyond so many sockets one epoll_wait costs less than a recvmsg for each. */
-enum { PEEK_MAX = 2 };
+/* Beyond so many sockets one epoll_wait costs less than a recvmsg for each, and than a walk along
+ * those that only send. */
+enum { PEEK_MAX = 2, PEEK_WALK_MAX = 16 };
 
 static int poll_peek(struct engine *engine)
 {
     struct poll_endpoint *states[PEEK_MAX];
-    uint32_t count = 0;
+    uint32_t count = 0, walked = 0;
     for (struct node *node = engine->endpoints.next; node != &engine->endpoints;
          node = node->next) {
         struct poll_endpoint *state = owner_of(node, struct poll_endpoint, all);
-        if (state->entry.receiving && count == PEEK_MAX) {
+        if ((state->entry.receiving && count == PEEK_MAX) || ++walked > PEEK_WALK_MAX) {
             return poll_wait(engine, 0, false);
         }
         if (state->entry.receiving) {

@@ -422,7 +422,9 @@ struct spinning {
     unsigned looks;     /* so far */
     bool adapts;        /* the credit decides; else the program has decided */
     bool promises;      /* the last wait was short */
-    bool at_once;       /* the last spin ended with its first look */
+    bool found;         /* something, the last spin, */
+    bool at_once;       /* and with its first look */
+    int64_t spent;      /* by it */
 };
 
 struct dgram_loop {

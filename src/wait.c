@@ -83,39 +83,46 @@ enum { LOOKS_PER_WAIT = 32 };
  * Looks until something is there or so much time has passed. What was handed over is submitted, and
  * settled before the spin: it may have to be parked, or told.
  *
+ * Where there is one CPU only, a spin that the program wants gives way to those for whom it looks.
+ * One that has to pay does not: beside a busy thread that takes milliseconds, and a sleep would end
+ * when a datagram comes. It keeps them away, finds nothing, and so the loop sleeps soon.
+ *
  * Peeking is for datagrams that come one by one, and not fair. If the last spin found something at
  * once, there may be more, and more of others: then it begins with a whole wait.
  */
-static int look(struct dgram_loop *loop, int64_t limit_ns, int64_t *ret_spent)
+static int look(struct dgram_loop *loop, int64_t limit_ns)
 {
     const struct backend *backend = loop->backend;
     struct spinning *spinning = &loop->spinning;
     bool whole = backend->peek == NULL || spinning->at_once;
     unsigned looks = whole;
     uint64_t start = loop->system->now();
-    int64_t spent = 0;
     int code = whole ? backend->wait(loop->engine, 0, false) : backend->flush(loop->engine);
     code = dg_send_settle(loop, code);
-    for (; code == 0 && !dg_loop_has_work(loop) && spent < limit_ns; looks++) {
+    spinning->spent = 0;
+    for (; code == 0 && !dg_loop_has_work(loop) && spinning->spent < limit_ns; looks++) {
         whole = backend->peek == NULL || ++spinning->looks % LOOKS_PER_WAIT == 0;
         code = whole ? backend->wait(loop->engine, 0, false) : backend->peek(loop->engine);
-        loop->system->relax();
-        spent = (int64_t) (loop->system->now() - start);
+        if (!spinning->adapts) {
+            loop->system->relax();
+        }
+        spinning->spent = (int64_t) (loop->system->now() - start);
     }
-    spinning->at_once = looks <= 1;
-    *ret_spent = spent;
+    spinning->found = dg_loop_has_work(loop);
+    spinning->at_once = spinning->found && looks <= 1;
     return code;
 }
 
 /* Looks for a while before it sleeps, if it is to sleep at all. */
 static int spin_wait(struct dgram_loop *loop, int64_t patience, int64_t spin_ns, bool sleeps)
 {
-    int64_t spent, left = patience;
-    int code = look(loop, patience >= 0 && patience < spin_ns ? patience : spin_ns, &spent);
-    if (code < 0 || !sleeps || dg_loop_has_work(loop)) {
+    int code = look(loop, patience >= 0 && patience < spin_ns ? patience : spin_ns);
+    if (code < 0 || !sleeps || loop->spinning.found) {
         return code;
     }
+    int64_t left = patience;
     if (patience >= 0) {
+        int64_t spent = loop->spinning.spent;
         left = patience > spent ? patience - spent : 0;
     }
     left = dg_wait_patience(loop, left); /* there may be a retry by now */
@@ -131,22 +138,23 @@ static bool loop_answers(const struct dgram_loop *loop)
     return loop->now - loop->sent_at < LATELY_NS;
 }
 
-/* A spin earns what a wake-up would have cost, and costs what it lasted. */
+/* A spin costs what it lasted (no more than it may last: another thread may have had the CPU), and
+ * has saved a wake-up if it found something that was not there anyway. */
 static void spin_judge(struct dgram_loop *loop, bool spun, uint64_t start)
 {
     struct spinning *spinning = &loop->spinning;
     uint64_t now = loop->system->now();
-    int64_t waited = (int64_t) (now - start);
     spinning->credit += (int64_t) (now - spinning->judged_at) / SPIN_ALLOWANCE;
-    if (spun) {
-        spinning->credit += SPIN_WORTH_NS - (waited < SPIN_NS ? waited : SPIN_NS);
+    if (spun && !spinning->at_once) {
+        int64_t cost = spinning->spent < SPIN_NS ? spinning->spent : SPIN_NS;
+        spinning->credit += (spinning->found ? SPIN_WORTH_NS : 0) - cost;
     }
     if (spinning->credit > SPIN_CREDIT_NS) {
         spinning->credit = SPIN_CREDIT_NS;
     }
     spinning->judged_at = now;
     /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
-    spinning->promises = loop->pending.count > 0 && waited <= 2 * SPIN_NS;
+    spinning->promises = loop->pending.count > 0 && now - start <= 2 * SPIN_NS;
 }
 
 /*

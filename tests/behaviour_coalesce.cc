@@ -106,6 +106,9 @@ TEST_P(CoalesceTest, TheSleepGoesOnAfterADatagram)
     if (!possible()) {
         GTEST_SKIP() << "poll(2) has no sleep as short as that";
     }
+    if (getenv("DGRAM_TEST_RUNG") != nullptr) {
+        GTEST_SKIP() << "without DEFER_TASKRUN the kernel wakes for each completion";
+    }
     int whole =
         0; /* a signal ends it: the ring of the test before goes away now, and that is one */
     for (int i = 0; i < 100; i++) {

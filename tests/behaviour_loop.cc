@@ -867,6 +867,24 @@ TEST_P(Stop, OtherSignalsAreNoError)
 
 /* ---- Busy polling -------------------------------------------------------------------------- */
 
+/* The first turn of a loop may spin for a timer alone. */
+TEST_P(BusyPoll, WaitsForATimerBeforeAnythingElse)
+{
+    for (uint32_t microseconds : {0u, 100u, 10000u}) {
+        struct dgram_loop_options options = loop_options();
+        options.busy_poll_us = microseconds;
+        struct dgram_loop *busy = make_loop(&options);
+        int ticks = 0;
+        Tick tick([&](struct dgram_timer *) { ticks++; });
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(busy, Tick::call, &tick, &timer), 0);
+        ASSERT_EQ(dgram_timer_start(timer, MILLISECOND, 0), 0);
+        EXPECT_EQ(dgram_loop_run(busy), 0);
+        EXPECT_EQ(ticks, 1);
+        dgram_loop_free(busy);
+    }
+}
+
 /* The same behaviour: datagrams, timers, posts and stops of other threads all end a spin. */
 TEST_P(BusyPoll, ChangesNothingButTheWaiting)
 {

@@ -631,10 +631,8 @@ static void system_wake_clear(int fd)
     descriptor_of(fd, WAKE)->signalled = false;
 }
 
-/* A look takes a while, or a busy loop would look for ever. */
 static void system_relax(void)
 {
-    world.now += 1 + below(2000);
 }
 
 static int system_alarm_open(void)
@@ -1477,11 +1475,12 @@ static int engine_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
     return 0;
 }
 
-/* Datagrams only, and not always those. */
+/* Datagrams only, and not always those. A look takes time, or a busy loop would look for ever. */
 static int engine_peek(struct engine *engine)
 {
     rule(!engine->sent, "peek() between send() and flush()");
     world.peeks++;
+    world.now += 1 + below(2000);
     network_arrive();
     for (struct attached *a = engine->endpoints; a != NULL; a = a->next) {
         if (attached_step(engine, a) == STEP_RECEIVE && !chance(world.faults.postpone)) {

@@ -67,13 +67,29 @@ static void receive_raw(struct engine *engine, const struct object *object)
                          (uint32_t) size < room ? (uint32_t) size : room);
 }
 
+/* By a system call. */
+static int look_closely(struct engine *engine)
+{
+    int code = io_uring_get_events(&engine->ring);
+    ring_harvest(engine);
+    if (code >= 0 || code == -EINTR || code == -EAGAIN || code == -EBUSY) {
+        return 0;
+    }
+    *engine->failed_call = "io_uring_enter";
+    return code;
+}
+
 int ring_peek(struct engine *engine)
 {
+    bool overflown = io_uring_cq_has_overflow(&engine->ring);
+    if (!engine->enabled) {
+        return 0; /* the first wait() is still to come */
+    }
     if (io_uring_cq_ready(&engine->ring) > 0) {
         ring_harvest(engine);
         return 0;
     }
-    if (engine->receiver_count <= PEEK_MAX && engine->has_spare) {
+    if (engine->receiver_count <= PEEK_MAX && engine->has_spare && !overflown) {
         /* The flag is of no interest here: what it tells of first is the multishot's own wake-up
          * for the datagram that was just taken. */
         for (uint32_t i = 0; i < engine->receiver_count && engine->has_spare; i++) {
@@ -84,10 +100,7 @@ int ring_peek(struct engine *engine)
         return 0;
     }
     bool flagged = (*engine->ring.sq.kflags & IORING_SQ_TASKRUN) != 0;
-    if (flagged || !(engine->ring.flags & IORING_SETUP_TASKRUN_FLAG)) {
-        int code = io_uring_get_events(&engine->ring);
-        ring_harvest(engine);
-        return code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY ? code : 0;
-    }
-    return 0;
+    return flagged || overflown || !(engine->ring.flags & IORING_SETUP_TASKRUN_FLAG)
+               ? look_closely(engine)
+               : 0;
 }

@@ -36,6 +36,8 @@ static const unsigned setup_ladder[] = {
     IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
 };
 
+unsigned ring_first_rung;
+
 enum { SETUP_RUNGS = sizeof(setup_ladder) / sizeof(setup_ladder[0]) };
 
 /* Waiting for data without a worker thread, no lost completions, timeouts as an argument of the
@@ -46,7 +48,7 @@ static const unsigned needed_features =
 static int ring_climb(struct io_uring *ring)
 {
     int code = -EINVAL;
-    for (size_t rung = 0; rung < SETUP_RUNGS && code == -EINVAL; rung++) {
+    for (size_t rung = ring_first_rung; rung < SETUP_RUNGS && code == -EINVAL; rung++) {
         struct io_uring_params params = {.flags = setup_ladder[rung],
                                          .cq_entries = RING_COMPLETIONS};
         code = io_uring_queue_init_params(RING_ENTRIES, ring, &params);
