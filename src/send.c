@@ -253,7 +253,9 @@ typedef struct {
 
 /* Up to LANE_INLINE_MAX bytes the call of a function shows; above LANE_BLOCKS_MAX, memcpy's wider
  * vectors win. */
-enum { BLOCK = sizeof(block), LANE_INLINE_MAX = 4 * BLOCK, LANE_BLOCKS_MAX = 256 };
+#define BLOCK sizeof(block)
+#define LANE_INLINE_MAX (4 * BLOCK)
+#define LANE_BLOCKS_MAX (16 * BLOCK)
 
 static inline void block_copy(unsigned char *target, const unsigned char *source)
 {
@@ -530,7 +532,7 @@ static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *i
     if (code == 0) {
         code = item_payload(socket, item, &payload);
     }
-    if (code < 0) {
+    if (code != 0) {
         return code;
     }
     user = item->user != NULL ? item->user : user;

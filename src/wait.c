@@ -154,7 +154,7 @@ static void spin_judge(struct dgram_loop *loop, bool spun, uint64_t start)
     }
     spinning->judged_at = now;
     /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
-    spinning->promises = loop->pending.count > 0 && now - start <= 2 * SPIN_NS;
+    spinning->promises = loop->pending.count > 0 && now - start <= 2 * (uint64_t) SPIN_NS;
 }
 
 /*
