@@ -205,8 +205,8 @@ struct dgram_loop_options {
                               whatever happens; what comes meanwhile is delivered then, posts too.
                               Timers and timeouts are kept. 0: 20, the default; 1 to 1,000: give
                               the sockets receive buffers for what comes in that time;
-                              DGRAM_COALESCE_OFF, for a program that answers otherwise. Not with
-                              busy_poll_us */
+                              DGRAM_COALESCE_OFF, for a program that answers otherwise. Not where
+                              busy_poll_us is 1 or more */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };

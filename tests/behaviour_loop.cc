@@ -885,6 +885,33 @@ TEST_P(BusyPoll, WaitsForATimerBeforeAnythingElse)
     }
 }
 
+/* Engines look at few sockets one by one, and at many, or beside many that only send, at once. */
+TEST_P(BusyPoll, FindsTheOneAmongMany)
+{
+    struct dgram_loop_options options = loop_options();
+    options.busy_poll_us = 1000000;
+    struct dgram_loop *busy = make_loop(&options);
+    Plain peer;
+    for (size_t listening : {1u, 2u, 3u}) {
+        std::deque<Inbox> inboxes(listening);
+        std::vector<struct dgram_socket *> sockets;
+        for (size_t i = 0; i < 20; i++) {
+            sockets.push_back(open_bound(busy));
+        }
+        for (Inbox &inbox : inboxes) {
+            sockets.push_back(open_inbox(busy, &inbox));
+        }
+        for (size_t i = 0; i < listening; i++) {
+            peer.send("found", address_of(sockets[20 + i]));
+            EXPECT_TRUE(run_until(busy, [&] { return inboxes[i].count() == 1; })) << i;
+        }
+        for (struct dgram_socket *socket : sockets) {
+            close_and_wait(busy, socket);
+        }
+    }
+    dgram_loop_free(busy);
+}
+
 /* The same behaviour: datagrams, timers, posts and stops of other threads all end a spin. */
 TEST_P(BusyPoll, ChangesNothingButTheWaiting)
 {

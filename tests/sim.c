@@ -971,7 +971,9 @@ static void train_taken(struct descriptor *d, const struct reading *reading)
     uint32_t at = 0;
     do {
         uint32_t size = reading->size - at < step ? reading->size - at : step;
-        world.hooks.taken(world.hooks.user, d->number, &reading->to, reading->bytes + at, size);
+        if (world.hooks.taken != NULL) {
+            world.hooks.taken(world.hooks.user, d->number, &reading->to, reading->bytes + at, size);
+        }
         at += size;
     } while (at < reading->size);
     network_send(&like, reading->bytes, reading->size);
@@ -1225,8 +1227,10 @@ static void append_received(struct engine *engine, struct attached *a)
     memcpy(base + SLOT_NAME_AT, &packet->from.u, packet->from.size);
     engine->used[slot] = before + present;
     sim_log("received", ((uint64_t) d->number << 32) + size, slot);
-    world.hooks.handed(world.hooks.user, d->number, &packet->from, base + before, present, size,
-                       segment);
+    if (world.hooks.handed != NULL) {
+        world.hooks.handed(world.hooks.user, d->number, &packet->from, base + before, present, size,
+                           segment);
+    }
     *completions_append(engine->completions) = (struct completion){
         .kind = COMPLETION_RECEIVED,
         .truncated = present < size,
@@ -1427,7 +1431,9 @@ static void sleep_until(struct engine *engine, uint64_t until)
             return;
         }
         uint64_t next = next_event(true);
-        world.hooks.sleeping(world.hooks.user, until);
+        if (world.hooks.sleeping != NULL) {
+            world.hooks.sleeping(world.hooks.user, until);
+        }
         if (count_there(engine) > 0) {
             continue;
         }

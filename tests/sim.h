@@ -84,6 +84,7 @@ void sim_faults_random(struct sim_random *random, struct sim_faults *faults);
 
 /* ---- The world ----------------------------------------------------------------------------- */
 
+/* NULL: nobody wants to know; but `broken` must be there. */
 struct sim_hooks {
     void *user;
     /* The kernel took one datagram of a socket. */

@@ -3,12 +3,10 @@
  * sim_coalesce.cc: when a loop asks its engine for one wake-up for several datagrams, and when not.
  * Whether engines do it is behaviour_coalesce.cc's.
  */
-#include "tests/sim.h"
-
-#include <gtest/gtest.h>
-
 #include <cerrno>
 #include <vector>
+
+#include "tests/sim_pair.h"
 
 namespace
 {
@@ -17,38 +15,17 @@ constexpr int64_t MICROSECOND = 1000;
 constexpr int64_t SECOND = 1000000000;
 constexpr int64_t DEFAULT = 20 * MICROSECOND;
 
-/* A loop that sends and a loop that receives, on a host where nothing goes wrong by chance. */
-class Coalesce : public ::testing::Test
+class Coalesce : public SimPair
 {
   protected:
     void open(uint32_t coalesce_us = 0, uint32_t busy_poll_us = 0, uint32_t slots = 0,
               const struct sim_faults &faults = {})
     {
-        const struct sim_hooks hooks = {nullptr, ignore_taken, ignore_handed, ignore_sleep,
-                                        on_rule};
         struct dgram_loop_options options = {};
-        options.size = sizeof(options);
-        sim_open(1, &faults, &hooks);
-        ASSERT_EQ(sim_loop_create(&options, &far), 0);
         options.coalesce_us = coalesce_us;
         options.busy_poll_us = busy_poll_us;
         options.slots = slots;
-        ASSERT_EQ(sim_loop_create(&options, &near), 0);
-        ASSERT_EQ(dgram_create_socket(far, DGRAM_UDP4, nullptr, &sender), 0);
-        ASSERT_EQ(dgram_create_socket(near, DGRAM_UDP4, nullptr, &receiver), 0);
-        number = sim_last_socket();
-        ASSERT_EQ(dgram_bind(receiver, 0, "127.0.0.1"), 0);
-        ASSERT_EQ(dgram_bind(sender, 0, "127.0.0.1"), 0);
-        ASSERT_EQ(dgram_address(receiver, &to), 0);
-        dgram_on_message(receiver, on_message, this);
-        ASSERT_GE(dgram_loop_turn(far, 0), 0);
-        ASSERT_GE(dgram_loop_turn(near, 0), 0);
-    }
-    void TearDown() override
-    {
-        dgram_loop_free(near);
-        dgram_loop_free(far);
-        sim_close();
+        open_pair(options, faults);
     }
     /* Sizes that differ are records that differ. */
     void receive(const std::vector<size_t> &sizes, int64_t within_ns = SECOND)
@@ -73,38 +50,6 @@ class Coalesce : public ::testing::Test
         EXPECT_GE(dgram_loop_turn(near, timeout_ns), 0);
         return sim_coalesced();
     }
-
-    static void on_message(struct dgram_socket *socket, const struct dgram_message *message,
-                           void *user)
-    {
-        Coalesce *self = static_cast<Coalesce *>(user);
-        self->received++;
-        if (self->answers) {
-            EXPECT_EQ(dgram_send_to(socket, "yes", 3, message->from, nullptr, nullptr), 0);
-        }
-    }
-    static void ignore_taken(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
-                             uint32_t)
-    {
-    }
-    static void ignore_handed(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
-                              uint32_t, uint32_t, uint32_t)
-    {
-    }
-    static void ignore_sleep(void *, uint64_t)
-    {
-    }
-    static void on_rule(void *, const char *rule)
-    {
-        ADD_FAILURE() << "a rule of the boundary: " << rule;
-    }
-
-    struct dgram_loop *far = nullptr, *near = nullptr;
-    struct dgram_socket *sender = nullptr, *receiver = nullptr;
-    struct dgram_addr to = {};
-    uint32_t number = 0; /* the receiver's, in the simulator */
-    unsigned received = 0;
-    bool answers = false;
 };
 
 TEST_F(Coalesce, AfterTwoDatagramsOfAWait)

@@ -23,7 +23,7 @@ class Found : public ::testing::Test
     void open(const struct dgram_loop_options &wanted, uint64_t queue_limit = 0,
               const struct sim_faults &faults = {})
     {
-        const struct sim_hooks hooks = {this, count_taken, ignore_handed, ignore_sleep, on_rule};
+        const struct sim_hooks hooks = {this, count_taken, nullptr, nullptr, on_rule};
         struct dgram_loop_options options = wanted;
         struct dgram_socket_options socket_options = {};
         options.size = sizeof(options);
@@ -57,13 +57,6 @@ class Found : public ::testing::Test
                             uint32_t)
     {
         static_cast<Found *>(user)->taken++;
-    }
-    static void ignore_handed(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
-                              uint32_t, uint32_t, uint32_t)
-    {
-    }
-    static void ignore_sleep(void *, uint64_t)
-    {
     }
     static void on_rule(void *, const char *rule)
     {

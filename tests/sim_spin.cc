@@ -3,9 +3,9 @@
  * sim_spin.cc: when a loop spins before it sleeps, and when not: what its program has not decided
  * is decided by what spins have saved and cost.
  */
-#include "tests/sim.h"
+#include <cerrno>
 
-#include <gtest/gtest.h>
+#include "tests/sim_pair.h"
 
 namespace
 {
@@ -17,41 +17,23 @@ constexpr int64_t SECOND = 1000000000;
 constexpr int64_t SPIN = 40 * MICROSECOND, WORTH = 10 * MICROSECOND, CREDIT = MILLISECOND;
 constexpr int64_t ALLOWANCE = 64;
 
-/* A loop that asks and a loop that answers, on a host where nothing goes wrong by chance. */
-class Spin : public ::testing::Test
+/* The far loop asks, the near one answers. */
+class Spin : public SimPair
 {
   protected:
     void open(uint32_t busy_poll_us = 0, uint32_t delay_ns = 0)
     {
-        const struct sim_hooks hooks = {nullptr, ignore_taken, ignore_handed, ignore_sleep,
-                                        on_rule};
-        struct sim_faults faults = {};
         struct dgram_loop_options options = {};
-        faults.delay_ns = delay_ns;
-        options.size = sizeof(options);
-        sim_open(1, &faults, &hooks);
-        ASSERT_EQ(sim_loop_create(&options, &far), 0);
+        struct sim_faults faults = {};
         options.busy_poll_us = busy_poll_us;
-        ASSERT_EQ(sim_loop_create(&options, &near), 0);
-        ASSERT_EQ(dgram_create_socket(far, DGRAM_UDP4, nullptr, &asker), 0);
-        ASSERT_EQ(dgram_create_socket(near, DGRAM_UDP4, nullptr, &answerer), 0);
-        ASSERT_EQ(dgram_bind(answerer, 0, "127.0.0.1"), 0);
-        ASSERT_EQ(dgram_bind(asker, 0, "127.0.0.1"), 0);
-        ASSERT_EQ(dgram_address(answerer, &to), 0);
-        dgram_on_message(answerer, on_message, this);
-        ASSERT_GE(dgram_loop_turn(far, 0), 0);
-        ASSERT_GE(dgram_loop_turn(near, 0), 0);
-    }
-    void TearDown() override
-    {
-        dgram_loop_free(near);
-        dgram_loop_free(far);
-        sim_close();
+        faults.delay_ns = delay_ns;
+        answers = true;
+        open_pair(options, faults);
     }
     /* A question, and what the loop waits for it. */
     int64_t ask()
     {
-        EXPECT_EQ(dgram_send_to(asker, "what", 4, &to, nullptr, nullptr), 0);
+        EXPECT_EQ(dgram_send_to(sender, "what", 4, &to, nullptr, nullptr), 0);
         EXPECT_GE(dgram_loop_turn(far, 0), 0);
         const unsigned wanted = received + 1;
         const uint64_t start = sim_now();
@@ -69,6 +51,17 @@ class Spin : public ::testing::Test
     {
         while (ask() <= 2 * SPIN + 2 * MICROSECOND) { /* a wait(0), and what a turn does besides */
         }
+    }
+    /* How many of 1,000 waits for a question spin. */
+    unsigned spins_of_thousand()
+    {
+        unsigned spun = 0;
+        for (int i = 0; i < 1000; i++) {
+            const uint64_t before = sim_peeks();
+            ask();
+            spun += sim_peeks() > before;
+        }
+        return spun;
     }
     /* Whether the next turn, in which nothing comes, spins. */
     bool spins(int64_t timeout_ns = MILLISECOND)
@@ -90,37 +83,6 @@ class Spin : public ::testing::Test
         }
         dgram_timer_free(timer);
     }
-
-    static void on_message(struct dgram_socket *socket, const struct dgram_message *message,
-                           void *user)
-    {
-        Spin *self = static_cast<Spin *>(user);
-        self->received++;
-        if (self->answers) {
-            EXPECT_EQ(dgram_send_to(socket, "that", 4, message->from, nullptr, nullptr), 0);
-        }
-    }
-    static void ignore_taken(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
-                             uint32_t)
-    {
-    }
-    static void ignore_handed(void *, uint32_t, const struct dgram_addr *, const unsigned char *,
-                              uint32_t, uint32_t, uint32_t)
-    {
-    }
-    static void ignore_sleep(void *, uint64_t)
-    {
-    }
-    static void on_rule(void *, const char *rule)
-    {
-        ADD_FAILURE() << "a rule of the boundary: " << rule;
-    }
-
-    struct dgram_loop *far = nullptr, *near = nullptr;
-    struct dgram_socket *asker = nullptr, *answerer = nullptr;
-    struct dgram_addr to = {};
-    unsigned received = 0;
-    bool answers = true;
 };
 
 TEST_F(Spin, AfterAShortWaitInALoopThatAnswers)
@@ -246,13 +208,8 @@ TEST_F(Spin, ForEverIfItPays)
     open(0, 2 * WORTH - 4 * MICROSECOND);
     ask();
     ask();
-    unsigned spun = 0;
-    for (int i = 0; i < 1000; i++) {
-        const uint64_t before = sim_peeks();
-        ask();
-        spun += sim_peeks() > before;
-    }
-    EXPECT_GE(spun, 980u) << "but for what the first look finds, which is a whole wait then";
+    EXPECT_GE(spins_of_thousand(), 980u)
+        << "but for what the first look finds, which is a whole wait then";
     EXPECT_TRUE(spins());
 }
 
@@ -262,14 +219,22 @@ TEST_F(Spin, NotForLongIfItDoesNotPay)
     open(0, 6 * WORTH);
     ask();
     ask();
-    unsigned spun = 0;
-    for (int i = 0; i < 1000; i++) {
-        const uint64_t before = sim_peeks();
-        ask();
-        spun += sim_peeks() > before;
-    }
+    const unsigned spun = spins_of_thousand();
     EXPECT_GE(spun, CREDIT / SPIN);
     EXPECT_LE(spun, 200u);
+}
+
+/* The first wait of the spin that is a whole one: its turn says so, and so do all after it. */
+TEST_F(Spin, EndsWhenTheEngineBreaks)
+{
+    open();
+    ask();
+    ask();
+    const uint64_t before = sim_peeks();
+    sim_break(2, -EIO); /* a flush comes first */
+    EXPECT_EQ(dgram_loop_turn(near, SECOND), -EIO);
+    EXPECT_GT(sim_peeks(), before);
+    EXPECT_EQ(dgram_loop_turn(near, SECOND), -EIO);
 }
 
 /* That was there already: no wake-up is saved, and nothing is earned. */

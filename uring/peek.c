@@ -81,10 +81,11 @@ static int look_closely(struct engine *engine)
 
 int ring_peek(struct engine *engine)
 {
-    bool overflown = io_uring_cq_has_overflow(&engine->ring);
     if (!engine->enabled) {
         return 0; /* the first wait() is still to come */
     }
+    /* What overflowed is older than what a receive would find now. */
+    bool overflown = io_uring_cq_has_overflow(&engine->ring);
     if (io_uring_cq_ready(&engine->ring) > 0) {
         ring_harvest(engine);
         return 0;

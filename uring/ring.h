@@ -97,14 +97,13 @@ static inline uint64_t ring_user_data(enum operation operation, uint32_t generat
 }
 
 /* setup.c */
+/* How far down the ladder of set-up flags rings begin: 0. Tests begin lower, to run as on an older
+ * kernel. */
+extern unsigned ring_first_rung;
 int ring_open(const struct engine_config *config, struct engine **ret_engine,
               const char **ret_call);
 void ring_close(struct engine *engine, bool forked);
 int ring_enable(struct engine *engine);
-
-/* Of the flags that rings are set up with, newest first: 0. Tests begin further down, to run as on
- * an older kernel. */
-extern unsigned ring_first_rung;
 int ring_provide(struct engine *engine, const struct slots *slots);
 int ring_event_fd(struct engine *engine);
 struct object *ring_object_make(struct engine *engine);
