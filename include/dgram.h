@@ -22,7 +22,8 @@
  * dgram_error_name() describe both. Parameters called `ret_...` are written on success only. What
  * can be known at once is returned at once and reported nowhere else. What goes wrong later reaches
  * the callback of the send that failed, or the socket's `error` handler. A NULL handle gives
- * DGRAM_ENULL; a socket that was closed gives DGRAM_ENOTRUNNING.
+ * DGRAM_ENULL; a socket that was closed gives DGRAM_ENOTRUNNING until its `close` handler has
+ * returned; then the library frees it, and the handle must not be used again.
  *
  * SENDING. A send returns at once and never blocks. A negative return means that it was not
  * accepted: no callback follows and the bytes are still the caller's. Zero means accepted: it
@@ -35,8 +36,8 @@
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
  * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
- * other threads. A program that wants more cores runs a loop per core, each with its own socket on
- * the same port (`reuse_port`).
+ * other threads; turns find that out, anything else is a data race. A program that wants more cores
+ * runs a loop per core, each with its own socket on the same port (`reuse_port`).
  *
  * FORK. In a child process only dgram_loop_free() may touch a loop of the parent; every other
  * function answers DGRAM_EFORKED. The parent's loop is not disturbed.
@@ -99,7 +100,7 @@ enum dgram_code {
     DGRAM_EBADENGINE = -10018,     /* an engine name or number that does not exist */
     DGRAM_ENOTFOUND = -10019,      /* the name does not exist, or has no address of the family */
     DGRAM_EDNSTIMEOUT = -10020,    /* no name server answered in time */
-    DGRAM_EDNSFAILED = -10021,     /* a name server answered, but with an error or with nonsense */
+    DGRAM_EDNSFAILED = -10021,     /* name servers answered with errors or nonsense, or refused */
     DGRAM_EWRONGLOOP = -10022,     /* a destination or buffer of another loop than the socket's */
     DGRAM_EBADRANGE = -10023       /* a part of a buffer that exceeds it */
 };
@@ -198,7 +199,9 @@ struct dgram_loop_options {
                               that found something so, and 1/64 of the time: two loops that talk to
                               each other without a pause use a core each, 80,000 requests a second
                               that come at random hardly more than by sleeping. 1 to 1,000,000:
-                              always; DGRAM_BUSY_POLL_OFF. A turn of timeout 0 does not look */
+                              before every sleep; what comes later than that finds it asleep.
+                              DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does not look: a
+                              program that never sleeps calls that again and again */
     uint32_t coalesce_us;  /* fewer wake-ups for some delay, as network cards do it: in a loop
                               that has sent nothing for 10 ms, after a turn that received two or
                               more and was not full, the next sleep lasts so many microseconds
@@ -206,7 +209,7 @@ struct dgram_loop_options {
                               Timers and timeouts are kept. 0: 20, the default; 1 to 1,000: give
                               the sockets receive buffers for what comes in that time;
                               DGRAM_COALESCE_OFF, for a program that answers otherwise. Not where
-                              busy_poll_us is 1 or more */
+                              busy_poll_us is 1 to 1,000,000 */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };
@@ -224,11 +227,12 @@ DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
 
 /*
  * Closes every socket, completes every accepted send (what is queued gets one attempt, the rest
- * -ECANCELED), emits `close` for each socket, and frees the loop with its sockets, timers, buffers.
- * Callbacks run inside this call. Accepts NULL, a loop that never ran, and a loop in one of whose
- * callbacks it is called (then the work is done when that turn unwinds, and dgram_loop_run()
- * returns 1). Retained messages stay valid. In a forked child it frees memory and closes
- * descriptors only, without callbacks.
+ * -ECANCELED), calls the posts that wait, emits `close` for each socket, and frees the loop with
+ * its sockets, timers, buffers. No `message` and no timer comes after the call. The callbacks that
+ * do run inside it. Accepts NULL, a loop that never ran, and a loop in one of whose callbacks it is
+ * called (then they come while that turn unwinds, and dgram_loop_run() returns 1). Retained
+ * messages stay valid. In a forked child it frees memory and closes descriptors only, without
+ * callbacks. A signal handler that calls dgram_loop_stop() must be restored before.
  * Returns NULL. Loop thread.
  */
 DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
@@ -282,8 +286,11 @@ DGRAM_API int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *
 
 /*
  * A descriptor for another event loop (epoll, libuv, glib): it is readable whenever
- * dgram_loop_turn(loop, 0) has something to do, timers, posts and queued sends included. Only wait
- * on it; never read or close it. The first call makes it, which costs a little at each wake-up.
+ * dgram_loop_turn(loop, 0) has something to do, timers, posts and queued sends included: the level
+ * counts, not the edge (no EPOLLET). One turn each time is enough: what it leaves keeps the
+ * descriptor readable. Only wait on it; never read or close it, and take it out of the outer loop
+ * before dgram_loop_free(), which closes it. The first call makes it, which costs a little at each
+ * wake-up.
  * Returns the descriptor; -ENOTSUP where the host has only poll(2); -EMFILE, -ENFILE, -ENOMEM.
  * Loop thread.
  */
@@ -350,15 +357,17 @@ typedef void dgram_timer_fn(struct dgram_timer *timer, void *user);
 
 /*
  * Makes a stopped timer. It belongs to the loop, which frees it if dgram_timer_free() does not.
- * Returns 0; -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ * Returns 0; -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED, DGRAM_ENOTRUNNING (the loop is being freed). Loop
+ * thread.
  */
 DGRAM_API int dgram_timer_create(struct dgram_loop *loop, dgram_timer_fn *fn, void *user,
                                  struct dgram_timer **ret_timer);
 
 /*
- * Starts or restarts: `fn` is called `delay_ns` from now, then every `interval_ns` (0: once). A
- * period that passed unserved is skipped, not made up for. Never calls `fn` early; allocates
- * nothing. Returns 0; DGRAM_EBADTIME for negative times, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
+ * Starts or restarts: `fn` is called `delay_ns` from now (the real time, not dgram_loop_now()),
+ * then every `interval_ns` (0: once). A period that passed unserved is skipped, not made up for.
+ * Never calls `fn` early; allocates nothing. Returns 0; DGRAM_EBADTIME for negative times,
+ * DGRAM_ENULL, DGRAM_EFORKED, DGRAM_ENOTRUNNING (the loop is being freed). Loop thread.
  */
 DGRAM_API int dgram_timer_start(struct dgram_timer *timer, int64_t delay_ns, int64_t interval_ns);
 
@@ -489,8 +498,9 @@ DGRAM_API int dgram_close(struct dgram_socket *socket);
 
 /*
  * Refuses new sends (DGRAM_ENOTRUNNING), goes on receiving, and closes by itself when the queue is
- * empty, however long back-pressure lasts; dgram_close() still closes at once. Returns as
- * dgram_close(), DGRAM_ENOTRUNNING also when it has ended already. Loop thread.
+ * empty, however long back-pressure or a lookup lasts; dgram_close() still closes at once. (With
+ * nothing queued that is at once, too: what the kernel has received and not delivered is lost.)
+ * Returns as dgram_close(), DGRAM_ENOTRUNNING also when it has begun to end. Loop thread.
  */
 DGRAM_API int dgram_end(struct dgram_socket *socket);
 
@@ -513,7 +523,9 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  * message    a datagram. The socket receives while it is bound and a handler is set; without one
  *            datagrams stay in the kernel's buffer until that is full. A handler that removes
  *            itself gets no more; the rest of a train waits for the next one, as while paused.
- * messages   the same in arrays of 1 to 256 datagrams of a socket; replaces `message` while set.
+ * messages   the same in arrays of 1 to 256 datagrams of a socket, in the order in which they came,
+ *            from any senders: as many as were received one after the other; replaces `message`
+ *            while set.
  * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid. Not
  *            emitted if the socket is closed before.
  * error      a failure that no call returned and no send callback took. Without a handler it is
@@ -540,13 +552,16 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
 /*
  * send (manual: dgram.send). One datagram to a port and the text of an IP address or a host name;
  * NULL or "" is this host (127.0.0.1 or ::1), and so are "localhost" and what ends in ".localhost"
- * (RFC 6761), which no server is asked for. A name is looked up without blocking, once for all
- * sends that wait for it, and its answer used for its TTL (256 names, one second at least); the
- * datagram joins the order of its destination when the name is resolved. A name that failed is not
- * asked for again for a second: sends to it fail with the same code. An unbound socket is first
- * bound to a free port of all interfaces; `listening` follows. The datagram leaves at the latest at
- * the end of the turn; datagrams to one peer leave together where the kernel can do that
- * (UDP_SEGMENT, udp(7)). That a peer does not listen (ICMP) is no error of an unconnected socket.
+ * (RFC 6761), which no server is asked for. Others are looked for in /etc/hosts, then by DNS, as
+ * resolv.conf(5) and nsswitch.conf(5) say: the first address of the socket's family (udp6: AAAA
+ * only) is taken, and without `timeout` and `attempts` there a silent server takes up to 75 s to
+ * fail. A name is looked up without blocking, once for all sends that wait for it, and its answer
+ * used for its TTL (256 names, one second at least); the datagram joins the order of its
+ * destination when the name is resolved. A name that failed is not asked for again for a second:
+ * sends to it fail with the same code. An unbound socket is first bound to a free port of all
+ * interfaces; `listening` follows. The datagram leaves at the latest at the end of the turn;
+ * datagrams to one peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)). That a
+ * peer does not listen (ICMP) is no error of an unconnected socket.
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called, unless the socket has
  * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. (A
@@ -604,6 +619,15 @@ DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, u
                                        const char *address,
                                        struct dgram_destination **ret_destination);
 
+/*
+ * Where sends to it go now: the literal, or the last good address of the name, to know an answer by
+ * or to send from a buffer. If none is known yet, this asks for it as a send would.
+ * Returns 0; -EAGAIN until a name has its first answer; the failure of a lookup for a second
+ * (DGRAM_ENOTFOUND, ...); DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
+ */
+DGRAM_API int dgram_destination_address(struct dgram_destination *destination,
+                                        struct dgram_addr *ret_address);
+
 /* Accepts NULL, returns NULL. Loop thread. */
 DGRAM_API struct dgram_destination *dgram_destination_free(struct dgram_destination *destination);
 
@@ -620,8 +644,9 @@ DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, siz
  * A buffer is *in use* from the first send until nobody reads its memory any more. Meanwhile the
  * bytes that were passed to dgram_send_buffer() must not change; the rest may be written and sent
  * at any time. Then `idle` is called, like all callbacks, once for all sends since the one before
- * it: the whole buffer may be filled again. Buffers become idle in the order in which they went out
- * of use. A program that never waits has two and fills one while the other is in use.
+ * it: the whole buffer may be filled again. That may be in the middle of filling it: what has been
+ * composed and not yet sent is the program's to remember. Buffers become idle in the order in which
+ * they went out of use. A program that never waits has two and fills one while the other is in use.
  *
  * `idle` is about memory only. It says nothing of delivery: datagrams that wait for room in the
  * kernel are copied, so a buffer may be idle while its datagrams are queued; and with zero copy it
@@ -629,8 +654,10 @@ DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, siz
  * buffer in use keeps dgram_loop_run() running. dgram_loop_free() does not wait for it and does not
  * call `idle`; what has left is sent unchanged all the same.
  *
- * Trains: datagrams that lie one behind the other without a gap, of one size (only the last may be
- * shorter), to one peer; sends to other peers may come between. Padding records to one size pays.
+ * Trains: a peer's datagrams travel together if each begins where the one before it *to that peer*
+ * ended, all of one size (a shorter one is the last). Sends to other peers may come between, their
+ * bytes may not: give each peer a part of the buffer, or a buffer. Padding records to one size
+ * pays; `sent` by `sends` of dgram_socket_stats() tells how long the trains are.
  */
 struct dgram_buffer;
 typedef void dgram_buffer_fn(struct dgram_buffer *buffer, void *user);
@@ -638,7 +665,8 @@ typedef void dgram_buffer_fn(struct dgram_buffer *buffer, void *user);
 /* Bits of dgram_buffer_options.flags. */
 
 /* Have the network card read the buffer itself, where that is possible: on the uring engine with
- * Linux 6.15 and later, for trains of 16 KiB and more; others are copied by the kernel as ever. It
+ * Linux 6.15 and later, for trains of 16 KiB and more; others are copied by the kernel as ever, and
+ * so is what waits for room in the socket's send buffer: give it some MiB (`send_buffer_size`). It
  * pins the memory (ulimit -l). Where the kernel says that it had to copy, as it does for receivers
  * on the same host, that host gets copies for ten seconds before this is tried again:
  * dgram_loop_info() counts. */
@@ -668,8 +696,9 @@ DGRAM_API void *dgram_buffer_data(struct dgram_buffer *buffer);
 /* Sets the `idle` handler; NULL removes it. Returns 0, DGRAM_ENULL, DGRAM_EFORKED. Loop thread. */
 DGRAM_API int dgram_on_idle(struct dgram_buffer *buffer, dgram_buffer_fn *fn, void *user);
 
-/* Whether it is in use; until `idle` is called, if there is a handler. False for NULL and in a
- * forked child. Changes in turns; without a handler in dgram_loop_flush(), too. Loop thread. */
+/* Whether it is in use: from the first send until `idle` is about to be called or, without a
+ * handler, until nobody reads it any more. False for NULL and in a forked child. Changes in turns;
+ * without a handler in dgram_loop_flush(), too. Loop thread. */
 DGRAM_API bool dgram_buffer_in_use(const struct dgram_buffer *buffer);
 
 /*
@@ -716,8 +745,9 @@ DGRAM_API int dgram_resume(struct dgram_socket *socket);
 
 /*
  * Keeps a message beyond its handler, either by pinning its slot (while slots are plenty and the
- * message fills a fair part of one) or by copying it: retaining never stops receiving.
- * `*ret_kept` may be copied by value; release it once.
+ * message fills a fair part of one) or by copying it: retaining never stops receiving. Its `data`
+ * and `from` stay valid. `message` may be a copy of what the handler got; `*ret_kept` may be copied
+ * by value; release it once.
  * Returns 0; -ENOMEM, DGRAM_ENULL. Loop thread, inside the handler that got the message.
  */
 DGRAM_API int dgram_message_retain(const struct dgram_message *message,
@@ -741,10 +771,13 @@ struct dgram_socket_stats {
     uint64_t parked;         /* datagrams that had to wait for room in the kernel */
     uint64_t send_errors;    /* sends that failed, with and without a callback */
     uint64_t errors_lost;    /* errors that no handler got */
+    uint64_t dropped;        /* by the kernel, datagrams or whole trains, since the socket's receive
+                                buffer was full (SO_MEMINFO, Linux 4.12; modulo 2^32); 0 where the
+                                host does not tell */
 };
 
-/* Counters since creation, final in the `close` handler. Returns 0; DGRAM_EBADOPTIONS, DGRAM_ENULL,
- * DGRAM_EFORKED. Loop thread; until `close` has returned. */
+/* Counters since creation, final in the `close` handler. One system call. Returns 0;
+ * DGRAM_EBADOPTIONS, DGRAM_ENULL, DGRAM_EFORKED. Loop thread; until `close` has returned. */
 DGRAM_API int dgram_socket_stats(const struct dgram_socket *socket,
                                  struct dgram_socket_stats *stats);
 
@@ -769,20 +802,23 @@ DGRAM_API int dgram_set_multicast_loopback(struct dgram_socket *socket, bool on)
 
 /*
  * Which interface multicasts leave by (Node: setMulticastInterface). An interface here and below
- * is: on udp4 a local IPv4 address ("10.0.0.1"), on udp6 a zone ("::%eth0"), on both the name of an
- * interface ("eth0"). NULL or "" lets the kernel choose. DGRAM_EBADINTERFACE for other text.
+ * is: on udp4 a local IPv4 address ("10.0.0.1"), on udp6 a zone ("::%eth0", no other address), on
+ * both the name of an interface ("eth0"). NULL or "" lets the kernel choose. DGRAM_EBADINTERFACE
+ * for other text.
  */
 DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
                                             const char *interface_text);
 
 /*
  * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel
- * picks one. A group that another socket of this host joined on another interface is heard as well
- * (IP_MULTICAST_ALL, ip(7)): Linux's default, and Node's. Membership of an unbound socket binds it
- * to a free port of all interfaces with the next turn, unless the program binds it first; from then
- * on it keeps the loop running like any bound socket. The kernel leaves all groups at close. Return
- * also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route, so no interface to pick),
- * -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7), ipv6(7), RFC 3678.
+ * picks one, unless the group carries a zone ("ff02::1%eth0"); a zone that is not the interface
+ * that is given is DGRAM_EBADINTERFACE. A group that another socket of this host joined on another
+ * interface is heard as well (IP_MULTICAST_ALL, ip(7)): Linux's default, and Node's. Membership of
+ * an unbound socket binds it to a free port of all interfaces with the next turn, unless the
+ * program binds it first; from then on it keeps the loop running like any bound socket. The kernel
+ * leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route,
+ * so no interface to pick), -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7),
+ * ipv6(7), RFC 3678.
  */
 DGRAM_API int dgram_add_membership(struct dgram_socket *socket, const char *group,
                                    const char *interface_text);

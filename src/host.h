@@ -18,6 +18,9 @@ int dg_host_socket(int family);
 /* A pipe whose ends neither block nor survive an exec. */
 int dg_host_pipe(int ret_fds[2]);
 
+/* As in struct dg_system. */
+uint32_t dg_host_drops(int fd);
+
 /* Whether this process may use one CPU only. */
 bool dg_host_only_one_cpu(void);
 

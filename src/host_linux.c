@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <string.h>
@@ -25,6 +26,16 @@ int dg_host_socket(int family)
 int dg_host_pipe(int ret_fds[2])
 {
     return checked(pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK));
+}
+
+/* SO_MEMINFO, since 4.12. Asked when somebody wants to know: SO_RXQ_OVFL, which tells the same,
+ * would cost every datagram a control message. */
+uint32_t dg_host_drops(int fd)
+{
+    uint32_t numbers[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof(numbers);
+    (void) getsockopt(fd, SOL_SOCKET, SO_MEMINFO, numbers, &size);
+    return numbers[SK_MEMINFO_DROPS];
 }
 
 /* Asked of the main thread: a program that pins each thread to a CPU of its own has more than

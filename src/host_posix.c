@@ -55,6 +55,12 @@ int dg_host_pipe(int ret_fds[2])
     return 0;
 }
 
+uint32_t dg_host_drops(int fd)
+{
+    (void) fd;
+    return 0;
+}
+
 bool dg_host_only_one_cpu(void)
 {
     return sysconf(_SC_NPROCESSORS_ONLN) == 1;

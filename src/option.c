@@ -154,6 +154,13 @@ static int membership_in6(struct dgram_socket *socket, bool join, const struct d
     return set_option(socket, IPPROTO_IPV6, name, &request, sizeof(request));
 }
 
+/* Which of the two was meant? Who joins the wrong one hears nothing. */
+static bool zone_contradicts(const struct dgram_addr *group, const struct interface *interface)
+{
+    uint32_t zone = group->u.any.sa_family == AF_INET6 ? group->u.in6.sin6_scope_id : 0;
+    return zone != 0 && interface->index != 0 && zone != interface->index;
+}
+
 static int membership(struct dgram_socket *socket, bool join, const char *group_text,
                       const char *interface_text)
 {
@@ -165,6 +172,9 @@ static int membership(struct dgram_socket *socket, bool join, const char *group_
     }
     if (code == 0) {
         code = interface_read(socket, interface_text, &interface);
+    }
+    if (code == 0 && zone_contradicts(&group, &interface)) {
+        code = DGRAM_EBADINTERFACE;
     }
     if (code < 0) {
         return code;

@@ -567,6 +567,16 @@ int dg_destination_send(struct dgram_socket *socket, struct dgram_destination *d
     return send_to_name(socket, name, USE_LAST_GOOD, destination->port, payload, fn, user);
 }
 
+static void destination_write(const struct dgram_destination *destination,
+                              struct dgram_addr *address)
+{
+    const struct name *name = destination->name;
+    dg_address_set(address, &name->address,
+                   name->family == AF_INET ? sizeof(struct sockaddr_in)
+                                           : sizeof(struct sockaddr_in6));
+    address->u.in4.sin_port = destination->port; /* at the same place in sockaddr_in6 */
+}
+
 /* The address of a name to which a send goes at once, since nothing has to be asked or waited
  * for. */
 static bool destination_now(const struct dgram_destination *destination, struct dgram_addr *address)
@@ -575,11 +585,38 @@ static bool destination_now(const struct dgram_destination *destination, struct 
     if (name->sends.head != NULL || !name_is_fresh(destination->loop, name)) {
         return false;
     }
-    dg_address_set(address, &name->address,
-                   name->family == AF_INET ? sizeof(struct sockaddr_in)
-                                           : sizeof(struct sockaddr_in6));
-    address->u.in4.sin_port = destination->port; /* at the same place in sockaddr_in6 */
+    destination_write(destination, address);
     return true;
+}
+
+/* What is known of a name, and a question in the background if that may be out of date. */
+static int name_state(struct dgram_loop *loop, struct name *name)
+{
+    bool failed = name_failed_lately(loop, name);
+    int code = name_is_fresh(loop, name) || failed || loop->freeing ? 0 : name_ask(loop, name);
+    if (name->known || code < 0) {
+        return name->known ? 0 : code;
+    }
+    return failed ? name->failed_code : -EAGAIN;
+}
+
+int dgram_destination_address(struct dgram_destination *destination, struct dgram_addr *ret_address)
+{
+    if (destination == NULL || ret_address == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (dg_loop_forked(destination->loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (destination->name == NULL) {
+        *ret_address = destination->address;
+        return 0;
+    }
+    int code = name_state(destination->loop, destination->name);
+    if (code == 0) {
+        destination_write(destination, ret_address);
+    }
+    return code;
 }
 
 /* Not inlined, so that literals save no registers for it. */

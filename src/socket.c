@@ -385,6 +385,7 @@ static void close_step(struct dgram_socket *socket)
 void dg_socket_detached(struct dgram_socket *socket)
 {
     assert(socket->state == SOCKET_CLOSING);
+    socket->stats.dropped = socket->loop->system->drops(socket->endpoint.fd);
     (void) socket->loop->system->close(socket->endpoint.fd);
     socket->endpoint.fd = -1;
     socket->state = SOCKET_CLOSED;
@@ -620,6 +621,10 @@ int dgram_socket_stats(const struct dgram_socket *socket, struct dgram_socket_st
     if (dg_loop_forked(socket->loop)) {
         return DGRAM_EFORKED;
     }
-    return dg_result_write(stats, &socket->stats, sizeof(socket->stats),
+    struct dgram_socket_stats ours = socket->stats;
+    if (socket->endpoint.fd >= 0) {
+        ours.dropped = socket->loop->system->drops(socket->endpoint.fd);
+    }
+    return dg_result_write(stats, &ours, sizeof(ours),
                            offsetof(struct dgram_socket_stats, received_bytes));
 }

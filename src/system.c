@@ -114,6 +114,7 @@ const struct dg_system dg_system_host = {
     .getsockopt = host_getsockopt,
     .getsockname = host_getsockname,
     .close = host_close,
+    .drops = dg_host_drops,
     .now = host_now,
     .relax = host_relax,
     .wake_open = dg_host_pipe,

@@ -53,6 +53,7 @@ static any_fn *const functions[] = {
     (any_fn *) dgram_send,
     (any_fn *) dgram_send_to,
     (any_fn *) dgram_destination_create,
+    (any_fn *) dgram_destination_address,
     (any_fn *) dgram_destination_free,
     (any_fn *) dgram_send_dest,
     (any_fn *) dgram_send_many,

@@ -1211,6 +1211,46 @@ TEST_P(NameDestination, FreedWhileSendsWait)
     EXPECT_EQ(results.values[0], 3);
 }
 
+TEST_P(NameDestination, TellsWhereItLeads)
+{
+    server->address("host.test", "127.0.0.1", 1);
+    Destination named(loop, port_of(target), "host.test"), literal(loop, 9, "127.0.0.5");
+    Destination dead(loop, 9, "nowhere.test");
+    struct dgram_addr address = {};
+    EXPECT_EQ(dgram_destination_address(nullptr, &address), DGRAM_ENULL);
+    EXPECT_EQ(dgram_destination_address(named.handle, nullptr), DGRAM_ENULL);
+    EXPECT_EQ(dgram_destination_address(literal.handle, &address), 0);
+    EXPECT_EQ(text_of(&address) + ":" + std::to_string(dgram_addr_port(&address)), "127.0.0.5:9");
+    for (int i = 0; i < 3; i++) { /* asks, once */
+        EXPECT_EQ(dgram_destination_address(named.handle, &address), -EAGAIN);
+        EXPECT_EQ(dgram_destination_address(dead.handle, &address), -EAGAIN);
+    }
+    EXPECT_EQ(dgram_addr_port(&address), 9u) << "written on success only";
+    int code = 0;
+    ASSERT_TRUE(run_until(loop, [&] {
+        code = dgram_destination_address(named.handle, &address);
+        return code != -EAGAIN;
+    }));
+    EXPECT_EQ(code, 0);
+    const struct dgram_addr to = address_of(target);
+    EXPECT_TRUE(dgram_addr_equal(&address, &to));
+    ASSERT_TRUE(run_until(loop, [&] {
+        code = dgram_destination_address(dead.handle, &address);
+        return code != -EAGAIN;
+    }));
+    EXPECT_EQ(code, DGRAM_ENOTFOUND);
+    EXPECT_EQ(server->asked("host.test"), 1u);
+
+    server->address("host.test", "127.0.0.9", 60);
+    let_pass(loop, TTL_OVER);
+    EXPECT_EQ(dgram_destination_address(named.handle, &address), 0);
+    EXPECT_EQ(text_of(&address), "127.0.0.1") << "the last good one serves meanwhile";
+    ASSERT_TRUE(run_until(loop, [&] {
+        return dgram_destination_address(named.handle, &address) == 0 &&
+               text_of(&address) == "127.0.0.9";
+    }));
+}
+
 /* After its TTL the old address serves while the new one is asked for, once. */
 TEST_P(NameDestination, IsRefreshedInTheBackground)
 {

@@ -450,6 +450,27 @@ TEST_P(Multicast, RefusesWhatIsNoInterface)
     }
 }
 
+/* A group may carry its zone; one that is not the interface that is given was a mistake. */
+TEST_P(Multicast, ZoneOfAGroupIsItsInterface)
+{
+    const unsigned other = if_nametoindex("lo") + 1;
+    if (!has_ipv6()) {
+        GTEST_SKIP() << "no IPv6";
+    }
+    struct dgram_socket *socket = open_bound(loop, DGRAM_UDP6);
+    const std::string elsewhere = "ff12::1:2%" + std::to_string(other);
+    char name[IF_NAMESIZE];
+    if (if_indextoname(other, name) != nullptr) {
+        EXPECT_EQ(dgram_add_membership(socket, elsewhere.c_str(), "lo"), DGRAM_EBADINTERFACE);
+        EXPECT_EQ(dgram_drop_membership(socket, elsewhere.c_str(), "lo"), DGRAM_EBADINTERFACE);
+    }
+    EXPECT_EQ(dgram_add_membership(socket, "ff12::1:2%lo", "lo"), 0);
+    EXPECT_EQ(dgram_drop_membership(socket, "ff12::1:2%lo", nullptr), 0);
+    EXPECT_EQ(dgram_add_membership(socket, "ff12::1:2%lo", nullptr), 0);
+    EXPECT_EQ(dgram_drop_membership(socket, "ff12::1:2", "::%lo"), 0);
+    expect_echo(loop, socket);
+}
+
 /* L38: every form that names an interface is accepted; NULL and "" give the choice back. */
 TEST_P(Multicast, InterfaceMayBeNamedInEveryForm)
 {

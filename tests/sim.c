@@ -567,6 +567,12 @@ static int system_getsockopt(int fd, int level, int name, void *value, socklen_t
     return 0;
 }
 
+static uint32_t system_drops(int fd)
+{
+    (void) descriptor_of(fd, SOCKET);
+    return 0; /* what this network loses is lost on the way */
+}
+
 static int system_getsockname(int fd, struct sockaddr *address, socklen_t *size)
 {
     const struct descriptor *d = descriptor_of(fd, SOCKET);
@@ -673,6 +679,7 @@ static const struct dg_system sim_system = {
     .getsockname = system_getsockname,
     .close = system_close,
     .now = sim_now,
+    .drops = system_drops,
     .relax = system_relax,
     .wake_open = system_wake_open,
     .wake_signal = system_wake_signal,
