@@ -744,7 +744,9 @@ void dg_receive_apply(struct dgram_socket *socket);
 void dg_receive_prepare(struct dgram_loop *loop);
 /* Starved sockets could be started: the loop must not sleep. */
 bool dg_receive_has_work(const struct dgram_loop *loop);
-void dg_receive_completed(struct dgram_loop *loop, const struct completion *record);
+/* The first of the records is RECEIVED: delivers it, or it and some after it; how many. */
+uint32_t dg_receive_completed(struct dgram_loop *loop, const struct completion *records,
+                              uint32_t count);
 void dg_receive_stopped(struct dgram_socket *socket, int result);
 void dg_receive_retry(struct dgram_socket *socket);
 void dg_receive_deliver_held(struct dgram_socket *socket);
@@ -800,6 +802,7 @@ void dg_error_forget(struct dgram_loop *loop);
 
 void dg_timers_run(struct dgram_loop *loop);
 uint64_t dg_timers_deadline(const struct timers *timers);
+void dg_timers_stop(struct dgram_loop *loop); /* all of them */
 void dg_timers_free(struct dgram_loop *loop);
 
 int dg_inbox_open(struct dgram_loop *loop);

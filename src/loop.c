@@ -327,43 +327,47 @@ static void loop_prepare(struct dgram_loop *loop)
 enum { DELIVERIES_PER_FLUSH = 256 };
 
 /* Delivers, and submits what handlers have sent long enough ago. `waited`: datagrams delivered
- * since then. */
-static uint64_t received(struct dgram_loop *loop, const struct completion *record, uint64_t waited)
+ * since then. Returns how many records were delivered. */
+static uint32_t received(struct dgram_loop *loop, const struct completion *records, uint32_t count,
+                         uint64_t *waited)
 {
-    const struct dgram_socket *socket = (const struct dgram_socket *) record->endpoint;
+    const struct dgram_socket *socket = (const struct dgram_socket *) records->endpoint;
     bool sent = loop->batch->train_count > 0;
-    loop->intake.records++;
-    loop->intake.bytes += record->size;
     uint64_t before = socket->stats.received;
-    dg_receive_completed(loop, record);
-    waited = sent ? waited + socket->stats.received - before : 0;
-    if (waited < DELIVERIES_PER_FLUSH || dg_loop_forked(loop)) {
-        return waited;
+    uint32_t taken = dg_receive_completed(loop, records, count);
+    loop->intake.records += taken;
+    for (uint32_t i = 0; i < taken; i++) {
+        loop->intake.bytes += records[i].size;
     }
-    (void) dg_send_flush(loop); /* a broken engine shows in the results */
-    return 0;
+    *waited = sent ? *waited + socket->stats.received - before : 0;
+    if (*waited >= DELIVERIES_PER_FLUSH && !dg_loop_forked(loop)) {
+        *waited = 0;
+        (void) dg_send_flush(loop); /* a broken engine shows in the results */
+    }
+    return taken;
 }
 
-static uint64_t dispatch_record(struct dgram_loop *loop, const struct completion *record,
-                                uint64_t waited)
+/* Returns how many records are done with. */
+static uint32_t dispatch_records(struct dgram_loop *loop, const struct completion *records,
+                                 uint32_t count, uint64_t *waited)
 {
-    switch ((enum completion_kind) record->kind) {
+    switch ((enum completion_kind) records->kind) {
     case COMPLETION_RECEIVED:
-        return received(loop, record, waited);
+        return received(loop, records, count, waited);
     case COMPLETION_READY:
-        watch_fired(loop, (struct dg_watch *) record->watch);
+        watch_fired(loop, (struct dg_watch *) records->watch);
         break;
     case COMPLETION_STOPPED:
-        dg_receive_stopped((struct dgram_socket *) record->endpoint, record->result);
+        dg_receive_stopped((struct dgram_socket *) records->endpoint, records->result);
         break;
     case COMPLETION_DETACHED:
-        dg_socket_detached((struct dgram_socket *) record->endpoint);
+        dg_socket_detached((struct dgram_socket *) records->endpoint);
         break;
     case COMPLETION_RELEASED:
-        dg_buffer_released(loop, record->loan, record->result > 0);
+        dg_buffer_released(loop, records->loan, records->result > 0);
         break;
     }
-    return waited;
+    return 1;
 }
 
 static void dispatch_completions(struct dgram_loop *loop)
@@ -374,8 +378,8 @@ static void dispatch_completions(struct dgram_loop *loop)
     loop->pending.count = 0;
     loop->dispatching = list;
     loop->dispatches = true;
-    for (uint32_t i = 0; i < list.count && !dg_loop_forked(loop); i++) {
-        waited = dispatch_record(loop, &list.items[i], waited);
+    for (uint32_t i = 0; i < list.count && !dg_loop_forked(loop);) {
+        i += dispatch_records(loop, &list.items[i], list.count - i, &waited);
     }
     loop->dispatches = false;
     loop->dispatching.count = 0;
@@ -555,8 +559,12 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
 
 /* ---- The end ------------------------------------------------------------------------------- */
 
-static void close_all(struct dgram_loop *loop)
+/* From here on nothing begins any more: no message, no tick of a timer, no new socket. What was
+ * accepted is still to be completed. */
+static void loop_begin_end(struct dgram_loop *loop)
 {
+    loop->freeing = true;
+    dg_timers_stop(loop);
     for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
         if (s->state < SOCKET_CLOSING) {
             dg_socket_begin_close(s);
@@ -595,9 +603,7 @@ static void loop_forget(struct dgram_loop *loop, bool forked)
 
 static void loop_destroy(struct dgram_loop *loop)
 {
-    loop->freeing = true;
     loop->in_turn = true;
-    close_all(loop);
     int code = 0;
     while (loop->sockets != NULL && code == 0) {
         code = loop_turn(loop, -1);
@@ -633,9 +639,13 @@ struct dgram_loop *dgram_loop_free(struct dgram_loop *loop)
     if (loop == NULL) {
         return NULL;
     }
+    bool forked = dg_loop_forked(loop);
+    if (!forked) {
+        loop_begin_end(loop);
+    }
     if (loop->in_turn) {
         loop->free_requested = true;
-    } else if (dg_loop_forked(loop)) {
+    } else if (forked) {
         loop_free_forked(loop);
     } else {
         loop_destroy(loop);

@@ -231,24 +231,32 @@ static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parce
     return left;
 }
 
-static bool deliver_array(struct dgram_socket *socket, struct parcel *parcel)
+/* Appends the parcel's datagrams to the loop's array. Returns whether some are left: it is full. */
+static bool array_fill(struct dgram_socket *socket, size_t *count, struct parcel *parcel)
 {
     struct dgram_message *messages = socket->loop->messages;
-    size_t count = 0;
-    uint64_t bytes = parcel->size;
+    uint32_t bytes = parcel->size;
+    size_t before = *count;
     bool left = true;
-    while (left && count < MESSAGES_MAX) {
-        messages[count] = parcel_message(parcel);
-        left = parcel_next(parcel, &messages[count]);
+    while (left && *count < MESSAGES_MAX) {
+        struct dgram_message *message = &messages[(*count)++];
+        *message = parcel_message(parcel);
+        left = parcel_next(parcel, message);
         if (parcel->truncated) {
-            messages[count].real_size = parcel->real_size;
-            messages[count].flags = DGRAM_TRUNCATED;
+            message->real_size = parcel->real_size;
+            message->flags = DGRAM_TRUNCATED;
         }
-        count++;
     }
-    socket->stats.received += count;
+    socket->stats.received += *count - before;
     socket->stats.received_bytes += bytes - parcel->size;
-    socket->on_messages(socket, messages, count, socket->messages_user);
+    return left;
+}
+
+static bool deliver_array(struct dgram_socket *socket, struct parcel *parcel)
+{
+    size_t count = 0;
+    bool left = array_fill(socket, &count, parcel);
+    socket->on_messages(socket, socket->loop->messages, count, socket->messages_user);
     return left;
 }
 
@@ -329,46 +337,94 @@ void dg_receive_discard_held(struct dgram_socket *socket)
 
 /* ---- Records ------------------------------------------------------------------------------- */
 
-static struct parcel parcel_of(struct pool *pool, const struct dgram_socket *socket,
-                               const struct completion *record)
+static struct parcel parcel_open(struct dgram_loop *loop, const struct completion *record)
 {
+    struct dgram_socket *socket = (struct dgram_socket *) record->endpoint;
     struct dgram_addr *from;
     struct parcel parcel = {
         .data = record->data,
         .size = record->size,
         .real_size = record->real_size,
         .truncated = record->truncated,
-        .owner = dg_pool_lend(pool, record->slot, &from),
+        .owner = dg_pool_lend(loop->pool, record->slot, &from),
     };
     dg_address_set(from, record->name, record->name_size);
     parcel.from = from;
-    if (parcel.size > socket->loop->slot_size) { /* the slot's headroom is not the program's */
-        parcel.size = socket->loop->slot_size;
+    if (parcel.size > loop->slot_size) { /* the slot's headroom is not the program's */
+        parcel.size = loop->slot_size;
         parcel.truncated = true;
     }
     if (socket->gro && record->control_size > 0) {
         parcel.segment = dg_cmsg_segment(record->control, record->control_size);
     }
-    return parcel;
-}
-
-void dg_receive_completed(struct dgram_loop *loop, const struct completion *record)
-{
-    struct dgram_socket *socket = (struct dgram_socket *) record->endpoint;
-    struct parcel parcel = parcel_of(loop->pool, socket, record);
     socket->fed = true;
     socket->receive_errors = 0;
     socket->stats.receives++;
     socket->stats.truncated += parcel.truncated;
-    bool left = socket->held_head != NULL || parcel_deliver(socket, &parcel);
-    if (left && socket->state < SOCKET_CLOSING) {
-        parcel_hold(socket, &parcel);
-    } else if (left) {
-        socket->stats.discarded += parcel_count(&parcel);
+    return parcel;
+}
+
+/* Nobody wants what is left of it, for now or for ever. */
+static void parcel_spare(struct dgram_socket *socket, const struct parcel *parcel)
+{
+    if (socket->state < SOCKET_CLOSING) {
+        parcel_hold(socket, parcel);
+    } else {
+        socket->stats.discarded += parcel_count(parcel);
     }
-    if (dg_pool_settle(loop->pool, record->slot)) {
-        loop->backend->recycle(loop->engine, record->slot);
+}
+
+static bool same_socket(const struct completion *one, const struct completion *two)
+{
+    return two->kind == COMPLETION_RECEIVED && two->endpoint == one->endpoint;
+}
+
+/* One array of all records of the socket that follow each other, as far as there is room: datagrams
+ * that were sent alone are as many messages as a train of them. */
+static uint32_t receive_array(struct dgram_socket *socket, const struct completion *records,
+                              uint32_t count)
+{
+    struct dgram_loop *loop = socket->loop;
+    struct parcel parcel;
+    size_t messages = 0;
+    uint32_t taken = 0;
+    bool left;
+    do {
+        parcel = parcel_open(loop, &records[taken++]);
+        left = array_fill(socket, &messages, &parcel);
+    } while (!left && messages < MESSAGES_MAX && taken < count &&
+             same_socket(records, &records[taken]));
+    socket->on_messages(socket, loop->messages, messages, socket->messages_user);
+    if (left && parcel_deliver(socket, &parcel)) {
+        parcel_spare(socket, &parcel);
     }
+    return taken;
+}
+
+static void receive_parcel(struct dgram_socket *socket, const struct completion *record)
+{
+    struct parcel parcel = parcel_open(socket->loop, record);
+    if (socket->held_head != NULL || parcel_deliver(socket, &parcel)) {
+        parcel_spare(socket, &parcel);
+    }
+}
+
+uint32_t dg_receive_completed(struct dgram_loop *loop, const struct completion *records,
+                              uint32_t count)
+{
+    struct dgram_socket *socket = (struct dgram_socket *) records->endpoint;
+    uint32_t taken = 1;
+    if (socket->on_messages != NULL && socket->delivers && socket->held_head == NULL) {
+        taken = receive_array(socket, records, count);
+    } else {
+        receive_parcel(socket, records);
+    }
+    for (uint32_t i = 0; i < taken; i++) {
+        if (dg_pool_settle(loop->pool, records[i].slot)) {
+            loop->backend->recycle(loop->engine, records[i].slot);
+        }
+    }
+    return taken;
 }
 
 int dgram_pause(struct dgram_socket *socket)

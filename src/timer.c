@@ -142,6 +142,9 @@ int dgram_timer_start(struct dgram_timer *timer, int64_t delay_ns, int64_t inter
         return DGRAM_EBADTIME;
     }
     struct dgram_loop *loop = timer->loop;
+    if (loop->freeing) {
+        return DGRAM_ENOTRUNNING;
+    }
     if (timer->position > 0) {
         heap_remove(&loop->timers, timer);
     }
@@ -227,6 +230,14 @@ void dg_timers_run(struct dgram_loop *loop)
 uint64_t dg_timers_deadline(const struct timers *timers)
 {
     return timers->count > 0 ? timers->heap[0]->deadline : UINT64_MAX;
+}
+
+void dg_timers_stop(struct dgram_loop *loop)
+{
+    struct timers *timers = &loop->timers;
+    while (timers->count > 0) {
+        heap_remove(timers, timers->heap[timers->count - 1]);
+    }
 }
 
 void dg_timers_free(struct dgram_loop *loop)

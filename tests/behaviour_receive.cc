@@ -30,12 +30,16 @@ class Pool : public EngineTest
 class Train : public EngineTest
 {
 };
+class Dropped : public EngineTest
+{
+};
 
 INSTANTIATE_ON_ALL_ENGINES(Message);
 INSTANTIATE_ON_ALL_ENGINES(Pause);
 INSTANTIATE_ON_HOST_ENGINES(Retain);
 INSTANTIATE_ON_ALL_ENGINES(Pool);
 INSTANTIATE_ON_HOST_ENGINES(Train);
+INSTANTIATE_ON_HOST_ENGINES(Dropped);
 
 std::vector<std::string> numbered_row(unsigned count, size_t size = 64)
 {
@@ -295,6 +299,77 @@ TEST_P(Message, ArraysHoldAtMost256InOrder)
     EXPECT_EQ(got.size(), count);
 }
 
+/* Datagrams that no train can hold come one by one from the kernel, and yet in arrays. */
+TEST_P(Message, ArraysHoldWhatWasReceivedOneByOne)
+{
+    enum { PEERS = 3, ROUNDS = 8 };
+    size_t calls = 0;
+    std::vector<std::pair<uint16_t, std::string>> got, sent;
+    std::vector<struct dgram_socket *> peers;
+    for (int i = 0; i < PEERS; i++) {
+        peers.push_back(open_bound(loop));
+    }
+    struct dgram_socket *receiver = open_bound(loop);
+    Handlers on;
+    on.messages = [&](struct dgram_socket *, const struct dgram_message *messages, size_t count) {
+        calls++;
+        for (size_t i = 0; i < count; i++) {
+            got.emplace_back(dgram_addr_port(messages[i].from), payload_of(&messages[i]));
+        }
+    };
+    on.attach(receiver);
+    settle(loop); /* it receives */
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (struct dgram_socket *peer : peers) {
+            const std::string payload = numbered(round, 20 + 10 * round);
+            sent.emplace_back(port_of(peer), payload);
+            ASSERT_EQ(send_text(peer, payload, address_of(receiver)), 0);
+            ASSERT_EQ(dgram_loop_flush(loop), 0);
+        }
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return got.size() == sent.size(); }));
+    EXPECT_EQ(stats_of(receiver).receives, sent.size());
+    EXPECT_TRUE(std::is_permutation(got.begin(), got.end(), sent.begin()));
+    EXPECT_LE(calls, sent.size() / 2);
+}
+
+/* What follows in the kernel's answers is held back like the rest of a train. */
+TEST_P(Message, ArrayHandlerThatPausesOrLeavesGetsNoMore)
+{
+    for (const bool pauses : {true, false}) {
+        SCOPED_TRACE(pauses);
+        std::vector<std::string> got, sent;
+        struct dgram_socket *sender = open_bound(loop), *receiver = open_bound(loop);
+        Handlers on;
+        on.messages = [&](struct dgram_socket *socket, const struct dgram_message *messages,
+                          size_t count) {
+            for (size_t i = 0; i < count; i++) {
+                got.push_back(payload_of(&messages[i]));
+            }
+            EXPECT_EQ(pauses ? dgram_pause(socket) : dgram_on_messages(socket, nullptr, nullptr),
+                      0);
+        };
+        on.attach(receiver);
+        const auto count = static_cast<unsigned>(std::min<size_t>(400, room_of(receiver)));
+        for (unsigned i = 0; i < count; i++) {
+            sent.push_back(numbered(i, 20 + i % 7));
+            ASSERT_EQ(send_text(sender, sent.back(), address_of(receiver)), 0);
+        }
+        while (got.size() < sent.size()) {
+            const size_t before = got.size();
+            ASSERT_TRUE(run_until(loop, [&] { return got.size() > before; }));
+            const size_t after = got.size();
+            settle(loop);
+            ASSERT_EQ(got.size(), after) << "more came, uncalled for";
+            ASSERT_EQ(pauses ? dgram_resume(receiver)
+                             : dgram_on_messages(receiver, Handlers::on_messages, &on),
+                      0);
+        }
+        EXPECT_TRUE(got == sent);
+        close_and_wait(loop, receiver);
+    }
+}
+
 TEST_P(Message, ArraysMayHoldEmptyAndTruncatedDatagrams)
 {
     struct dgram_loop_options options = loop_options();
@@ -319,6 +394,34 @@ TEST_P(Message, ArraysMayHoldEmptyAndTruncatedDatagrams)
     ASSERT_TRUE(run_until(loop, [&] { return got.size() == 7; }));
     EXPECT_EQ(got, (std::vector<std::string>{"0/0", "0/0", "10/10", "512/1000!", "0/0", "512/512",
                                              "512/600!"}));
+}
+
+/* What the kernel had no room for is counted, also when the socket is closed. */
+TEST_P(Dropped, IsCounted)
+{
+    enum { COUNT = 200 };
+    struct dgram_socket_options options = socket_options();
+    struct dgram_socket *receiver = nullptr;
+    options.recv_buffer_size = 4096;
+    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &options, &receiver), 0);
+    ASSERT_EQ(dgram_bind(receiver, 0, "127.0.0.1"), 0);
+    EXPECT_EQ(stats_of(receiver).dropped, 0u);
+    Plain peer;
+    for (int i = 0; i < COUNT; i++) {
+        peer.send(pattern(1000, 1), address_of(receiver));
+    }
+    const uint64_t dropped = stats_of(receiver).dropped;
+    EXPECT_GT(dropped, 0u);
+    Inbox inbox;
+    ASSERT_EQ(dgram_on_message(receiver, Inbox::take, &inbox), 0);
+    EXPECT_TRUE(run_until(loop, [&] { return inbox.count() + dropped == COUNT; }));
+    uint64_t at_close = 0;
+    Handlers on;
+    on.close = [&](struct dgram_socket *socket) { at_close = stats_of(socket).dropped; };
+    on.attach(receiver);
+    ASSERT_EQ(dgram_close(receiver), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return at_close > 0; }));
+    EXPECT_EQ(at_close, dropped);
 }
 
 /* From one handler to the other in the middle of a burst. */

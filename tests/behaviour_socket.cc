@@ -1164,6 +1164,49 @@ TEST_P(LoopFree, InsideEachKindOfCallback)
     }
 }
 
+/* Who frees the loop has freed what its handlers use, or is about to. */
+TEST_P(LoopFree, InsideACallbackEndsMessagesAndTimers)
+{
+    for (const std::string kind : {"message", "messages", "timer", "post"}) {
+        SCOPED_TRACE(kind);
+        struct dgram_loop *doomed = make_loop();
+        struct dgram_socket *receiver = open_bound(doomed), *sender = open_bound(doomed);
+        struct dgram_timer *first = nullptr, *second = nullptr;
+        bool freed = false;
+        auto visit = [&](const char *where) {
+            EXPECT_FALSE(freed) << where << " after the loop was freed";
+            if (kind == where) {
+                freed = true;
+                EXPECT_EQ(dgram_loop_free(doomed), nullptr);
+                EXPECT_EQ(send_text(sender, "late", parse("127.0.0.1", 9)), DGRAM_ENOTRUNNING);
+                EXPECT_EQ(dgram_timer_start(first, 0, 0), DGRAM_ENOTRUNNING);
+            }
+        };
+        Handlers on;
+        on.message = [&](struct dgram_socket *, const struct dgram_message *) { visit("message"); };
+        if (kind == "messages") {
+            on.messages = [&](struct dgram_socket *, const struct dgram_message *, size_t) {
+                visit("messages");
+            };
+        }
+        on.attach(receiver);
+        Tick tick([&](struct dgram_timer *) { visit("timer"); });
+        Job job([&](struct dgram_loop *) { visit("post"); });
+        for (struct dgram_timer **timer : {&first, &second}) {
+            ASSERT_EQ(dgram_timer_create(doomed, Tick::call, &tick, timer), 0);
+            ASSERT_EQ(dgram_timer_start(*timer, kind == "timer" ? 0 : MILLISECOND, 0), 0);
+        }
+        for (unsigned i = 0; i < 20; i++) { /* no train holds them all */
+            ASSERT_EQ(send_text(sender, pattern(10 + i % 3, i), address_of(receiver)), 0);
+        }
+        if (kind == "post") {
+            ASSERT_EQ(dgram_loop_post(doomed, Job::call, &job), 0);
+        }
+        EXPECT_EQ(dgram_loop_run(doomed), 1);
+        EXPECT_TRUE(freed);
+    }
+}
+
 /* What the handler queued before it freed the loop is delivered. */
 TEST_P(LoopFreeHost, InsideACallbackDeliversWhatWasQueued)
 {

@@ -781,12 +781,13 @@ void Run::timer_start(Timer *timer)
     uint64_t delay = chance(200) ? 0 : below(chance(500) ? 20000 : 3000000);
     timer->interval = chance(300) ? 20000 + below(2000000) : 0;
     timer->deadline = sim_now() + delay;
-    timer->started = true;
+    timer->started = !ending && !free_requested;
     int code = call([&] {
         return dgram_timer_start(timer->handle, static_cast<int64_t>(delay),
                                  static_cast<int64_t>(timer->interval));
     });
-    expect_code(code, {0}, "dgram_timer_start");
+    expect_code(code, {timer->started ? 0 : static_cast<int>(DGRAM_ENOTRUNNING)},
+                "dgram_timer_start");
 }
 
 void Run::timer_act()
@@ -975,6 +976,7 @@ void Run::request_free()
 {
     free_handles();
     expect(call([&] { return dgram_loop_free(loop); }) == nullptr, "dgram_loop_free returned");
+    expect_the_end();
     free_requested = true;
     sim_log("free call", 0, 0);
 }

@@ -261,6 +261,7 @@ struct Run {
     void finish();
     void finish_quietly();
     std::string owed();
+    void expect_the_end();
     void free_loop();
     void loop_gone();
     void request_free();

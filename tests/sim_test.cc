@@ -159,14 +159,23 @@ void Run::turn()
 
 /* ---- The end of a loop --------------------------------------------------------------------- */
 
-void Run::free_loop()
+/* What dgram_loop_free() promises at once. */
+void Run::expect_the_end()
 {
-    free_handles();
     for (Socket *socket : live) {
         if (socket->is_live()) {
             socket->state = State::CLOSING;
         }
     }
+    for (Timer *timer : live_timers) {
+        timer->started = false;
+    }
+}
+
+void Run::free_loop()
+{
+    free_handles();
+    expect_the_end();
     sim_log("free", 0, 0);
     ending = true;
     turning++;
