@@ -783,7 +783,9 @@ DGRAM_API int dgram_socket_stats(const struct dgram_socket *socket,
 
 /* ---- Options ------------------------------------------------------------------------------- */
 
-/* All work before and after bind, return 0, the errno of setsockopt(2), or DGRAM_ENOTRUNNING,
+/* Those of sending hold for what is sent after the call: what was accepted before leaves with the
+ * old ones, but for what waits for room in the kernel or for a name.
+ * All work before and after bind, return 0, the errno of setsockopt(2), or DGRAM_ENOTRUNNING,
  * DGRAM_ENULL, DGRAM_EFORKED, and leave the socket usable when they fail. Loop thread. */
 
 /* setBroadcast: SO_BROADCAST, socket(7). Without it a send to a broadcast address gives -EACCES. */

@@ -56,6 +56,8 @@ struct request {
     int32_t result;
     uint16_t index; /* which datagram of its train */
     bool heap;      /* allocated alone, payload behind the struct; else from the loop's store */
+    bool parked;    /* has waited for room, and is counted */
+    uint16_t tries; /* in vain, since the kernel had no memory for it (ENOBUFS) */
     uint8_t name_size;
     union dg_name name; /* set while parked */
 };
@@ -254,9 +256,11 @@ struct dgram_socket {
     struct request_list parked;       /* wait for room, in order */
     struct request_list parked_again; /* refused in the submission that is being settled */
     struct dg_watch writable;
-    uint32_t refused_trains;
-    uint32_t refused_size; /* of the largest that was refused since the last `drain` */
-    uint32_t futile;       /* timed retries since something was sent */
+    uint32_t refused_trains; /* by one destination after the other, since one took a train */
+    uint64_t alone_until;    /* loop time: no trains before */
+    uint32_t refused_size;   /* of the largest that was refused since the last `drain` */
+    uint32_t futile;         /* timed retries since something was sent */
+    uint32_t joined;         /* multicast groups */
     uint64_t queue_bytes, queue_count, queue_limit;
 
     struct held *held_head, *held_tail;
@@ -598,6 +602,8 @@ void dg_request_give(struct dgram_loop *loop, struct request *request);
 struct request *dg_request_with_room(struct dgram_socket *socket, uint32_t size, dgram_sent_fn *fn,
                                      void *user);
 void dg_requests_append(struct request_list *list, struct request *request);
+/* The same to a list of those that wait for room. */
+void dg_request_park(struct request_list *list, struct request *request);
 struct request *dg_requests_pop(struct request_list *list);
 /* The request's datagram has its result: its callback is due, or it is done. */
 void dg_request_complete(struct request *request, int result);
@@ -699,8 +705,9 @@ struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
 /* The same if there is one already, else NULL. */
 struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name);
 
-/* The peer refused a train of datagrams of `size` bytes; 0: it takes no trains at all. */
-void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size);
+/* The peer refused a train of datagrams of `size` bytes; 0: it takes no trains at all. Returns
+ * whether that is news. */
+bool dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size);
 
 /* Adds a datagram to the flow's last train, or to a new one. `request` may be NULL. Returns whether
  * the batch ought to be submitted before the next one. */

@@ -2,8 +2,9 @@
 /*
  * option.c: the setters: broadcast, TTLs, multicast, buffer sizes.
  *
- * Owns nothing: each checks its arguments and makes one setsockopt(2). On udp6 the IPv4 twin of an
- * option is set as well, as a wish, because such a socket also sends to "::ffff:a.b.c.d".
+ * Owns nothing: each checks its arguments and makes one setsockopt(2), after what was sent before
+ * has left if the option is one of sending. On udp6 the IPv4 twin of an option is set as well, as a
+ * wish, because such a socket also sends to "::ffff:a.b.c.d".
  */
 #include <arpa/inet.h>
 #include <limits.h>
@@ -19,13 +20,24 @@ static int set_option(struct dgram_socket *socket, int level, int name, const vo
                                             (socklen_t) size);
 }
 
+/* The options of sending hold from now on: what was accepted before leaves with the old ones. What
+ * waits for room in the kernel, or for a name, cannot. */
+static int set_sending(struct dgram_socket *socket, int level, int name, const void *value,
+                       size_t size)
+{
+    if (socket->loop->batch->train_count > 0) {
+        (void) dg_send_flush(socket->loop); /* a broken engine shows in the results */
+    }
+    return set_option(socket, level, name, value, size);
+}
+
 /* One int option that both families have under different names. */
 static int set_twin(struct dgram_socket *socket, int in4_name, int in6_name, int value)
 {
     if (socket->family == AF_INET) {
-        return set_option(socket, IPPROTO_IP, in4_name, &value, sizeof(value));
+        return set_sending(socket, IPPROTO_IP, in4_name, &value, sizeof(value));
     }
-    (void) set_option(socket, IPPROTO_IP, in4_name, &value, sizeof(value));
+    (void) set_sending(socket, IPPROTO_IP, in4_name, &value, sizeof(value));
     return set_option(socket, IPPROTO_IPV6, in6_name, &value, sizeof(value));
 }
 
@@ -33,7 +45,7 @@ int dgram_set_broadcast(struct dgram_socket *socket, bool on)
 {
     int code = dg_socket_check(socket);
     int value = on;
-    return code < 0 ? code : set_option(socket, SOL_SOCKET, SO_BROADCAST, &value, sizeof(value));
+    return code < 0 ? code : set_sending(socket, SOL_SOCKET, SO_BROADCAST, &value, sizeof(value));
 }
 
 int dgram_set_ttl(struct dgram_socket *socket, int ttl)
@@ -97,11 +109,11 @@ int dgram_set_multicast_interface(struct dgram_socket *socket, const char *inter
     }
     if (socket->family == AF_INET6) {
         int index = (int) interface.index;
-        return set_option(socket, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof(index));
+        return set_sending(socket, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof(index));
     }
     struct ip_mreqn request = {.imr_address = interface.local,
                                .imr_ifindex = (int) interface.index};
-    code = set_option(socket, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof(request));
+    code = set_sending(socket, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof(request));
     return code == -EADDRNOTAVAIL ? (int) DGRAM_EBADINTERFACE : code;
 }
 
@@ -188,6 +200,9 @@ static int membership(struct dgram_socket *socket, bool join, const char *group_
 int dgram_add_membership(struct dgram_socket *socket, const char *group, const char *interface_text)
 {
     int code = membership(socket, true, group, interface_text);
+    if (code == 0) {
+        socket->joined++;
+    }
     if (code == 0 && !socket->bound) {
         dg_socket_due(socket, DUE_BIND);
     }
@@ -197,7 +212,12 @@ int dgram_add_membership(struct dgram_socket *socket, const char *group, const c
 int dgram_drop_membership(struct dgram_socket *socket, const char *group,
                           const char *interface_text)
 {
-    return membership(socket, false, group, interface_text);
+    int code = membership(socket, false, group, interface_text);
+    assert(code < 0 || socket->joined > 0);
+    if (code == 0 && --socket->joined == 0) {
+        socket->due &= (uint8_t) ~DUE_BIND;
+    }
+    return code;
 }
 
 /* ---- Buffer sizes -------------------------------------------------------------------------- */

@@ -70,6 +70,23 @@ TEST_P(Broadcast, NeedsToBeSwitchedOn)
 }
 
 /* L41: works before bind. */
+/* What was allowed when it was accepted is sent. */
+TEST_P(Broadcast, SwitchedOffHoldsForLaterSends)
+{
+    if (!refused_address_usable()) {
+        GTEST_SKIP() << "no broadcast address of loopback here";
+    }
+    struct dgram_socket *socket = open_bound(loop);
+    const struct dgram_addr to = refused_address();
+    Results results;
+    ASSERT_EQ(dgram_set_broadcast(socket, true), 0);
+    ASSERT_EQ(dgram_send_to(socket, "yes", 3, &to, Results::take, &results), 0);
+    ASSERT_EQ(dgram_set_broadcast(socket, false), 0);
+    ASSERT_EQ(dgram_send_to(socket, "no", 2, &to, Results::take, &results), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 2; }));
+    EXPECT_EQ(results.values, (std::vector<int>{3, -EACCES}));
+}
+
 TEST_P(Broadcast, MayBeSwitchedOnBeforeBind)
 {
     if (!refused_address_usable()) {
@@ -147,6 +164,31 @@ TEST_P(Ttl, IsCheckedAndSeenByThePeer)
             EXPECT_EQ(ttl_of(peer, "ttl"), ttl);
         }
         expect_echo(loop, socket);
+    }
+}
+
+/* An option of sending holds for what is sent after it, though all leave with the turn. */
+TEST_P(Ttl, HoldsFromTheCallOn)
+{
+    for (uint32_t type : socket_types()) {
+        SCOPED_TRACE(type);
+        Plain peer(type);
+        ask_for_ttl(&peer, type);
+        struct dgram_socket *socket = open_socket(loop, type), *other = open_socket(loop, type);
+        for (int ttl : {5, 99, 1}) {
+            ASSERT_EQ(dgram_set_ttl(socket, ttl), 0);
+            for (int i = 0; i < 3; i++) {
+                ASSERT_EQ(send_text(socket, "ttl" + std::to_string(ttl), peer.address()), 0);
+            }
+        }
+        ASSERT_EQ(dgram_set_ttl(socket, 77), 0);
+        ASSERT_EQ(dgram_set_ttl(other, 78), 0);
+        ASSERT_EQ(dgram_loop_turn(loop, 0), 1);
+        for (int ttl : {5, 99, 1}) {
+            for (int i = 0; i < 3; i++) {
+                EXPECT_EQ(ttl_of(peer, "ttl" + std::to_string(ttl)), ttl);
+            }
+        }
     }
 }
 
@@ -610,6 +652,24 @@ TEST_P(Multicast, JoinThenCloseBindsNothing)
     ASSERT_EQ(dgram_close(socket), 0);
     EXPECT_EQ(dgram_loop_run(loop), 0);
     EXPECT_EQ(log.text(), "close");
+}
+
+TEST_P(Multicast, JoinThenLeaveBindsNothing)
+{
+    const std::string one = group_of(DGRAM_UDP4), two = "239.7.7.7";
+    struct dgram_socket *socket = open_socket(loop);
+    if (dgram_add_membership(socket, one.c_str(), "127.0.0.1") == -ENODEV) {
+        GTEST_SKIP() << "the loopback interface of this host takes no members";
+    }
+    ASSERT_EQ(dgram_drop_membership(socket, one.c_str(), "127.0.0.1"), 0);
+    EXPECT_EQ(dgram_loop_turn(loop, 0), 0) << "nothing keeps it alive";
+    struct dgram_addr address = {};
+    EXPECT_EQ(dgram_address(socket, &address), DGRAM_ENOTBOUND);
+    ASSERT_EQ(dgram_add_membership(socket, one.c_str(), "127.0.0.1"), 0);
+    ASSERT_EQ(dgram_add_membership(socket, two.c_str(), "127.0.0.1"), 0);
+    ASSERT_EQ(dgram_drop_membership(socket, one.c_str(), "127.0.0.1"), 0);
+    EXPECT_EQ(dgram_loop_turn(loop, 0), 1) << "the other group is still to be heard";
+    EXPECT_EQ(dgram_address(socket, &address), 0);
 }
 
 /* S28: the hops of multicasts are their own. */
