@@ -630,6 +630,9 @@ static void loop_free_forked(struct dgram_loop *loop)
         dg_requests_forget(&socket->parked, loop);
         dg_release(socket);
     }
+    for (uint32_t i = 0; i < loop->batch->train_count; i++) {
+        dg_requests_forget(&loop->batch->trains[i].asked, loop);
+    }
     dg_requests_forget(&loop->done, loop);
     loop_forget(loop, true);
 }

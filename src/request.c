@@ -81,6 +81,17 @@ void dg_requests_append(struct request_list *list, struct request *request)
     list->tail = request;
 }
 
+void dg_request_park(struct request_list *list, struct request *request)
+{
+    const struct dgram_socket *socket = request->socket;
+    bool for_room = socket->binding == NULL; /* else for the name that the socket binds to */
+    if (for_room && !request->parked) {
+        request->parked = true;
+        request->socket->stats.parked++;
+    }
+    dg_requests_append(list, request);
+}
+
 struct request *dg_requests_pop(struct request_list *list)
 {
     struct request *request = list->head;

@@ -229,6 +229,9 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
         dg_release(lookup);
         return 0;
     }
+    if (dg_loop_forked(lookup->loop)) {
+        return DGRAM_EFORKED;
+    }
     assert(!lookup->answered);
     lookup->answered = true;
     lookup->ttl = ttl_seconds < TTL_LEAST ? TTL_LEAST : ttl_seconds;

@@ -89,6 +89,8 @@ static struct request *request_for(struct dgram_socket *socket, const struct pay
         request->data = payload->lent ? payload->data : NULL;
         request->size = payload->size;
         request->heap = false;
+        request->parked = false;
+        request->tries = 0;
         request->name_size = 0;
     }
     return request;
@@ -117,8 +119,7 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
         }
         request->name = *name;
         request->name_size = (uint8_t) socket->name_size;
-        socket->stats.parked++;
-        dg_requests_append(&socket->parked, request);
+        dg_request_park(&socket->parked, request);
         dg_queue_count(socket, payload->size, 1);
     } else {
         dg_queue_count(socket, payload->size, 1);
@@ -162,7 +163,7 @@ void dg_send_resolved(struct request *request, const union dg_name *address)
     request->name.in4.sin_port = port;
     request->name_size = (uint8_t) socket->name_size;
     if (must_wait(socket)) {
-        dg_requests_append(&socket->parked, request);
+        dg_request_park(&socket->parked, request);
     } else {
         send_batched(socket, &request->name, &payload, request);
     }

@@ -20,7 +20,7 @@
  * anything tell when a receive that fails again and again would not. */
 #define RETRY_NS UINT64_C(1000000)
 
-enum { FUTILE_RETRIES = 1000, REFUSALS_BEFORE_OFF = 8 };
+enum { FUTILE_RETRIES = 1000, REFUSALS_IN_A_ROW = 8 };
 
 /* ---- Completion ---------------------------------------------------------------------------- */
 
@@ -54,10 +54,16 @@ static uint32_t datagram_size(const struct dg_train *train, uint32_t index)
     return left < train->segment ? left : train->segment;
 }
 
-static struct request *train_pop_request(struct dg_train *train, uint32_t index)
+/* Of the first datagram that is left of the train, if it has one. */
+static struct request *train_request(const struct dg_train *train, uint32_t index)
 {
     struct request *request = train->asked.head;
-    return request != NULL && request->index == index ? dg_requests_pop(&train->asked) : NULL;
+    return request != NULL && request->index == index ? request : NULL;
+}
+
+static struct request *train_pop_request(struct dg_train *train, uint32_t index)
+{
+    return train_request(train, index) != NULL ? dg_requests_pop(&train->asked) : NULL;
 }
 
 /* All datagrams of the train end alike. The common train has no requests: nothing is done per
@@ -156,15 +162,19 @@ static void train_park(struct dg_train *train, uint32_t from)
             datagram_complete(train, request, datagram_size(train, i), -ENOMEM);
             continue;
         }
-        socket->stats.parked += parked->name_size == 0; /* else it was parked before */
         parked->name = train->flow->name;
         parked->name_size = (uint8_t) train->flow->name_size;
-        dg_requests_append(&socket->parked_again, parked);
+        dg_request_park(&socket->parked_again, parked);
     }
 }
 
+/* From here on: this datagram was refused for want of room, those behind it were not tried. */
 static void flow_park(struct dg_train *train, uint32_t from, int reason)
 {
+    struct request *refused = train_request(train, from);
+    if (refused != NULL && reason == -ENOBUFS) {
+        refused->tries++;
+    }
     socket_block(train->flow->socket, reason);
     for (; train != NULL; train = train->next) {
         train_park(train, from);
@@ -198,6 +208,9 @@ void dg_send_retry(struct dgram_socket *socket)
             full = dg_batch_append(loop->batch, flow, &payload, r);
         }
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
+    }
+    if (socket->parked.head == NULL) {
+        socket->futile = 0;
     }
 }
 
@@ -283,14 +296,16 @@ static bool train_is_refused(const struct dg_train *train)
     return train->count > 1 && (code == -EIO || code == -EINVAL || code == -EMSGSIZE);
 }
 
+/* The train was at fault. Where nobody takes any, as on a device without checksum offload, asking
+ * every new peer costs a call each: so many in a row, and the socket makes none for a while. */
 static void refusal_learn(struct dgram_loop *loop, const struct dg_train *train)
 {
     struct dgram_socket *socket = train->flow->socket;
     bool too_big = train->base.result == -EMSGSIZE;
-    dg_batch_refused(loop, &train->flow->name, too_big ? train->segment : 0);
-    socket->stats.trains_refused++;
-    if (!too_big && ++socket->refused_trains >= REFUSALS_BEFORE_OFF) {
-        socket->segments_max = 1;
+    bool news = dg_batch_refused(loop, &train->flow->name, too_big ? train->segment : 0);
+    if (!too_big && news && ++socket->refused_trains >= REFUSALS_IN_A_ROW) {
+        socket->refused_trains = 0;
+        socket->alone_until = loop->now + REFUSAL_NS;
     }
 }
 
@@ -325,22 +340,28 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
 }
 
 /* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
- * ever hold gets it for ever: when nothing could be sent in a thousand retries, a second at least,
- * it is the result. What a broken engine says is none, even if it says EAGAIN. */
-static bool is_back_pressure(const struct dgram_socket *socket, int result)
+ * ever hold gets it for ever: when a thousand retries, a second at least, could not send it, or
+ * nothing of the socket, it is the result. What a broken engine says is none, even if it says
+ * EAGAIN. */
+static bool is_back_pressure(const struct dg_train *train, uint32_t index, int result)
 {
+    const struct dgram_socket *socket = train->flow->socket;
+    const struct request *request = train_request(train, index);
+    bool in_vain =
+        socket->futile >= FUTILE_RETRIES || (request != NULL && request->tries >= FUTILE_RETRIES);
     return result != socket->loop->batch->code &&
-           (result == -EAGAIN || (result == -ENOBUFS && socket->futile < FUTILE_RETRIES));
+           (result == -EAGAIN || (result == -ENOBUFS && !in_vain));
 }
 
-/* A refused train: its datagrams one by one, in order, each with its own true result. False when
- * the kernel had no room: then the rest and what follows are parked. */
-static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
+/* The datagrams of a train one by one, in order, each with its own true result.
+ * False when the kernel had no room: then the rest and what follows are parked. `*helps`: one of
+ * them at least has met with something else than the train. */
+static bool datagrams_send_alone(struct dgram_loop *loop, struct dg_train *train, bool *helps)
 {
-    refusal_learn(loop, train);
     for (uint32_t i = 0; i < train->count; i++) {
         int result = datagram_send_alone(loop, train, i);
-        if (is_back_pressure(train->flow->socket, result)) {
+        *helps |= result != train->base.result;
+        if (is_back_pressure(train, i, result)) {
             flow_park(train, i, result);
             return false;
         }
@@ -351,6 +372,19 @@ static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
         datagram_complete(train, train_pop_request(train, i), datagram_size(train, i), result);
     }
     return true;
+}
+
+/* A refused train. Nothing is learnt of it if its datagrams fail like it: an address that cannot be
+ * sent to is EINVAL, too. */
+static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
+{
+    bool helps = false;
+    train->flow->socket->stats.trains_refused++;
+    bool goes_on = datagrams_send_alone(loop, train, &helps);
+    if (helps) {
+        refusal_learn(loop, train);
+    }
+    return goes_on;
 }
 
 /* An attempt without a copy that failed (an older kernel, too many pages under way) says nothing
@@ -368,6 +402,17 @@ static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
     return true;
 }
 
+static void train_taken(struct dg_train *train)
+{
+    struct dgram_socket *socket = train->flow->socket;
+    socket->stats.sends++;
+    socket->futile = 0;
+    if (train->count > 1) {
+        socket->refused_trains = 0;
+    }
+    train_complete(train, train->base.result);
+}
+
 /* Ends one train. False when the flow is parked from here on. */
 static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
 {
@@ -376,12 +421,10 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
     }
     int result = train->base.result;
     if (result >= 0) {
-        train->flow->socket->stats.sends++;
-        train->flow->socket->futile = 0;
-        train_complete(train, result);
+        train_taken(train);
         return true;
     }
-    if (is_back_pressure(train->flow->socket, result)) {
+    if (is_back_pressure(train, 0, result)) {
         flow_park(train, 0, result);
         return false;
     }

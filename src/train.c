@@ -94,13 +94,14 @@ static uint32_t trains_below(struct dgram_loop *loop, const union dg_name *name)
     return known ? refusal->size : UINT32_MAX;
 }
 
-void dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size)
+bool dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size)
 {
     struct refusal *refusal = refusal_of(loop, name);
     uint32_t known = trains_below(loop, name);
     refusal->name = *name;
     refusal->size = size < known ? size : known;
     refusal->until = loop->now + REFUSAL_NS;
+    return size < known;
 }
 
 static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *socket,
@@ -112,7 +113,7 @@ static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *sock
     flow->lane_left = flow->lane_granted = flow->run_left = 0;
     flow->name = *name;
     flow->name_size = socket->name_size;
-    flow->trains_below = trains_below(loop, name);
+    flow->trains_below = socket->alone_until > loop->now ? 0 : trains_below(loop, name);
     flow->socket = socket;
     flow->head = flow->tail = NULL;
     flow->bucket = bucket;

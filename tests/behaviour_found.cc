@@ -466,6 +466,56 @@ TEST_P(Found, DatagramThatNeverFitsFailsInTheEnd)
     EXPECT_EQ(other.receive(), "small");
 }
 
+/* Also while others of the socket are sent: those showed that "something can be sent". */
+TEST_P(Found, DatagramThatNeverFitsFailsBesideOthersThatDo)
+{
+    if (!never_fits_usable()) {
+        GTEST_SKIP() << "loopback takes any datagram whole";
+    }
+    Plain peer(DGRAM_UDP6), other(DGRAM_UDP6);
+    const struct dgram_addr to = peer.address(), to_other = other.address();
+    struct dgram_socket *socket = open_narrow(loop);
+    const std::string big = pattern(NEVER_FITS, 1);
+    int result_of_big = 0;
+    Results smalls;
+    Sent on_big([&](struct dgram_socket *, int result) { result_of_big = result; });
+    Tick tick([&](struct dgram_timer *) {
+        EXPECT_EQ(dgram_send_to(socket, "small", 5, &to_other, Results::take, &smalls), 0);
+    });
+    struct dgram_timer *timer = nullptr;
+    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
+    ASSERT_EQ(dgram_timer_start(timer, 0, 50 * MILLISECOND), 0);
+    ASSERT_EQ(dgram_send_to(socket, big.data(), big.size(), &to, Sent::call, &on_big), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return result_of_big != 0; }));
+    EXPECT_EQ(result_of_big, -ENOBUFS);
+    dgram_timer_free(timer);
+    ASSERT_TRUE(run_until(loop, [&] { return dgram_get_send_queue_count(socket) == 0; }));
+    EXPECT_GT(smalls.values.size(), 1u);
+    for (int result : smalls.values) {
+        EXPECT_EQ(result, 5);
+    }
+}
+
+/* A wrong address is refused whether in a train or alone: no reason to make none. */
+TEST_P(Found, AddressThatCannotBeSentToLeavesTrainsToOthers)
+{
+    const uint32_t longest = info_of(loop).segments_max;
+    Plain peer;
+    struct dgram_socket *socket = open_bound(loop);
+    for (int i = 1; i <= 10; i++) { /* from 127.0.0.1 nothing can be sent there: EINVAL */
+        const struct dgram_addr far = parse("203.0.113." + std::to_string(i), 9);
+        ASSERT_EQ(send_text(socket, "one", far), 0);
+        ASSERT_EQ(send_text(socket, "two", far), 0);
+    }
+    ASSERT_TRUE(spin_until(loop, [&] { return stats_of(socket).send_errors == 20; }));
+    const uint64_t before = stats_of(socket).sends;
+    for (unsigned i = 0; i < 64; i++) {
+        ASSERT_EQ(send_text(socket, "near", peer.address()), 0);
+    }
+    ASSERT_TRUE(spin_until(loop, [&] { return stats_of(socket).sent == 64; }));
+    EXPECT_EQ(stats_of(socket).sends - before, (64 + longest - 1) / longest);
+}
+
 TEST_P(Found, ParkedDatagramIsCountedOnce)
 {
     if (!never_fits_usable()) {

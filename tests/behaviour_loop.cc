@@ -1117,6 +1117,8 @@ TEST_P(Fork, ChildIsToldByEveryFunction)
     ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
     struct dgram_buffer *buffer = nullptr;
     ASSERT_EQ(dgram_buffer_create(loop, 20, nullptr, &buffer), 0);
+    struct dgram_destination *destination = nullptr;
+    ASSERT_EQ(dgram_destination_create(loop, DGRAM_UDP4, 9, "127.0.0.1", &destination), 0);
     struct dgram_addr here = address_of(socket);
     expect_echo(loop, socket);
     ASSERT_EQ(dgram_send_buffer(socket, buffer, 0, 10, &here), 0); /* its lane is open */
@@ -1146,12 +1148,14 @@ TEST_P(Fork, ChildIsToldByEveryFunction)
         struct dgram_buffer *other = nullptr;
         IN_CHILD(wrong, dgram_buffer_create(loop, 1, nullptr, &other), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_on_idle(buffer, nullptr, nullptr), DGRAM_EFORKED);
+        IN_CHILD(wrong, dgram_destination_address(destination, &here), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_send_buffer(socket, buffer, 10, 10, &here), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_buffer_zero_copy(buffer), DGRAM_EFORKED);
         IN_CHILD(wrong, dgram_buffer_free(buffer) == nullptr, true);
         IN_CHILD(wrong, dgram_loop_free(loop) == nullptr, true);
     });
     expect_echo(loop, socket);
+    dgram_destination_free(destination);
 }
 
 /* In the child: memory and descriptors only; no callback, nothing sent. The parent goes on. */

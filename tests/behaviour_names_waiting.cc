@@ -219,6 +219,7 @@ TEST_P(NameBind, SendsWaitForIt)
         EXPECT_TRUE(dgram_addr_equal(&inbox.from[i], &own)) << i;
     }
     EXPECT_EQ(binding.log.text(), "listening");
+    EXPECT_EQ(stats_of(binding.socket).parked, 0u) << "they did not wait for room";
 }
 
 TEST_P(NameBind, UnknownNameIsAnErrorThatCompletesTheSendsAndMayBeRetried)
@@ -954,6 +955,37 @@ TEST_P(NameHook, AnswerLivesForItsTtl)
     EXPECT_EQ(count, before);
     EXPECT_EQ(result_of("short.test"), 3);
     EXPECT_EQ(count, before + 1);
+}
+
+/* A child's answer is refused, and does not wake the parent, whose descriptor it shares. */
+TEST_P(NameHook, ForkedChildCannotAnswer)
+{
+    struct dgram_lookup *question = nullptr;
+    Hook hook;
+    hook.fn = [&](struct dgram_lookup *lookup, const std::string &, int) { question = lookup; };
+    begin_with_hook(&hook);
+    const int fd = dgram_loop_fd(loop);
+    Results results;
+    const struct dgram_addr answer = parse("127.0.0.1", 1);
+    ASSERT_EQ(send_counted("host.test", &results), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return question != nullptr; }));
+    settle(loop);
+    struct pollfd ready = {fd, POLLIN, 0};
+    ASSERT_TRUE(fd < 0 || spin_until(loop, [&] { return poll(&ready, 1, 0) == 0; }));
+    fflush(nullptr);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        _exit(dgram_lookup_answer(question, 0, &answer, 1) == DGRAM_EFORKED ? 0 : 1);
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    EXPECT_TRUE(fd < 0 || poll(&ready, 1, 0) == 0) << "the child woke the parent";
+    EXPECT_EQ(dgram_lookup_answer(question, 0, &answer, 1), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 1; }));
+    EXPECT_EQ(results.values, std::vector<int>{3});
 }
 
 TEST_P(NameHook, BindsAndHandlesAskIt)
