@@ -182,6 +182,10 @@ struct end {
         elapsed_ns; /* clients: the reply's round trip, where the engine takes the time itself */
     struct dgram_addr local[FANOUT_PEERS];
 
+    /* Set by calls(), else COUNT_UNKNOWN: how often the kernel was given a datagram or a whole
+     * train, and how often it gave one. */
+    uint64_t kernel_sends, kernel_receives;
+
     char error[200]; /* why something failed */
 };
 
@@ -234,6 +238,9 @@ struct engine {
 
     /* CPU time of the process that is the end. NULL: it is only the thread that opened it. */
     uint64_t (*cpu)(struct end *end);
+
+    /* Tells the sends and receives of the kernel, when the work is done. NULL: it cannot. */
+    void (*calls)(struct end *end);
 
     void (*close)(struct end *end);
 };

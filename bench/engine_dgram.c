@@ -354,6 +354,21 @@ static uint64_t lib_pending(struct end *end)
     return dgram_get_send_queue_count(peer->sockets[0]);
 }
 
+/* Idle sockets have none. */
+static void lib_calls(struct end *end)
+{
+    const struct peer *peer = end->state;
+
+    end->kernel_sends = end->kernel_receives = 0;
+    for (uint32_t i = 0; i < end->sockets; i++) {
+        struct dgram_socket_stats stats = {.size = sizeof(stats)};
+
+        dgram_socket_stats(peer->sockets[i], &stats);
+        end->kernel_sends += stats.sends;
+        end->kernel_receives += stats.receives;
+    }
+}
+
 /* ---- Sending ------------------------------------------------------------------------------- */
 
 /* The payload is the library's until it calls back. */
@@ -487,6 +502,7 @@ const struct engine engine_auto = {
     .reply = lib_reply,
     .turn = lib_turn,
     .pending = lib_pending,
+    .calls = lib_calls,
     .close = lib_close,
 };
 
@@ -500,6 +516,7 @@ const struct engine engine_uring = {
     .reply = lib_reply,
     .turn = lib_turn,
     .pending = lib_pending,
+    .calls = lib_calls,
     .close = lib_close,
 };
 
@@ -513,5 +530,6 @@ const struct engine engine_poll = {
     .reply = lib_reply,
     .turn = lib_turn,
     .pending = lib_pending,
+    .calls = lib_calls,
     .close = lib_close,
 };

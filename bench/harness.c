@@ -222,6 +222,9 @@ static void side_run(struct side *side)
         atomic_store(&side->crew->stop, true);
     }
     side->cpu_ns = side_cpu(side) - before;
+    if (side->end.engine->calls) {
+        side->end.engine->calls(&side->end);
+    }
 }
 
 static const struct spot *spot_of(const struct plan *plan, enum role role)
@@ -454,6 +457,8 @@ void end_init(struct end *end, struct crew *crew, const struct engine *engine, e
         .stop = &crew->stop,
         .engine_name = engine->name,
         .train = 1,
+        .kernel_sends = COUNT_UNKNOWN,
+        .kernel_receives = COUNT_UNKNOWN,
     };
     dgram_addr_parse(spot->address ? spot->address : "127.0.0.1", 0, &end->bind_to);
 }

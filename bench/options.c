@@ -334,11 +334,16 @@ static const struct {
      "\nThere is no credit between two machines: without --rate it sends as fast as it\n"
      "goes, and what recv cannot take is lost. What was received only recv can tell (JSON\n"
      "here: null). The numbers carry a mark of this run, by which recv tells it from\n"
-     "others; its end, after Ctrl-C too, is told by a few datagrams more."},
+     "others; its end, after Ctrl-C too, is told by a few datagrams more, which\n"
+     "kernel_sends counts too."},
     {FOR_RECV, "\nEnds when the sender tells its end, or after 5 s of silence since the last\n"
                "datagram; with --count also when so many have come or are known to be lost; with\n"
                "--seconds then, and not before, through all runs; with Ctrl-C always. A sender\n"
                "started anew is told by its mark and is no disorder; two at once are."},
+    {FOR_RUNS,
+     "\nJSON: kernel_sends is how often the library gave the kernel something, a datagram or\n"
+     "a whole train, on the side that counts as having sent; kernel_receives how often it\n"
+     "took something. null: of other engines, and of a side that runs elsewhere."},
 };
 
 #define NOTES (sizeof(notes) / sizeof(notes[0]))

@@ -276,6 +276,8 @@ static void ping_result(const struct ping *ping, struct result *result)
         .bytes = ping->bytes,
         .lost = ping->lost,
         .corrupt = ping->corrupt,
+        .kernel_sends = ping->client.end.kernel_sends,
+        .kernel_receives = ping->client.end.kernel_receives,
         .sender = {.seconds = seconds, .cpu_ns = ping->client.cpu_ns, .known = true},
         .receiver = {.seconds = seconds,
                      .cpu_ns = ping->server.side.cpu_ns,

@@ -24,6 +24,8 @@ struct engine;
 #define FLOOD_MOST 4096u /* what a receive buffer holds, in trains or not */
 #define IDLE_MOST 20000u /* of the 28,000 ports that Linux gives away by itself */
 
+#define COUNT_UNKNOWN UINT64_MAX /* nobody can tell it */
+
 /* Where one side lives. */
 struct spot {
     char netns[64]; /* a network namespace, ip-netns(8); "": this one */

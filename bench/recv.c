@@ -181,6 +181,8 @@ static void recv_result(const struct recv_run *run, struct result *result)
         .lost = run->sent > received ? run->sent - received : 0,
         .disordered = run->sink.disordered,
         .corrupt = run->sink.corrupt,
+        .kernel_sends = COUNT_UNKNOWN,
+        .kernel_receives = run->side.end.kernel_receives,
         .receiver = {.seconds = (double) span / 1e9, .cpu_ns = run->side.cpu_ns, .known = true},
     };
 }

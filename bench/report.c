@@ -107,6 +107,15 @@ static void put_count(cJSON *object, const char *key, uint64_t value)
     cJSON_AddRawToObject(object, key, text);
 }
 
+static void put_known(cJSON *object, const char *key, uint64_t value)
+{
+    if (value == COUNT_UNKNOWN) {
+        cJSON_AddNullToObject(object, key);
+    } else {
+        put_count(object, key, value);
+    }
+}
+
 static void put_rtt(cJSON *object, const struct rtt *rtt)
 {
     cJSON *inner;
@@ -135,11 +144,7 @@ static void put_cpu(cJSON *object, const char *key, const struct tally *tally, u
 /* What the other side of `send` received only that side can tell. */
 static void put_seen(cJSON *object, const char *key, const struct result *result, uint64_t value)
 {
-    if (result->unseen) {
-        cJSON_AddNullToObject(object, key);
-    } else {
-        put_count(object, key, value);
-    }
+    put_known(object, key, result->unseen ? COUNT_UNKNOWN : value);
 }
 
 /* A side that runs elsewhere has no rate either, unless it has this side's. */
@@ -156,6 +161,8 @@ static void put_extras(cJSON *object, const struct plan *plan, const struct resu
 {
     put_count(object, "disordered", result->disordered);
     put_count(object, "corrupt", result->corrupt);
+    put_known(object, "kernel_sends", result->kernel_sends);
+    put_known(object, "kernel_receives", result->kernel_receives);
     put_count(object, "segments", result->segments);
     put_number(object, "send_wait_ns", per_datagram(result->sender.wait_ns, result->sent), 2);
     if (plan->peers > 1) {

@@ -35,6 +35,8 @@ struct result {
     uint64_t lost;
     uint64_t disordered;
     uint64_t corrupt;
+    uint64_t kernel_sends;    /* of who counts `sent`: datagrams or whole trains; COUNT_UNKNOWN */
+    uint64_t kernel_receives; /* of who counts `received` */
     struct tally sender;
     struct tally receiver;
     struct rtt rtt;

@@ -160,6 +160,8 @@ static void send_result(const struct send_run *run, struct result *result)
         .sent = run->sent,
         .bytes = run->bytes,
         .unseen = true,
+        .kernel_sends = run->side.end.kernel_sends,
+        .kernel_receives = COUNT_UNKNOWN,
         .sender = {.seconds = (double) run->sent_ns / 1e9,
                    .cpu_ns = run->side.cpu_ns,
                    .known = true},

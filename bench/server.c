@@ -99,6 +99,8 @@ static void echo_result(const struct server *server, struct result *result)
         .received = server->received,
         .bytes = server->bytes,
         .lost = server->dropped,
+        .kernel_sends = server->side.end.kernel_sends,
+        .kernel_receives = server->side.end.kernel_receives,
         .sender = {.seconds = seconds},
         .receiver = {.seconds = seconds, .cpu_ns = server->side.cpu_ns, .known = true},
     };

@@ -319,6 +319,8 @@ static void run_result(const struct run *run, struct result *result)
         .lost = run->sent > received ? run->sent - received : 0,
         .disordered = run->sink.disordered,
         .corrupt = run->sink.corrupt,
+        .kernel_sends = source->end.kernel_sends,
+        .kernel_receives = run->sink_side.end.kernel_receives,
         .sender = {.seconds = (double) run->sent_ns / 1e9,
                    .cpu_ns = source->cpu_ns - source->cpu_wait_ns,
                    .wait_ns = source->cpu_wait_ns,

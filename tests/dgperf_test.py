@@ -27,6 +27,7 @@ import peers
 GOOD, BAD_RUN, USAGE, UNAVAILABLE = range(4)
 COMMANDS = ["stream", "fanout", "ping", "echo", "send", "recv"]
 ENGINES = ["auto", "uring", "poll", "raw-mmsg", "raw-gso", "libuv", "asio", "node"]
+IN_LIBRARY = ["uring", "poll"]
 WITH_MODES = ["libuv", "asio"]
 KEYS = ("engine scenario size window seconds sent received lost send_pps recv_pps gbps send_cpu_ns "
         "recv_cpu_ns kernel cpu version").split()
@@ -169,11 +170,49 @@ class Engine(Case):
 
     def test_options_of_the_library(self):
         for words in (["--borrow"], ["--in-place"], ["--in-place", "--size", 20000],
-                      ["--in-place", "--distinct-sizes", "--size", 1200], ["--segments", 1],
-                      ["--segments", 8], ["--busy-poll", 20], ["--idle-sockets", 100],
-                      ["--coalesce", 0], ["--coalesce", 1000]):
+                      ["--in-place", "--distinct-sizes", "--size", 1200], ["--busy-poll", 20],
+                      ["--idle-sockets", 100], ["--coalesce", 0], ["--coalesce", 1000]):
             result = self.run_json("stream", "--engine", "poll", "--count", 2000, *words)
             self.check_whole(result, 2000)
+
+    def kernel_calls(self, engine, count, *words):
+        """The sends and the receives of a stream."""
+        self.need(engine)
+        result = self.run_json("stream", "--engine", engine, "--count", count, *words)
+        self.check_whole(result, count)
+        return result["kernel_sends"], result["kernel_receives"]
+
+    def test_segments(self):
+        """How many datagrams a train holds is how many share a send and a receive."""
+        for engine in IN_LIBRARY:
+            with self.subTest(engine):
+                self.assertEqual(self.kernel_calls(engine, 2000, "--segments", 1), (2000, 2000))
+                for calls in self.kernel_calls(engine, 2000, "--segments", 8):
+                    self.assertTrue(250 <= calls < 300, calls)
+                for calls in self.kernel_calls(engine, 2000):
+                    self.assertTrue(2000 // 128 < calls < 100, calls)
+
+    def test_lent_bytes_are_not_gathered(self):
+        """A train of copies holds 31 datagrams of 2,048 bytes. Of lent ones it holds fewer, for
+        each is a vector of its own."""
+        for engine in IN_LIBRARY:
+            with self.subTest(engine):
+                copied, _ = self.kernel_calls(engine, 3100, "--size", 2048)
+                lent, _ = self.kernel_calls(engine, 3100, "--size", 2048, "--borrow")
+                self.assertLess(copied, 150)
+                self.assertGreater(lent, 2 * copied)
+
+    def test_buffers_end_trains(self):
+        """109 datagrams of 1,200 bytes fit into dgperf's buffers: trains of 54, of 54 and of 1."""
+        for engine in IN_LIBRARY:
+            with self.subTest(engine):
+                copied, _ = self.kernel_calls(engine, 10900, "--size", 1200)
+                in_place, _ = self.kernel_calls(engine, 10900, "--size", 1200, "--in-place")
+                self.assertLess(copied, 250)
+                self.assertGreaterEqual(in_place, 300)
+
+    def test_others_tell_no_calls(self):
+        self.assertEqual(self.kernel_calls("raw-mmsg", 2000), (None, None))
 
     def test_zero_copy(self):
         words = ("stream", "--zero-copy", "--size", 1200, "--count", 2000)
