@@ -329,7 +329,10 @@ static const struct {
      "credit is not in them (JSON: send_wait_ns)."},
     {FOR_PING,
      "\nNode's client takes the times itself; its rate and CPU include the pipe to dgperf.\n"
-     "With --busy-poll a server of another engine that cannot spin sleeps."},
+     "With --busy-poll a server of another engine that cannot spin sleeps.\n"
+     "JSON: rtt_ns.percentiles is a list of pairs, percentile and nanoseconds, at 10, 20 ...\n"
+     "90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98 and 99.99 (above what the number of\n"
+     "round trips can tell: the longest)."},
     {FOR_SEND,
      "\nThere is no credit between two machines: without --rate it sends as fast as it\n"
      "goes, and what recv cannot take is lost. What was received only recv can tell (JSON\n"

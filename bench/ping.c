@@ -230,10 +230,12 @@ static int client_work(struct side *side)
 
 static struct rtt rtt_of(const struct hdr_histogram *times)
 {
+    struct rtt rtt;
+
     if (times->total_count == 0) {
         return (struct rtt){.samples = 0};
     }
-    return (struct rtt){
+    rtt = (struct rtt){
         .samples = (uint64_t) times->total_count,
         .min = (uint64_t) hdr_min(times),
         .p50 = (uint64_t) hdr_value_at_percentile(times, 50),
@@ -241,6 +243,10 @@ static struct rtt rtt_of(const struct hdr_histogram *times)
         .p999 = (uint64_t) hdr_value_at_percentile(times, 99.9),
         .max = (uint64_t) hdr_max(times),
     };
+    for (size_t i = 0; i < PERCENTILES; i++) {
+        rtt.series[i] = (uint64_t) hdr_value_at_percentile(times, percentiles[i]);
+    }
+    return rtt;
 }
 
 /* ---- The run ------------------------------------------------------------------------------- */

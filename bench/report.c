@@ -21,6 +21,9 @@ int result_verdict(const struct result *result)
     return whole && count > 0 ? EXIT_GOOD : EXIT_BAD_RUN;
 }
 
+const double percentiles[PERCENTILES] = {10, 20, 30, 40,   50,   60,   70,    80,    90,
+                                         95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99};
+
 /* ---- The machine --------------------------------------------------------------------------- */
 
 const char *kernel_release(void)
@@ -116,6 +119,19 @@ static void put_known(cJSON *object, const char *key, uint64_t value)
     }
 }
 
+/* A list of pairs: percentile, nanoseconds. */
+static void put_series(cJSON *object, const char *key, const uint64_t *series)
+{
+    cJSON *list = cJSON_AddArrayToObject(object, key);
+
+    for (size_t i = 0; i < PERCENTILES; i++) {
+        char text[64];
+
+        snprintf(text, sizeof(text), "[%g,%" PRIu64 "]", percentiles[i], series[i]);
+        cJSON_AddItemToArray(list, cJSON_CreateRaw(text));
+    }
+}
+
 static void put_rtt(cJSON *object, const struct rtt *rtt)
 {
     cJSON *inner;
@@ -130,6 +146,7 @@ static void put_rtt(cJSON *object, const struct rtt *rtt)
     put_count(inner, "p99", rtt->p99);
     put_count(inner, "p999", rtt->p999);
     put_count(inner, "max", rtt->max);
+    put_series(inner, "percentiles", rtt->series);
 }
 
 static void put_cpu(cJSON *object, const char *key, const struct tally *tally, uint64_t count)

@@ -8,9 +8,12 @@
 
 #include "plan.h"
 
+#define PERCENTILES 18u
+
 struct rtt {
     uint64_t samples;                  /* 0: none */
     uint64_t min, p50, p99, p999, max; /* nanoseconds */
+    uint64_t series[PERCENTILES];      /* at each of `percentiles` */
 };
 
 /* One side. */
@@ -41,6 +44,9 @@ struct result {
     struct tally receiver;
     struct rtt rtt;
 };
+
+/* From 10 to 99.99, ever denser. */
+extern const double percentiles[PERCENTILES];
 
 /* EXIT_GOOD or EXIT_BAD_RUN. */
 int result_verdict(const struct result *result);

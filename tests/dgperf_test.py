@@ -31,6 +31,8 @@ IN_LIBRARY = ["uring", "poll"]
 WITH_MODES = ["libuv", "asio"]
 KEYS = ("engine scenario size window seconds sent received lost send_pps recv_pps gbps send_cpu_ns "
         "recv_cpu_ns kernel cpu version").split()
+PERCENTILES = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98,
+               99.99]
 RTT_KEYS = ["min", "p50", "p99", "p999", "max"]
 FITS = 200  # datagrams of 64 bytes that every receive buffer holds: nothing is lost without credit
 
@@ -114,6 +116,14 @@ class Engine(Case):
             rtt = [result["rtt_ns"][key] for key in RTT_KEYS]
             self.assertEqual(rtt, sorted(rtt))
             self.assertGreater(rtt[0], 0)
+            self.check_percentiles(result["rtt_ns"])
+
+    def check_percentiles(self, rtt):
+        series = dict(rtt["percentiles"])
+        self.assertEqual(list(series), PERCENTILES)
+        self.assertEqual(list(series.values()), sorted(series.values()))
+        self.assertEqual([series[50], series[99], series[99.9]],
+                         [rtt["p50"], rtt["p99"], rtt["p999"]])
 
     def with_echo(self, engine):
         echo, port = self.listen("echo", "--engine", engine, "--json")
