@@ -146,15 +146,23 @@ def write_trains():
     write_columns('trains', 'segments', [(n, medians(lengths[n])) for n in sorted(lengths)])
 
 
+def distribution(items):
+    """Percentile -> nanoseconds, the medians of the rounds."""
+    rounds = [dict(run['rtt_ns']['percentiles']) for run in items if run.get('rtt_ns')]
+    return {place: statistics.median(times[place] for times in rounds)
+            for place in (rounds[0] if rounds else [])}
+
+
 def write_round_trips(table):
     """By percentile; of the smallest size."""
-    sizes = [size for scenario, size in table if scenario == 'ping']
-    rtts = {engine: [run['rtt_ns'] for run in items if run.get('rtt_ns')]
-            for engine, items in (table['ping', sizes[0]] if sizes else {}).items()}
-    write_columns('ping', 'percentile', [
-        (name, {engine: median(items, key) for engine, items in rtts.items()})
-        for name, key in (('min', 'min'), ('50', 'p50'), ('99', 'p99'), ('99.9', 'p999'),
-                          ('max', 'max'))])
+    for scenario in ROUND_TRIPS:
+        sizes = [size for name, size in table if name == scenario]
+        curves = {engine: distribution(items)
+                  for engine, items in (table[scenario, sizes[0]] if sizes else {}).items()}
+        percentiles = next((list(curve) for curve in curves.values() if curve), [])
+        write_columns(scenario, 'percentile', [
+            (percentile, {engine: curve[percentile] for engine, curve in curves.items() if curve})
+            for percentile in percentiles])
 
 
 def main(arguments):
