@@ -17,8 +17,8 @@ SCENARIOS = {
     'lone': 'stream --segments 1: no trains',
     'distinct': 'stream --distinct-sizes: no two neighbours of one size',
     'in-place': 'stream --in-place (the library; the others as in stream)',
-    'idle': 'stream --idle-sockets 10000: beside 10,000 silent sockets',
-    'veth': 'stream between two network namespaces',
+    'idle': 'stream --idle-sockets 10000: the library beside 10,000 silent sockets (the others as '
+            'in stream)',
     'device': 'send to a device whose queue drops everything: what is sent, and what it costs',
     'device-in-place': 'the same with --in-place (the library)',
     'device-zero-copy': 'the same with --zero-copy (uring)',
@@ -32,17 +32,27 @@ SCENARIOS = {
 }
 ROUND_TRIPS = ['ping', 'asleep', 'spin', 'flood']
 BASE, LIMIT = 'libuv', 'raw-gso'
+PLACES = {'': 'Over loopback', 'veth-': 'Between two network namespaces (veth)'}
 
 
-def runs():
-    """(case, size) -> engine -> list of runs, in the order in which they ran."""
+def read(path):
+    """A file's runs; what is known of round trips is theirs."""
+    for line in path.read_text().splitlines() if path.exists() else []:
+        run = json.loads(line)
+        yield {**run, **(run.get('rtt_ns') or {})}
+
+
+def runs(place):
+    """(scenario, size) -> engine -> list of runs, in the order in which they ran."""
     table = defaultdict(lambda: defaultdict(list))
     for path in RESULTS.glob('*-*.json'):
-        for line in path.read_text().splitlines():
-            run = json.loads(line)
-            name = path.stem.rpartition('-')[0]
-            engine = run['server_engine'] if 'requests' in name else run['engine']
-            table[name, run['size']][engine].append(run)
+        name = path.stem.rpartition('-')[0]
+        name = 'veth-stream' if name == 'veth' else name
+        if name.startswith('veth-') == bool(place):
+            scenario = name[len(place):]
+            for run in read(path):
+                engine = run['server_engine'] if 'requests' in scenario else run['engine']
+                table[scenario, run['size']][engine].append(run)
     order = list(SCENARIOS)
     return dict(sorted(table.items(), key=lambda item: (order.index(item[0][0]), item[0][1])))
 
@@ -100,8 +110,9 @@ def rate_table(table):
                 ratio(rates[engine], rates.get(BASE)), ratio(rates[engine], rates.get(LIMIT)),
                 loss(items), number(median(items, 'send_cpu_ns'), 1),
                 number(median(items, 'recv_cpu_ns'), 1)])
-    return markdown(['engine', 'scenario', 'bytes', 'received/s', '±', f'/ {BASE}', f'/ {LIMIT}',
-                     'lost', 'CPU ns sent', 'CPU ns received'], rows)
+    heading = ['engine', 'scenario', 'bytes', 'received/s', '±', f'/ {BASE}', f'/ {LIMIT}', 'lost',
+               'CPU ns sent', 'CPU ns received']
+    return markdown(heading, rows) if rows else ''
 
 
 def ping_table(table):
@@ -138,46 +149,39 @@ def write_rates(table):
 
 
 def write_trains():
-    path = RESULTS / 'trains.json'
     lengths = defaultdict(lambda: defaultdict(list))
-    for line in path.read_text().splitlines() if path.exists() else []:
-        run = json.loads(line)
+    for run in read(RESULTS / 'trains.json'):
         lengths[run['segments']][run['engine']].append(run)
     write_columns('trains', 'segments', [(n, medians(lengths[n])) for n in sorted(lengths)])
 
 
 def distribution(items):
     """Percentile -> nanoseconds, the medians of the rounds."""
-    rounds = [dict(run['rtt_ns']['percentiles']) for run in items if run.get('rtt_ns')]
+    rounds = [dict(run['percentiles']) for run in items if 'percentiles' in run]
     return {place: statistics.median(times[place] for times in rounds)
             for place in (rounds[0] if rounds else [])}
 
 
-def write_round_trips(table):
+def write_round_trips(place, table):
     """By percentile; of the smallest size."""
     for scenario in ROUND_TRIPS:
         sizes = [size for name, size in table if name == scenario]
         curves = {engine: distribution(items)
                   for engine, items in (table[scenario, sizes[0]] if sizes else {}).items()}
         percentiles = next((list(curve) for curve in curves.values() if curve), [])
-        write_columns(scenario, 'percentile', [
+        write_columns(place + scenario, 'percentile', [
             (percentile, {engine: curve[percentile] for engine, curve in curves.items() if curve})
             for percentile in percentiles])
 
 
-def main(arguments):
-    table = runs()
-    everything = [run for engines in table.values() for items in engines.values() for run in items]
-    if arguments[:1] == ['--mode']:
-        modes = Counter(run['mode'] for run in everything
-                        if run['engine'] == arguments[1] and run['scenario'] == 'stream'
-                        and 'mode' in run)
-        print(modes.most_common(1)[0][0] if modes else '')
-        return
-    if not everything:
-        sys.exit('no results')
+def print_mode(everything, engine):
+    modes = Counter(run['mode'] for run in everything if run['engine'] == engine
+                    and run['scenario'] == 'stream' and 'mode' in run)
+    print(modes.most_common(1)[0][0] if modes else '')
+
+
+def print_head(everything, names, rounds):
     one = everything[0]
-    rounds = max(len(items) for engines in table.values() for items in engines.values())
     modes = defaultdict(set)
     for run in everything:
         if 'mode' in run:
@@ -186,13 +190,32 @@ def main(arguments):
           f"medians of {rounds} rounds, ± is half the range."
           + ''.join(f' {engine} ran as {", ".join(sorted(names))}.'
                     for engine, names in modes.items()) + '\n')
-    print('\n'.join(f'- {name}: {SCENARIOS[name]}' for name in dict.fromkeys(n for n, _ in table))
-          + '\n')
-    print(rate_table(table) + '\n')
-    print(ping_table(table))
-    write_rates(table)
+    print('\n'.join(f'- {name}: {SCENARIOS[name]}' for name in SCENARIOS if name in names) + '\n')
+
+
+def print_place(place, table):
+    texts = [text for text in (rate_table(table), ping_table(table)) if text]
+    if texts:
+        print(f'## {PLACES[place]}\n\n' + '\n\n'.join(texts) + '\n')
+
+
+def main(arguments):
+    tables = {place: runs(place) for place in PLACES}
+    everything = [run for table in tables.values() for engines in table.values()
+                  for items in engines.values() for run in items]
+    if arguments[:1] == ['--mode']:
+        print_mode(everything, arguments[1])
+        return
+    if not everything:
+        sys.exit('no results')
+    print_head(everything, {scenario for table in tables.values() for scenario, _ in table},
+               max(len(items) for table in tables.values() for engines in table.values()
+                   for items in engines.values()))
+    for place, table in tables.items():
+        print_place(place, table)
+        write_round_trips(place, table)
+    write_rates(tables[''])
     write_trains()
-    write_round_trips(table)
 
 
 main(sys.argv[1:])
