@@ -31,7 +31,7 @@ SCENARIOS = {
     'requests-asleep': 'the same with --busy-poll 0',
 }
 ROUND_TRIPS = ['ping', 'asleep', 'spin', 'flood']
-BASE, LIMIT = 'libuv', 'raw-gso'
+BASE, LIMITS = 'libuv', ['raw-mmsg', 'raw-gso']
 PLACES = {'': 'Over loopback', 'veth-': 'Between two network namespaces (veth)'}
 
 
@@ -66,8 +66,20 @@ def number(value, decimals=0):
     return '-' if value is None else f'{value:,.{decimals}f}'
 
 
-def ratio(value, other):
-    return f'{value / other:.2f}' if value is not None and other else '-'
+def ratio(items, others, key):
+    """The median of the ratios of each round."""
+    theirs = {run['round']: run[key] for run in others if run.get(key)}
+    ratios = [run[key] / theirs[run['round']] for run in items
+              if run.get(key) is not None and run['round'] in theirs]
+    middle = statistics.median(ratios) if ratios else None
+    return number(middle, 3 if middle and middle < 0.1 else 2)
+
+
+def ratios(engines, items, key, best):
+    """To libuv, and to the better of the raw engines."""
+    known = [engines[name] for name in LIMITS if median(engines.get(name, []), key)]
+    limit = best(known, key=lambda others: median(others, key), default=[])
+    return [ratio(items, others, key) for others in (engines.get(BASE, []), limit)]
 
 
 def loss(items):
@@ -103,14 +115,12 @@ def rate_table(table):
         if scenario in ROUND_TRIPS:
             continue
         seen = 'send_pps' if scenario.startswith('device') else 'recv_pps'
-        rates = {engine: median(items, seen) for engine, items in engines.items()}
         for engine, items in engines.items():
             rows.append([
-                engine, scenario, str(size), number(rates[engine]), spread(items, seen),
-                ratio(rates[engine], rates.get(BASE)), ratio(rates[engine], rates.get(LIMIT)),
-                loss(items), number(median(items, 'send_cpu_ns'), 1),
-                number(median(items, 'recv_cpu_ns'), 1)])
-    heading = ['engine', 'scenario', 'bytes', 'received/s', '±', f'/ {BASE}', f'/ {LIMIT}', 'lost',
+                engine, scenario, str(size), number(median(items, seen)), spread(items, seen),
+                *ratios(engines, items, seen, max), loss(items),
+                number(median(items, 'send_cpu_ns'), 1), number(median(items, 'recv_cpu_ns'), 1)])
+    heading = ['engine', 'scenario', 'bytes', 'received/s', '±', f'/ {BASE}', '/ raw', 'lost',
                'CPU ns sent', 'CPU ns received']
     return markdown(heading, rows) if rows else ''
 
@@ -119,11 +129,14 @@ def ping_table(table):
     rows = []
     for (scenario, size), engines in table.items():
         for engine, items in engines.items():
-            rtts = [run['rtt_ns'] for run in items if run.get('rtt_ns')]
-            if scenario in ROUND_TRIPS and rtts:
-                rows.append([engine, scenario, str(size), *(number(median(rtts, key) / 1000, 1)
-                                                  for key in ('min', 'p50', 'p99', 'p999'))])
-    heading = ['round trip, µs', 'scenario', 'bytes', 'min', 'p50', 'p99', 'p99.9']
+            if scenario in ROUND_TRIPS and median(items, 'p50'):
+                times = [number(median(items, key) / 1000, 1)
+                         for key in ('min', 'p50', 'p99', 'p999')]
+                rows.append([engine, scenario, str(size), *times,
+                             *ratios(engines, items, 'p50', min),
+                             *ratios(engines, items, 'p99', min)])
+    heading = ['round trip, µs', 'scenario', 'bytes', 'min', 'p50', 'p99', 'p99.9',
+               f'p50 / {BASE}', 'p50 / raw', f'p99 / {BASE}', 'p99 / raw']
     return markdown(heading, rows) if rows else ''
 
 
@@ -180,14 +193,14 @@ def print_mode(everything, engine):
     print(modes.most_common(1)[0][0] if modes else '')
 
 
-def print_head(everything, names, rounds):
+def print_head(everything, names):
     one = everything[0]
     modes = defaultdict(set)
     for run in everything:
         if 'mode' in run:
             modes[run['engine']].add(run['mode'])
     print(f"libdgram {one['version']}, Linux {one['kernel']}, {one['cpu']}; "
-          f"medians of {rounds} rounds, ± is half the range."
+          f"medians of {max(run['round'] for run in everything)} rounds, ± is half the range."
           + ''.join(f' {engine} ran as {", ".join(sorted(names))}.'
                     for engine, names in modes.items()) + '\n')
     print('\n'.join(f'- {name}: {SCENARIOS[name]}' for name in SCENARIOS if name in names) + '\n')
@@ -208,12 +221,13 @@ def main(arguments):
         return
     if not everything:
         sys.exit('no results')
-    print_head(everything, {scenario for table in tables.values() for scenario, _ in table},
-               max(len(items) for table in tables.values() for engines in table.values()
-                   for items in engines.values()))
+    print_head(everything, {scenario for table in tables.values() for scenario, _ in table})
     for place, table in tables.items():
         print_place(place, table)
         write_round_trips(place, table)
+    print(f'/ {BASE}, / raw: the median of the ratios of each round, in which the engines ran one '
+          'right after the other;\nraw is the better of raw-mmsg and raw-gso in that scenario. Of '
+          'round trips less is better.')
     write_rates(tables[''])
     write_trains()
 
