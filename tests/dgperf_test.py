@@ -190,6 +190,8 @@ class Engine(Case):
         self.need(engine)
         result = self.run_json("stream", "--engine", engine, "--count", count, *words)
         self.check_whole(result, count)
+        if engine in IN_LIBRARY and result["segments"] == 1 and "--segments" not in words:
+            self.skipTest("no trains here")
         return result["kernel_sends"], result["kernel_receives"]
 
     def test_segments(self):
@@ -268,8 +270,9 @@ class Engine(Case):
         self.addCleanup(subprocess.run, ["ip", "netns", "del", names[1]])
         spots = f"{names[0]}=10.77.1.1,{names[1]}=10.77.1.2"
         for engine in ("poll", "raw-gso"):
-            self.check_whole(self.run_json("stream", "--engine", engine, "--between", spots,
-                                           "--count", 20000), 20000)
+            for command in ("stream", "fanout"):
+                self.check_whole(self.run_json(command, "--engine", engine, "--between", spots,
+                                               "--count", 20000), 20000)
             self.assertEqual(self.run_json("ping", "--engine", engine, "--between", spots,
                                            "--count", 10)["received"], 10)
 
