@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import unittest
 
 FACTOR = max(1, int(os.environ.get("DGRAM_TEST_PATIENCE") or 1))
@@ -217,6 +218,11 @@ class Result(unittest.TestResult):
     def addError(self, test, err):
         super().addError(test, err)
         self.tell(test, self.errors[-1][1])
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.tell(test, f"{subtest}\n" + "".join(traceback.format_exception(*err)))
 
     def tell(self, test, text):
         print(text)
