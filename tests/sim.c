@@ -31,6 +31,7 @@ enum {
     FLOWS = 1024,
     GATHERED_MAX = 4,
     DATAGRAM_MAX = 65535,
+    TRAIN_MAX = 65473, /* above, the stack cuts IPv6 trains in software; not a constant of core.h */
     WAITS_MAX = 2000000 /* of one world: more is a loop that spins */
 };
 
@@ -890,6 +891,7 @@ static void train_read(const struct train *train, struct reading *reading)
     if (reading->segment > 0) {
         reading->count = (reading->size + reading->segment - 1) / reading->segment;
         rule(reading->count >= 2, "UDP_SEGMENT for a lone datagram");
+        rule(reading->size <= TRAIN_MAX, "a train that the stack cuts in software");
         rule(reading->count <= system_segments_max(), "more segments than the kernel takes");
     }
 }
