@@ -2,12 +2,14 @@
 /*
  * sim_found.cc: what the simulator found: one small test for each defect, on a host where nothing
  * goes wrong by chance. What a seed does changes with the program of sim_test.cc, so it is these
- * tests that guard the mending.
+ * tests that guard the mending. At the end, what a program cannot see but in time: how long replies
+ * wait in a long dispatch.
  */
 #include "tests/sim.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <vector>
 
@@ -383,6 +385,70 @@ TEST_F(Found, AFailedBindToANameFailsSendsToOtherNames)
     EXPECT_EQ(taken, 0u);
     EXPECT_EQ(errors, std::vector<int>({DGRAM_ENOTFOUND, DGRAM_ENOTFOUND}));
     EXPECT_EQ(dgram_get_send_queue_count(socket), 0u);
+}
+
+/* ---- Replies in a long dispatch ------------------------------------------------------------ */
+
+/* Sockets that receive, so that one dispatch holds more than one receive buffer does. */
+class LongDispatch : public Found
+{
+  protected:
+    static constexpr uint64_t PROMISED = 256; /* deliveries between two submissions */
+    static constexpr uint64_t TRAIN = 64;     /* at most so many are delivered at once */
+    static constexpr unsigned RECEIVERS = 8, EACH = 400;
+
+    void fill_buffers()
+    {
+        struct dgram_addr to[RECEIVERS] = {};
+        for (struct dgram_addr &address : to) {
+            struct dgram_socket *receiver = nullptr;
+            ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, nullptr, &receiver), 0);
+            ASSERT_EQ(dgram_bind(receiver, 0, "127.0.0.1"), 0);
+            ASSERT_EQ(dgram_on_message(receiver, reply, this), 0);
+            ASSERT_EQ(dgram_address(receiver, &address), 0);
+        }
+        turns(2, 0);
+        for (const struct dgram_addr &address : to) {
+            for (unsigned i = 0; i < EACH; i++) {
+                ASSERT_EQ(dgram_send_to(socket, "0123456789", 10, &address, nullptr, nullptr), 0);
+            }
+        }
+        ASSERT_EQ(dgram_loop_flush(loop), 0);
+        taken = 0;
+    }
+    /* To nobody. The next one leaves no earlier than the last has been taken. */
+    static void reply(struct dgram_socket *receiver, const struct dgram_message *, void *user)
+    {
+        LongDispatch *self = static_cast<LongDispatch *>(user);
+        if (self->taken == self->replies) {
+            struct dgram_addr nobody = {};
+            ASSERT_EQ(dgram_addr_parse("127.0.0.1", 9, &nobody), 0);
+            ASSERT_EQ(dgram_send_to(receiver, "yes", 3, &nobody, nullptr, nullptr), 0);
+            self->replies++;
+            self->sent_at = self->delivered;
+        }
+        self->longest = std::max(self->longest, self->delivered++ - self->sent_at);
+    }
+
+    unsigned replies = 0;
+    uint64_t delivered = 0, sent_at = 0;
+    uint64_t longest = 0; /* deliveries between a reply and its hand-over */
+};
+
+/* At the end of the turn, the first would have waited for thousands. A test of the behaviour suite
+ * watches the same from outside; here it is exact, and the same on every host. */
+TEST_F(LongDispatch, HandsRepliesOverAfterEach256Deliveries)
+{
+    struct dgram_loop_options options = {};
+    struct sim_faults faults = {};
+    options.segments_max = TRAIN;
+    faults.merge = 1000; /* what a wire had cut is a train again */
+    open(options, 0, faults);
+    fill_buffers();
+    turns(1, MILLISECOND);
+    EXPECT_LE(longest, PROMISED + 2 * TRAIN) << "the rest of the request's train, and of the last";
+    EXPECT_GE(longest, PROMISED) << "a submission costs as much as some hundred deliveries";
+    EXPECT_GT(delivered, 8 * PROMISED) << "that was no long dispatch";
 }
 
 } /* namespace */
