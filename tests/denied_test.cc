@@ -782,6 +782,86 @@ TEST_P(NthCall, FailsCleanly)
     });
 }
 
+/* ---- Trains -------------------------------------------------------------------------------- */
+
+/* Whether this kernel takes a train of so many datagrams; asked without the library. */
+bool trains_go(uint16_t count)
+{
+    constexpr int udp_level = 17, udp_segment = 103, one = 1;
+    struct sockaddr_in name = {};
+    socklen_t size = sizeof(name);
+    const std::string payload(count, 'x');
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    name.sin_family = AF_INET;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    auto *address = reinterpret_cast<struct sockaddr *>(&name);
+    bool go = bind(fd, address, size) == 0 && getsockname(fd, address, &size) == 0 &&
+              setsockopt(fd, udp_level, udp_segment, &one, sizeof(one)) == 0 &&
+              sendto(fd, payload.data(), count, 0, address, size) == count;
+    close(fd);
+    return go;
+}
+
+struct Probed {
+    const char *name;
+    unsigned refused; /* of the first sends, which ask: 128, then 64 */
+    int error;
+    uint32_t segments_max;
+};
+
+class SegmentsMax : public ::testing::TestWithParam<Probed>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Kernel, SegmentsMax,
+    ::testing::Values(Probed{"LongOnesEINVAL", 1, EINVAL, 64}, Probed{"LongOnesEIO", 1, EIO, 64},
+                      Probed{"AllEINVAL", 2, EINVAL, 1}, Probed{"AllEIO", 2, EIO, 1},
+                      Probed{"NothingNow", 2, ENETUNREACH, 64}),
+    [](const ::testing::TestParamInfo<Probed> &info) { return info.param.name; });
+
+void probe_and_send(uint32_t segments_max)
+{
+    const uint64_t count = 300;
+    Program program;
+    ASSERT_EQ(program.create(DGRAM_ENGINE_POLL), 0);
+    EXPECT_EQ(program.info().segments_max, segments_max);
+    ASSERT_EQ(program.open(), 0);
+    program.send(count);
+    EXPECT_EQ(program.run_until(count, 5000), 0);
+    EXPECT_EQ(program.messages, count);
+    struct dgram_socket_stats stats = {};
+    stats.size = sizeof(stats);
+    ASSERT_EQ(dgram_socket_stats(program.sender, &stats), 0);
+    EXPECT_EQ(stats.sends, (count + segments_max - 1) / segments_max);
+    EXPECT_EQ(stats.trains_refused, 0u);
+}
+
+/* The kernel is asked with a train of 128 and one of 64; if neither goes, there are none. Where
+ * there is no network to ask on, 64 is the guess. */
+TEST_P(SegmentsMax, AreThoseThatTheKernelTakes)
+{
+    in_child([] {
+        const Probed &probed = GetParam();
+        Supervisor supervisor({SYS_sendmsg}, probed.error,
+                              [&](unsigned number) { return number <= probed.refused; });
+        if (!trains_go(64)) {
+            printf("this kernel has no trains\n");
+            return;
+        }
+        int calls = supervisor.supervise([&] { probe_and_send(probed.segments_max); });
+        if (calls < 0) {
+            printf("no seccomp notifications here\n");
+        }
+    });
+}
+
+/* Without a refusal, what it takes. */
+TEST(SegmentsMaxOfTheKernel, AreAsManyAsGo)
+{
+    in_child([] { probe_and_send(trains_go(128) ? 128 : trains_go(64) ? 64 : 1); });
+}
+
 /* ---- Not now ------------------------------------------------------------------------------- */
 
 /* EAGAIN and EBUSY of io_uring_enter: borne for a second, then the ring is broken. */
