@@ -153,6 +153,7 @@ static int socket_create(struct peer *peer, uint32_t index)
     uint32_t type = end->bind_to.u.any.sa_family == AF_INET6 ? DGRAM_UDP6 : DGRAM_UDP4;
     struct dgram_socket_options options = {
         .size = sizeof(options),
+        .flags = end->plan->no_gro ? DGRAM_NO_GRO : 0,
         .on_message = end->role == ROLE_SOURCE ? NULL : on_message,
         .user = &peer->lanes[index],
     };

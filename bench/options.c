@@ -242,6 +242,14 @@ static int read_borrow(struct plan *plan, const char *name, const char *text)
     return 0;
 }
 
+static int read_no_gro(struct plan *plan, const char *name, const char *text)
+{
+    (void) name;
+    (void) text;
+    plan->no_gro = true;
+    return 0;
+}
+
 static int read_in_place(struct plan *plan, const char *name, const char *text)
 {
     (void) name;
@@ -313,6 +321,8 @@ static const struct option_entry entries[] = {
      read_in_place, FOR_STREAM | FOR_SEND},
     {"zero-copy", NULL, "the same, and have the network card read the buffers if it can",
      read_zero_copy, FOR_STREAM | FOR_SEND},
+    {"no-gro", NULL, "receive without UDP_GRO: datagrams one by one; the library's engines only",
+     read_no_gro, FOR_RUNS},
     {"json", NULL, "print one line of JSON", read_json, FOR_RUNS | FOR_PEERS},
 };
 
@@ -412,6 +422,18 @@ static int mode_check(const struct plan *plan)
     return EXIT_USAGE;
 }
 
+/* An option that only the library's engines know; NULL: none of them is given. */
+static const char *choice_of_the_library(const struct plan *plan)
+{
+    if (plan->borrow || plan->no_gro) {
+        return plan->borrow ? "borrow" : "no-gro";
+    }
+    if (plan->in_place) {
+        return plan->zero_copy ? "zero-copy" : "in-place";
+    }
+    return NULL;
+}
+
 static int engine_options_check(const struct plan *plan, const struct engine *engine)
 {
     bool client_only = engine != plan->engine; /* ping's server sleeps if it cannot spin */
@@ -425,12 +447,9 @@ static int engine_options_check(const struct plan *plan, const struct engine *en
                  plan->segments, engine->name);
         return EXIT_USAGE;
     }
-    if ((plan->borrow || plan->in_place) && !(engine->traits & ENGINE_BORROWS)) {
+    if (choice_of_the_library(plan) != NULL && !(engine->traits & ENGINE_BORROWS)) {
         complain("--%s: engine %s has no such choice; auto, uring and poll have",
-                 plan->borrow      ? "borrow"
-                 : plan->zero_copy ? "zero-copy"
-                                   : "in-place",
-                 engine->name);
+                 choice_of_the_library(plan), engine->name);
         return EXIT_USAGE;
     }
     if (plan->borrow && plan->in_place) {

@@ -54,6 +54,7 @@ struct plan {
     bool never_spins; /* that is not as it likes */
     bool distinct_sizes;
     bool borrow;
+    bool no_gro;
     bool in_place, zero_copy; /* the second with the first only */
     bool json;
 };

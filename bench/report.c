@@ -197,6 +197,9 @@ static void put_extras(cJSON *object, const struct plan *plan, const struct resu
     if (plan->borrow) {
         cJSON_AddTrueToObject(object, "borrow");
     }
+    if (plan->no_gro) {
+        cJSON_AddTrueToObject(object, "no_gro");
+    }
     if (plan->in_place) {
         cJSON_AddTrueToObject(object, plan->zero_copy ? "zero_copy" : "in_place");
     }

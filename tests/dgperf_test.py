@@ -204,6 +204,13 @@ class Engine(Case):
                 for calls in self.kernel_calls(engine, 2000):
                     self.assertTrue(2000 // 128 < calls < 100, calls)
 
+    def test_without_gro(self):
+        for engine in IN_LIBRARY:
+            with self.subTest(engine):
+                sends, receives = self.kernel_calls(engine, 2000, "--no-gro")
+                self.assertLess(sends, 100)
+                self.assertEqual(receives, 2000)
+
     def test_lent_bytes_are_not_gathered(self):
         """A train of copies holds 31 datagrams of 2,048 bytes. Of lent ones it holds fewer, for
         each is a vector of its own."""

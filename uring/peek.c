@@ -2,8 +2,9 @@
 /*
  * peek.c: looking for datagrams in a busy loop.
  *
- * Spinning on the ring costs a system call a look, or 2 us a round trip if only the kernel's flag
- * is looked at. A plain recvmsg beside the armed multishot gets those back: with DEFER_TASKRUN the
+ * With DEFER_TASKRUN nothing comes to the ring before a system call asks for it, so looking there
+ * costs one a look all the same; looking at the kernel's flag only costs none, and 2 us a round
+ * trip. A plain recvmsg beside the armed multishot gets those back: with DEFER_TASKRUN the
  * multishot takes nothing before our next enter, so as long as the CQ was empty, what recvmsg finds
  * is the oldest. Measured on 6.18: 200,000 datagrams that way, none lost, none out of order.
  */
