@@ -417,8 +417,8 @@ TEST_P(RefusedTrains, AreNotTriedAgainAtOnce)
     }
 }
 
-/* A socket that so many refused, whoever they are for, is itself the reason. */
-TEST_P(RefusedTrains, AreNotMadeAnyMoreAfterEight)
+/* A socket whose trains so many refused in a row makes none (for a while: sim_refused.cc). */
+TEST_P(RefusedTrains, AreNotMadeAfterEightInARow)
 {
     verdict = [&](const struct msghdr *message) { return is_train(message) ? EIO : 0; };
     for (unsigned peer = 0; peer < PEERS; peer++) {

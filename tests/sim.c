@@ -129,7 +129,7 @@ struct world {
     bool exists, trace;
     uint64_t seed, now, hash, order, waits, live;
     uint64_t engine_calls; /* waits and flushes */
-    uint64_t peeks;
+    uint64_t peeks, relaxes;
     int64_t coalesced; /* what the last wait() was told */
     int broken;        /* the engine's code since it broke */
     int break_code;    /* what it will be; 0: any */
@@ -216,6 +216,11 @@ uint64_t sim_now(void)
 uint64_t sim_calls(void)
 {
     return world.waits;
+}
+
+uint64_t sim_relaxes(void)
+{
+    return world.relaxes;
 }
 
 uint64_t sim_peeks(void)
@@ -640,6 +645,7 @@ static void system_wake_clear(int fd)
 
 static void system_relax(void)
 {
+    world.relaxes++;
 }
 
 static int system_alarm_open(void)

@@ -121,6 +121,8 @@ uint64_t sim_now(void);
 uint64_t sim_calls(void);
 /* Looks of busy loops so far. */
 uint64_t sim_peeks(void);
+/* How often a busy loop would have given way on a host of one CPU. */
+uint64_t sim_relaxes(void);
 /* How long the last wait() that coalesces was to sleep, if there was one since the last call. */
 int64_t sim_coalesced(void);
 

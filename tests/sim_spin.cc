@@ -156,6 +156,7 @@ TEST_F(Spin, AlwaysIfTheProgramSaysSo)
         EXPECT_TRUE(spins(SECOND));
         EXPECT_GE(sim_now() - start, static_cast<uint64_t>(SECOND)) << "and it sleeps, then";
     }
+    EXPECT_GT(sim_relaxes(), 100u) << "the only CPU may be needed by those for whom it looks";
 }
 
 TEST_F(Spin, NothingComesAndTheTurnLastsAsLongAsItMay)
@@ -211,6 +212,7 @@ TEST_F(Spin, ForEverIfItPays)
     EXPECT_GE(spins_of_thousand(), 980u)
         << "but for what the first look finds, which is a whole wait then";
     EXPECT_TRUE(spins());
+    EXPECT_EQ(sim_relaxes(), 0u) << "beside a busy thread that may take milliseconds";
 }
 
 /* A wait of more costs more than it saves, and so it ends. */
