@@ -123,15 +123,29 @@ static bool worth_repeating(int error)
            error == ECONNREFUSED;
 }
 
+/* One call; the cheapest there is where that is all. Returns how many messages it took, or -1. */
+static int call_send(struct raw_out *out, uint32_t from)
+{
+    const struct msghdr *header = &out->headers[from].msg_hdr;
+
+    if (out->messages - from > 1 || out->segments[from] > 1) {
+        return sendmmsg(out->fd, out->headers + from, out->messages - from, 0);
+    }
+    return sendto(out->fd, header->msg_iov->iov_base, header->msg_iov->iov_len, 0, header->msg_name,
+                  header->msg_namelen) < 0
+               ? -1
+               : 1;
+}
+
 static int batch_send(struct raw_out *out)
 {
     uint32_t done = 0;
 
     while (done < out->messages) {
-        int taken = sendmmsg(out->fd, out->headers + done, out->messages - done, 0);
+        int taken = call_send(out, done);
 
         if (taken < 0 && !worth_repeating(errno)) {
-            return end_fail(out->end, "sendmmsg", -errno);
+            return end_fail(out->end, "send", -errno);
         }
         if (taken < 0) {
             if (end_stopped(out->end)) {
