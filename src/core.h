@@ -423,12 +423,12 @@ struct intake {
 struct spinning {
     int64_t credit;
     uint64_t judged_at; /* up to when the allowance is in it */
+    uint64_t start;     /* of the last wait or, if it was one, spin */
     unsigned looks;     /* so far */
     bool adapts;        /* the credit decides; else the program has decided */
     bool promises;      /* the last wait was short */
     bool found;         /* something, the last spin, */
     bool at_once;       /* and with its first look */
-    int64_t spent;      /* by it */
 };
 
 struct dgram_loop {
@@ -537,6 +537,7 @@ void dg_wait_set(struct dgram_loop *loop, const struct dgram_loop_options *optio
 /* How long the turn may sleep: not at all if there is work, else until the first deadline. */
 int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns);
 /* Submits, and waits that long at most for something to happen: 0, or the error of a broken engine.
+ * The loop's clock tells then when it ended.
  * `limited`: by the program; the wait then lasts as long unless something happens. */
 int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited);
 

@@ -28,7 +28,7 @@ struct pool {
     atomic_uint users;  /* the loop and each of these */
 
     pthread_mutex_t lock; /* guards what releasing threads and the loop share: */
-    uint32_t returned;    /* list of released slots, index plus one */
+    atomic_uint returned; /* list of released slots, index plus one */
 
     struct slot states[];
 };
@@ -114,15 +114,13 @@ bool dg_pool_settle(struct pool *pool, uint32_t slot)
 
 bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot)
 {
-    (void) pthread_mutex_lock(&pool->lock);
-    uint32_t first = pool->returned;
-    if (first != 0) {
-        pool->returned = pool->states[first - 1].next_returned;
-    }
-    (void) pthread_mutex_unlock(&pool->lock);
-    if (first == 0) {
+    if (atomic_load(&pool->returned) == 0) { /* asked in every turn, so without the lock */
         return false;
     }
+    (void) pthread_mutex_lock(&pool->lock);
+    uint32_t first = pool->returned; /* others put slots in front of it, and take none out */
+    pool->returned = pool->states[first - 1].next_returned;
+    (void) pthread_mutex_unlock(&pool->lock);
     assert(pool->lent > 0);
     pool->lent--;
     *ret_slot = first - 1;

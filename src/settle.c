@@ -448,6 +448,9 @@ int dg_send_settle(struct dgram_loop *loop, int code)
 {
     struct batch *batch = loop->batch;
     batch->code = code;
+    if (batch->flow_count == 0) {
+        return code;
+    }
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         struct dg_train *train = batch->flows[i].head;
         while (train != NULL && train_settle(loop, train)) {

@@ -79,6 +79,20 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns)
 /* Every so many looks a whole wait(0) looks for what is no datagram: wake-ups, names, POLLOUT. */
 enum { LOOKS_PER_WAIT = 32 };
 
+/* Waits, and reads the clock: nothing of this file ends without knowing the time. */
+static int wait_for(struct dgram_loop *loop, int64_t time_ns, bool coalesce)
+{
+    int code = loop->backend->wait(loop->engine, time_ns, coalesce);
+    loop->now = loop->system->now();
+    return code;
+}
+
+static bool time_is_left(struct dgram_loop *loop, int64_t limit_ns)
+{
+    loop->now = loop->system->now();
+    return (int64_t) (loop->now - loop->spinning.start) < limit_ns;
+}
+
 /*
  * Looks until something is there or so much time has passed. What was handed over is submitted, and
  * settled before the spin: it may have to be parked, or told.
@@ -89,6 +103,9 @@ enum { LOOKS_PER_WAIT = 32 };
  *
  * Peeking is for datagrams that come one by one, and not fair. If the last spin found something at
  * once, there may be more, and more of others: then it begins with a whole wait.
+ *
+ * The clock is read before a look and not after it: what was found is to be answered, and the time
+ * of the last look is half a microsecond old.
  */
 static int look(struct dgram_loop *loop, int64_t limit_ns)
 {
@@ -96,19 +113,18 @@ static int look(struct dgram_loop *loop, int64_t limit_ns)
     struct spinning *spinning = &loop->spinning;
     bool whole = backend->peek == NULL || spinning->at_once;
     unsigned looks = whole;
-    uint64_t start = loop->system->now();
     int code = whole ? backend->wait(loop->engine, 0, false) : backend->flush(loop->engine);
     code = dg_send_settle(loop, code);
-    spinning->spent = 0;
-    for (; code == 0 && !dg_loop_has_work(loop) && spinning->spent < limit_ns; looks++) {
-        whole = backend->peek == NULL || ++spinning->looks % LOOKS_PER_WAIT == 0;
-        code = whole ? backend->wait(loop->engine, 0, false) : backend->peek(loop->engine);
+    loop->now = spinning->start = loop->system->now();
+    while (code == 0 && !(spinning->found = dg_loop_has_work(loop)) &&
+           time_is_left(loop, limit_ns)) {
         if (!spinning->adapts) {
             loop->system->relax();
         }
-        spinning->spent = (int64_t) (loop->system->now() - start);
+        whole = backend->peek == NULL || ++spinning->looks % LOOKS_PER_WAIT == 0;
+        code = whole ? backend->wait(loop->engine, 0, false) : backend->peek(loop->engine);
+        looks++;
     }
-    spinning->found = dg_loop_has_work(loop);
     spinning->at_once = spinning->found && looks <= 1;
     return code;
 }
@@ -122,11 +138,11 @@ static int spin_wait(struct dgram_loop *loop, int64_t patience, int64_t spin_ns,
     }
     int64_t left = patience;
     if (patience >= 0) {
-        int64_t spent = loop->spinning.spent;
+        int64_t spent = (int64_t) (loop->now - loop->spinning.start);
         left = patience > spent ? patience - spent : 0;
     }
     left = dg_wait_patience(loop, left); /* there may be a retry by now */
-    return left != 0 ? loop->backend->wait(loop->engine, left, false) : 0;
+    return left != 0 ? wait_for(loop, left, false) : 0;
 }
 
 /* ---- In a loop that answers ---------------------------------------------------------------- */
@@ -140,21 +156,21 @@ static bool loop_answers(const struct dgram_loop *loop)
 
 /* A spin costs what it lasted (no more than it may last: another thread may have had the CPU), and
  * has saved a wake-up if it found something that was not there anyway. */
-static void spin_judge(struct dgram_loop *loop, bool spun, uint64_t start)
+static void spin_judge(struct dgram_loop *loop, bool spun)
 {
     struct spinning *spinning = &loop->spinning;
-    uint64_t now = loop->system->now();
-    spinning->credit += (int64_t) (now - spinning->judged_at) / SPIN_ALLOWANCE;
+    int64_t lasted = (int64_t) (loop->now - spinning->start);
+    spinning->credit += (int64_t) (loop->now - spinning->judged_at) / SPIN_ALLOWANCE;
     if (spun && !spinning->at_once) {
-        int64_t cost = spinning->spent < SPIN_NS ? spinning->spent : SPIN_NS;
+        int64_t cost = lasted < SPIN_NS ? lasted : SPIN_NS;
         spinning->credit += (spinning->found ? SPIN_WORTH_NS : 0) - cost;
     }
     if (spinning->credit > SPIN_CREDIT_NS) {
         spinning->credit = SPIN_CREDIT_NS;
     }
-    spinning->judged_at = now;
+    spinning->judged_at = loop->now;
     /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
-    spinning->promises = loop->pending.count > 0 && now - start <= 2 * (uint64_t) SPIN_NS;
+    spinning->promises = loop->pending.count > 0 && lasted <= 2 * SPIN_NS;
 }
 
 /*
@@ -168,11 +184,12 @@ static void spin_judge(struct dgram_loop *loop, bool spun, uint64_t start)
  */
 static int answering_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
-    bool spins = loop->spinning.promises && loop->spinning.credit > 0;
-    uint64_t start = loop->system->now();
-    int code = spins ? spin_wait(loop, patience, SPIN_NS, limited)
-                     : loop->backend->wait(loop->engine, patience, false);
-    spin_judge(loop, spins, start);
+    struct spinning *spinning = &loop->spinning;
+    bool spins = spinning->promises && spinning->credit > 0;
+    spinning->start = spins ? 0 : loop->system->now();
+    int code =
+        spins ? spin_wait(loop, patience, SPIN_NS, limited) : wait_for(loop, patience, false);
+    spin_judge(loop, spins);
     return code;
 }
 
@@ -205,18 +222,17 @@ static int64_t loop_coalesce(const struct dgram_loop *loop, int64_t patience)
  */
 static int listening_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
-    const struct backend *backend = loop->backend;
     int64_t coalesce = loop_coalesce(loop, patience);
     if (coalesce == 0) {
-        return backend->wait(loop->engine, patience, false);
+        return wait_for(loop, patience, false);
     }
     uint64_t start = loop->system->now();
-    int code = backend->wait(loop->engine, coalesce, true);
-    int64_t spent = (int64_t) (loop->system->now() - start);
+    int code = wait_for(loop, coalesce, true);
+    int64_t spent = (int64_t) (loop->now - start);
     if (code < 0 || dg_loop_has_work(loop) || spent < coalesce || !limited) {
         return code;
     }
-    return backend->wait(loop->engine, patience > spent ? patience - spent : 0, false);
+    return wait_for(loop, patience > spent ? patience - spent : 0, false);
 }
 
 /* ---- The wait ------------------------------------------------------------------------------ */
@@ -224,7 +240,7 @@ static int listening_wait(struct dgram_loop *loop, int64_t patience, bool limite
 static int wait_somehow(struct dgram_loop *loop, int64_t patience, bool limited)
 {
     if (patience == 0) {
-        return loop->backend->wait(loop->engine, 0, false);
+        return wait_for(loop, 0, false);
     }
     if (loop->busy_poll_ns > 0) {
         return spin_wait(loop, patience, loop->busy_poll_ns, true);
@@ -233,11 +249,12 @@ static int wait_somehow(struct dgram_loop *loop, int64_t patience, bool limited)
         return listening_wait(loop, patience, limited);
     }
     return loop->spinning.adapts ? answering_wait(loop, patience, limited)
-                                 : loop->backend->wait(loop->engine, patience, false);
+                                 : wait_for(loop, patience, false);
 }
 
 int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
+    loop->spinning.found = false;
     int code = wait_somehow(loop, patience, limited);
     loop->intake = (struct intake){0};
     return code;
