@@ -228,9 +228,9 @@ DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
 /*
  * Closes every socket, completes every accepted send (what is queued gets one attempt, the rest
  * -ECANCELED), calls the posts that wait, emits `close` for each socket, and frees the loop with
- * its sockets, timers, buffers. No `message` and no timer comes after the call. The callbacks that
- * do run inside it. Accepts NULL, a loop that never ran, and a loop in one of whose callbacks it is
- * called (then they come while that turn unwinds, and dgram_loop_run() returns 1). Retained
+ * its sockets, timers, buffers. No `message`, timer or lookup comes after the call. The callbacks
+ * that do run inside it. Accepts NULL, a loop that never ran, and a loop in one of whose callbacks
+ * it is called (then they come while that turn unwinds, and dgram_loop_run() returns 1). Retained
  * messages stay valid. In a forked child it frees memory and closes descriptors only, without
  * callbacks. A signal handler that calls dgram_loop_stop() must be restored before.
  * Returns NULL. Loop thread.
@@ -341,9 +341,10 @@ struct dgram_loop_info {
 /*
  * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
  * `ttl_seconds` (one at least), or a negative code, for instance DGRAM_ENOTFOUND, remembered as
- * long. The lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY
- * (the lookup is gone all the same, and fails with it); DGRAM_ENULL (nothing happened: it must
- * still be answered). Loop thread.
+ * long (-ENOMEM, -ECANCELED and DGRAM_EBADFAMILY are not: they tell nothing of the name). The
+ * lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup
+ * is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL (nothing
+ * happened: it must still be answered). Loop thread.
  */
 DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
                                   const struct dgram_addr *address, uint32_t ttl_seconds);
@@ -621,9 +622,12 @@ DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, u
 
 /*
  * Where sends to it go now: the literal, or the last good address of the name, to know an answer by
- * or to send from a buffer. If none is known yet, this asks for it as a send would.
- * Returns 0; -EAGAIN until a name has its first answer; the failure of a lookup for a second
- * (DGRAM_ENOTFOUND, ...); DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
+ * or to send from a buffer. If none is known yet, this asks in the background: no event tells of
+ * the answer, and it does not keep the loop running. (Whoever has something to send does so, and
+ * learns it in the callback.)
+ * Returns 0; -EAGAIN until a name has its first answer; then, until it has an address, the failure
+ * of the last lookup (DGRAM_ENOTFOUND, ...), which is repeated when it is a second old;
+ * DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 DGRAM_API int dgram_destination_address(struct dgram_destination *destination,
                                         struct dgram_addr *ret_address);
@@ -771,9 +775,10 @@ struct dgram_socket_stats {
     uint64_t parked;         /* datagrams that had to wait for room in the kernel */
     uint64_t send_errors;    /* sends that failed, with and without a callback */
     uint64_t errors_lost;    /* errors that no handler got */
-    uint64_t dropped;        /* by the kernel, datagrams or whole trains, since the socket's receive
-                                buffer was full (SO_MEMINFO, Linux 4.12; modulo 2^32); 0 where the
-                                host does not tell */
+    uint64_t dropped;        /* by the kernel before we saw them, datagrams or whole trains: the
+                                receive buffer was full, for the most part, or a checksum was wrong
+                                (SO_MEMINFO, Linux 4.12; modulo 2^32); 0 where the host does not
+                                tell */
 };
 
 /* Counters since creation, final in the `close` handler. One system call. Returns 0;

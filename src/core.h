@@ -57,7 +57,8 @@ struct request {
     uint16_t index; /* which datagram of its train */
     bool heap;      /* allocated alone, payload behind the struct; else from the loop's store */
     bool parked;    /* has waited for room, and is counted */
-    uint16_t tries; /* in vain, since the kernel had no memory for it (ENOBUFS) */
+    uint16_t tries; /* in vain, since the kernel had no memory for it (ENOBUFS), */
+    uint32_t since; /* and from when on: the loop's time in milliseconds */
     uint8_t name_size;
     union dg_name name; /* set while parked */
 };
@@ -299,7 +300,7 @@ struct name {
     uint64_t used;               /* the turn of its last use */
     uint64_t expires;            /* loop time; the address is good until then */
     uint64_t failed_until;       /* the last question failed; until then it is not asked again */
-    int failed_code;
+    int failed_code;             /* of the last question; 0: it had an answer, or there was none */
     union dg_name address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;
@@ -396,6 +397,7 @@ struct inbox {
     pthread_mutex_t lock; /* guards the arrays and what they hold */
     struct post *posts, *running;
     size_t capacity, running_capacity;
+    bool closed;         /* the loop is being freed */
     atomic_size_t count; /* written under the lock */
     atomic_bool stop;
     int fds[2]; /* wake-up: read end, write end */
@@ -814,6 +816,7 @@ void dg_timers_stop(struct dgram_loop *loop); /* all of them */
 void dg_timers_free(struct dgram_loop *loop);
 
 int dg_inbox_open(struct dgram_loop *loop);
+void dg_inbox_end(struct dgram_loop *loop); /* takes no more */
 void dg_inbox_close(struct dgram_loop *loop);
 void dg_inbox_run(struct dgram_loop *loop);
 bool dg_inbox_waiting(struct dgram_loop *loop);

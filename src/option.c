@@ -133,6 +133,9 @@ static int group_read(const struct dgram_socket *socket, const char *text,
         return DGRAM_ENULL;
     }
     int code = dgram_addr_parse(text, 0, &group);
+    if (code == DGRAM_EBADINTERFACE && socket->family == AF_INET6) {
+        return code; /* the zone's */
+    }
     if (code < 0 || group.u.any.sa_family != socket->family || !is_group(&group)) {
         return DGRAM_EBADGROUP;
     }

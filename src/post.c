@@ -83,17 +83,21 @@ int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *user)
         return DGRAM_EFORKED;
     }
     struct inbox *inbox = &loop->inbox;
-    if (loop->freeing) {
-        return DGRAM_ENOTRUNNING;
-    }
     (void) pthread_mutex_lock(&inbox->lock);
     bool first = inbox->count == 0;
-    int code = inbox_put(inbox, (struct post){fn, user});
+    int code = inbox->closed ? (int) DGRAM_ENOTRUNNING : inbox_put(inbox, (struct post){fn, user});
     (void) pthread_mutex_unlock(&inbox->lock);
     if (code == 0 && first) {
         loop->system->wake_signal(inbox->fds[1]);
     }
     return code;
+}
+
+void dg_inbox_end(struct dgram_loop *loop)
+{
+    (void) pthread_mutex_lock(&loop->inbox.lock);
+    loop->inbox.closed = true;
+    (void) pthread_mutex_unlock(&loop->inbox.lock);
 }
 
 void dgram_loop_stop(struct dgram_loop *loop)

@@ -229,11 +229,11 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
         dg_release(lookup);
         return 0;
     }
-    if (dg_loop_forked(lookup->loop)) {
-        return DGRAM_EFORKED;
-    }
     assert(!lookup->answered);
     lookup->answered = true;
+    if (dg_loop_forked(lookup->loop)) {
+        return DGRAM_EFORKED; /* it goes with the child's copy of the loop */
+    }
     lookup->ttl = ttl_seconds < TTL_LEAST ? TTL_LEAST : ttl_seconds;
     lookup->code = code < 0 ? code : 0;
     if (code >= 0 && !address_is_of(address, lookup->name->family)) {
@@ -341,10 +341,13 @@ static void name_learn(struct dgram_loop *loop, struct name *name,
         name->known = true;
         memcpy(&name->address, &lookup->address.u, sizeof(name->address));
         name->expires = loop->now + lookup->ttl * SECOND_NS;
+        name->failed_code = 0;
         name->failed_until = 0;
-    } else if (!lookup->remembered && failure_is_of_name(lookup->code)) {
+    } else if (!lookup->remembered) {
         name->failed_code = lookup->code;
-        name->failed_until = loop->now + lookup->ttl * SECOND_NS;
+        if (failure_is_of_name(lookup->code)) {
+            name->failed_until = loop->now + lookup->ttl * SECOND_NS;
+        }
     }
 }
 
@@ -368,11 +371,12 @@ static struct dgram_lookup *lookups_take(struct lookup_list *list)
 
 static void question_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
 {
-    if (dg_loop_forked(loop)) {
-        return; /* the hook forked: the child asks nobody, the lookup goes with its name */
-    }
     struct resolver *resolver = &loop->resolver;
-    if (resolver->hook != NULL) {
+    if (dg_loop_forked(loop)) {
+        lookup->answered = true; /* the hook forked: the child asks nobody, it goes with its name */
+    } else if (loop->freeing) {
+        (void) dgram_lookup_answer(lookup, -ECANCELED, NULL, 0); /* nobody waits any more */
+    } else if (resolver->hook != NULL) {
         int family = lookup->name->family == AF_INET ? 4 : 6;
         resolver->hook(loop, lookup, lookup->name->host, family, resolver->hook_user);
     } else {
@@ -387,6 +391,9 @@ void dg_resolver_dispatch(struct dgram_loop *loop)
     for (struct dgram_lookup *next; lookup != NULL; lookup = next) {
         next = lookup->next;
         question_ask(loop, lookup);
+    }
+    if (dg_loop_forked(loop)) {
+        return; /* what was answered is the parent's to act upon */
     }
     lookup = lookups_take(&loop->resolver.answers);
     for (struct dgram_lookup *next; lookup != NULL; lookup = next) {
@@ -595,12 +602,15 @@ static bool destination_now(const struct dgram_destination *destination, struct 
 /* What is known of a name, and a question in the background if that may be out of date. */
 static int name_state(struct dgram_loop *loop, struct name *name)
 {
-    bool failed = name_failed_lately(loop, name);
-    int code = name_is_fresh(loop, name) || failed || loop->freeing ? 0 : name_ask(loop, name);
-    if (name->known || code < 0) {
-        return name->known ? 0 : code;
+    bool asks = !name_is_fresh(loop, name) && !name_failed_lately(loop, name) && !loop->freeing;
+    int code = asks ? name_ask(loop, name) : 0;
+    if (name->known) {
+        return 0;
     }
-    return failed ? name->failed_code : -EAGAIN;
+    if (code == 0) {
+        code = name->failed_code;
+    }
+    return code < 0 ? code : -EAGAIN;
 }
 
 int dgram_destination_address(struct dgram_destination *destination, struct dgram_addr *ret_address)

@@ -91,6 +91,7 @@ static struct request *request_for(struct dgram_socket *socket, const struct pay
         request->heap = false;
         request->parked = false;
         request->tries = 0;
+        request->since = 0;
         request->name_size = 0;
     }
     return request;

@@ -20,7 +20,7 @@
  * anything tell when a receive that fails again and again would not. */
 #define RETRY_NS UINT64_C(1000000)
 
-enum { FUTILE_RETRIES = 1000, REFUSALS_IN_A_ROW = 8 };
+enum { FUTILE_RETRIES = 1000, FUTILE_MS = 1000, REFUSALS_IN_A_ROW = 8 };
 
 /* ---- Completion ---------------------------------------------------------------------------- */
 
@@ -168,12 +168,21 @@ static void train_park(struct dg_train *train, uint32_t from)
     }
 }
 
+static uint32_t milliseconds(const struct dgram_loop *loop)
+{
+    return (uint32_t) (loop->now / 1000000);
+}
+
 /* From here on: this datagram was refused for want of room, those behind it were not tried. */
 static void flow_park(struct dg_train *train, uint32_t from, int reason)
 {
     struct request *refused = train_request(train, from);
     if (refused != NULL && reason == -ENOBUFS) {
-        refused->tries++;
+        uint32_t now = milliseconds(train->flow->socket->loop);
+        refused->since = refused->tries == 0 ? now : refused->since;
+        if (refused->tries < FUTILE_RETRIES) {
+            refused->tries++;
+        }
     }
     socket_block(train->flow->socket, reason);
     for (; train != NULL; train = train->next) {
@@ -387,6 +396,14 @@ static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
     return goes_on;
 }
 
+/* What the train got is the result of its first datagram, which was tried in vain for long enough;
+ * the others have their own time. */
+static bool train_fail_first(struct dgram_loop *loop, struct dg_train *train)
+{
+    bool helps = false;
+    return datagrams_send_alone(loop, train, &helps);
+}
+
 /* An attempt without a copy that failed (an older kernel, too many pages under way) says nothing
  * about the datagrams: they go again like any others. True if this was one. */
 static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
@@ -431,6 +448,8 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
     bool goes_on = true;
     if (train_is_refused(train)) {
         goes_on = train_send_singly(loop, train);
+    } else if (result == -ENOBUFS && train->count > 1) {
+        goes_on = train_fail_first(loop, train);
     } else if (error_may_be_old(result) && !train->retried) {
         train->retried = true;
         chain_again(loop, train);

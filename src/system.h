@@ -22,8 +22,8 @@ struct dg_system {
     int (*getsockname)(int fd, struct sockaddr *address, socklen_t *size);
     int (*close)(int fd);
 
-    /* What the kernel has dropped, datagrams or whole trains, because the socket's receive buffer
-     * was full; 0 where the host does not tell. */
+    /* What the kernel has dropped, datagrams or whole trains, before anybody received it; 0 where
+     * the host does not tell. */
     uint32_t (*drops)(int fd);
 
     /* CLOCK_MONOTONIC in nanoseconds. */

@@ -170,7 +170,7 @@ static void spin_judge(struct dgram_loop *loop, bool spun)
     }
     spinning->judged_at = loop->now;
     /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
-    spinning->promises = loop->pending.count > 0 && lasted <= 2 * SPIN_NS;
+    spinning->promises = loop->pending.count > 0 && lasted <= (int64_t) 2 * SPIN_NS;
 }
 
 /*

@@ -1108,6 +1108,35 @@ void in_child(const std::function<void(std::string *)> &fn)
         }                                                                                          \
     } while (0)
 
+/* In one of the callbacks of dgram_loop_free(): the child's copy ends there, too. */
+TEST_P(Fork, WhileTheLoopIsFreed)
+{
+    for (int which : {0, 1}) {
+        struct dgram_loop *doomed = make_loop();
+        pid_t child = -1;
+        int closes = 0;
+        Handlers on;
+        on.close = [&](struct dgram_socket *) {
+            if (closes++ == which) {
+                fflush(nullptr);
+                child = fork();
+                alarm(child == 0 ? 60 * patience() : 0);
+            }
+        };
+        for (int i = 0; i < 2; i++) {
+            on.attach(open_bound(doomed));
+        }
+        EXPECT_EQ(dgram_loop_free(doomed), nullptr);
+        if (child == 0) {
+            _exit(closes == which + 1 ? 0 : 1);
+        }
+        int status = 1;
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        EXPECT_EQ(status, 0);
+        EXPECT_EQ(closes, 2);
+    }
+}
+
 TEST_P(Fork, ChildIsToldByEveryFunction)
 {
     struct dgram_socket *socket = open_bound(loop);

@@ -988,6 +988,63 @@ TEST_P(NameHook, ForkedChildCannotAnswer)
     EXPECT_EQ(results.values, std::vector<int>{3});
 }
 
+/* What was answered before the hook forked is the parent's to act upon. */
+TEST_P(NameHook, ForkAfterTheAnswerSendsOnce)
+{
+    constexpr unsigned COUNT =
+        400; /* more than a submission, so that a child would not keep them */
+    pid_t child = -1;
+    Hook hook;
+    hook.fn = [&](struct dgram_lookup *lookup, const std::string &, int) {
+        const struct dgram_addr answer = parse("127.0.0.1", 1);
+        EXPECT_EQ(dgram_lookup_answer(lookup, 0, &answer, 60), 0);
+        fflush(nullptr);
+        child = fork();
+    };
+    begin_with_hook(&hook);
+    for (unsigned i = 0; i < COUNT; i++) {
+        ASSERT_EQ(
+            dgram_send(sender, "payload", i % 7, port_of(target), "host.test", nullptr, nullptr),
+            0);
+    }
+    const int code = dgram_loop_turn(loop, 0);
+    if (child == 0) {
+        _exit(code == DGRAM_EFORKED && dgram_loop_free(loop) == nullptr ? 0 : 1);
+    }
+    int status = 1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() >= COUNT; }));
+    settle(loop);
+    EXPECT_EQ(inbox.count(), COUNT);
+}
+
+/* A failure that says nothing of the name is not remembered, but told. */
+TEST_P(NameHook, HandleTellsEveryFailure)
+{
+    unsigned asked = 0;
+    int failure = 0;
+    Hook hook;
+    hook.fn = [&](struct dgram_lookup *lookup, const std::string &, int) {
+        const struct dgram_addr wrong = parse("::1", 1);
+        asked++;
+        (void) dgram_lookup_answer(lookup, failure, &wrong, 60);
+    };
+    begin_with_hook(&hook);
+    for (int expected : {-ENOMEM, static_cast<int>(DGRAM_EBADFAMILY)}) {
+        failure = expected == -ENOMEM ? expected : 0;
+        struct dgram_destination *handle = nullptr;
+        struct dgram_addr address = {};
+        const std::string host = "host" + std::to_string(-expected) + ".test";
+        ASSERT_EQ(dgram_destination_create(loop, DGRAM_UDP4, 9, host.c_str(), &handle), 0);
+        EXPECT_EQ(dgram_destination_address(handle, &address), -EAGAIN);
+        ASSERT_TRUE(run_until(loop, [&] { return asked > 0; }));
+        EXPECT_EQ(dgram_destination_address(handle, &address), expected);
+        dgram_destination_free(handle);
+        asked = 0;
+    }
+}
+
 TEST_P(NameHook, BindsAndHandlesAskIt)
 {
     std::vector<std::string> hosts;

@@ -506,6 +506,7 @@ TEST_P(Multicast, ZoneOfAGroupIsItsInterface)
         EXPECT_EQ(dgram_add_membership(socket, elsewhere.c_str(), "lo"), DGRAM_EBADINTERFACE);
         EXPECT_EQ(dgram_drop_membership(socket, elsewhere.c_str(), "lo"), DGRAM_EBADINTERFACE);
     }
+    EXPECT_EQ(dgram_add_membership(socket, "ff12::1:2%no-such-if", nullptr), DGRAM_EBADINTERFACE);
     EXPECT_EQ(dgram_add_membership(socket, "ff12::1:2%lo", "lo"), 0);
     EXPECT_EQ(dgram_drop_membership(socket, "ff12::1:2%lo", nullptr), 0);
     EXPECT_EQ(dgram_add_membership(socket, "ff12::1:2%lo", nullptr), 0);
