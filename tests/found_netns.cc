@@ -156,8 +156,72 @@ class BareHost : public EngineTest
 {
 };
 
+/* What near sends to far is authenticated (IPsec's AH, RFC 4302; ESP is as good): the kernel makes
+ * no trains of it and answers EIO. */
+class Encrypted : public EngineTest
+{
+  protected:
+    void SetUp() override
+    {
+        EngineTest::SetUp();
+        if (IsSkipped()) {
+            return;
+        }
+        const std::string between = std::string(" src ") + NEAR_ADDRESS + " dst " + FAR_ADDRESS;
+        const std::string key(64, '7');
+        const std::string state = "ip xfrm state add" + between +
+                                  " proto ah spi 0x77 mode transport auth 'hmac(sha256)' 0x" + key;
+        bool there = run(state);
+        {
+            Elsewhere far(far_fd);
+            there = there && run(state);
+        }
+        if (!there) {
+            GTEST_SKIP() << "no IPsec in this kernel (CONFIG_XFRM_USER, CONFIG_INET_AH)";
+        }
+        ASSERT_TRUE(run("ip xfrm policy add dir out" + between + " tmpl proto ah mode transport"));
+    }
+    void TearDown() override
+    {
+        {
+            Elsewhere far(far_fd);
+            run("ip xfrm state flush");
+        }
+        run("ip xfrm policy flush");
+        run("ip xfrm state flush");
+        EngineTest::TearDown();
+    }
+
+    /* So many datagrams, a train and more, to a peer that was sent nothing before. */
+    void expect_all_arrive(struct dgram_socket *socket, unsigned count, bool flushes)
+    {
+        std::unique_ptr<Plain> peer;
+        {
+            Elsewhere far(far_fd);
+            peer.reset(new Plain(DGRAM_UDP4, FAR_ADDRESS));
+        }
+        const struct dgram_addr to = peer->address();
+        Results results;
+        for (unsigned i = 0; i < count; i++) {
+            const std::string payload = numbered(i);
+            ASSERT_EQ(
+                dgram_send_to(socket, payload.data(), payload.size(), &to, Results::take, &results),
+                0);
+        }
+        if (flushes) {
+            ASSERT_EQ(dgram_loop_flush(loop), 0);
+        }
+        ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == count; }));
+        EXPECT_EQ(results.values, std::vector<int>(count, 64));
+        for (unsigned i = 0; i < count; i++) {
+            ASSERT_EQ(peer->receive(), numbered(i));
+        }
+    }
+};
+
 INSTANTIATE_ON_HOST_ENGINES(SlowDevice);
 INSTANTIATE_ON_HOST_ENGINES(BareHost);
+INSTANTIATE_ON_HOST_ENGINES(Encrypted);
 
 /* ---- A full send buffer -------------------------------------------------------------------- */
 
@@ -334,6 +398,23 @@ TEST_P(BareHost, EngineNeedsNoLoopback)
     ASSERT_TRUE(run("ip link set lo up"));
     expect_echo(made, open_socket(made));
     EXPECT_EQ(dgram_loop_free(made), nullptr);
+}
+
+/* ---- IPsec --------------------------------------------------------------------------------- */
+
+/* One train by the ring's own submission, one by a call, and a chain of them. */
+TEST_P(Encrypted, TrainsAreRefusedAndEveryDatagramArrives)
+{
+    const uint32_t longest = info_of(loop).segments_max;
+    struct dgram_socket *socket = open_socket(loop);
+    ASSERT_EQ(dgram_bind(socket, 0, NEAR_ADDRESS), 0);
+    expect_all_arrive(socket, 40, false);
+    EXPECT_EQ(stats_of(socket).trains_refused, longest > 1 ? 1u : 0u);
+    expect_all_arrive(socket, 40, true);
+    EXPECT_EQ(stats_of(socket).trains_refused, longest > 1 ? 2u : 0u);
+    expect_all_arrive(socket, 200, false);
+    EXPECT_EQ(stats_of(socket).sends, 280u);
+    EXPECT_EQ(stats_of(socket).send_errors, 0u);
 }
 
 } /* namespace */
