@@ -133,7 +133,7 @@ constexpr uint64_t ENOUGH = 150000;
 constexpr uint64_t TRAIN_LEAST = 4;
 
 /* A build for POSIX alone makes no trains, whatever the kernel has. */
-#ifdef DGRAM_TEST_TRAINS
+#ifdef DGRAM_TEST_LINUX_HOST
 constexpr bool HOST_HAS_TRAINS = true;
 #else
 constexpr bool HOST_HAS_TRAINS = false;

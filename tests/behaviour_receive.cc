@@ -399,6 +399,9 @@ TEST_P(Message, ArraysMayHoldEmptyAndTruncatedDatagrams)
 /* What the kernel had no room for is counted, also when the socket is closed. */
 TEST_P(Dropped, IsCounted)
 {
+#ifndef DGRAM_TEST_LINUX_HOST
+    GTEST_SKIP() << "POSIX does not tell";
+#endif
     enum { COUNT = 200 };
     struct dgram_socket_options options = socket_options();
     struct dgram_socket *receiver = nullptr;
@@ -1209,6 +1212,9 @@ struct Catcher {
 /* Whether a socket that asks for UDP_GRO gets a train of this host in one receive. */
 bool gro_works()
 {
+#ifndef DGRAM_TEST_LINUX_HOST
+    return false; /* the library asks for none */
+#endif
     constexpr int udp_level = 17, udp_gro = 104, on = 1;
     Plain sender, receiver;
     return setsockopt(receiver.fd(), udp_level, udp_gro, &on, sizeof(on)) == 0 &&

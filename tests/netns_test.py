@@ -384,6 +384,7 @@ class Multicast(Case):
         here, there, sender = a.peer(version), b.peer(version), a.peer(version)
         port = here.bind()
         there.bind("", port)
+        sender.bind("", port + 1)  # all share ports: a free one might be `here`'s, and get its mail
         here.ok(f"join {group} va")
         there.ok(f"join {group} vb")
         sender.ok("interface va")
