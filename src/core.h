@@ -57,9 +57,9 @@ struct request {
     uint16_t index; /* which datagram of its train */
     bool heap;      /* allocated alone, payload behind the struct; else from the loop's store */
     bool parked;    /* has waited for room, and is counted */
-    uint16_t tries; /* in vain, since the kernel had no memory for it (ENOBUFS), */
-    uint32_t since; /* and from when on: the loop's time in milliseconds */
     uint8_t name_size;
+    uint16_t tries;     /* in vain, since the kernel had no memory for it (ENOBUFS), */
+    uint32_t since;     /* and from when on: the loop's time in milliseconds */
     union dg_name name; /* set while parked */
 };
 

@@ -1045,6 +1045,39 @@ TEST_P(NameHook, HandleTellsEveryFailure)
     }
 }
 
+TEST_P(NameHook, IsNotAskedWhenTheLoopIsFreed)
+{
+    struct dgram_loop_options options = loop_options();
+    unsigned asked = 0;
+    Hook hook;
+    hook.fn = [&](struct dgram_lookup *lookup, const std::string &, int) {
+        asked++;
+        (void) dgram_lookup_answer(lookup, DGRAM_ENOTFOUND, nullptr, 0);
+    };
+    options.lookup = Hook::call;
+    options.lookup_user = &hook;
+    for (const bool in_a_callback : {true, false}) {
+        struct dgram_loop *doomed = make_loop(&options);
+        struct dgram_socket *socket = open_bound(doomed);
+        Results results;
+        auto send_and_free = [&](struct dgram_timer *) {
+            EXPECT_EQ(dgram_send(socket, "x", 1, 9, "host.test", Results::take, &results), 0);
+            EXPECT_EQ(dgram_loop_free(doomed), nullptr);
+        };
+        Tick tick(send_and_free);
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(doomed, Tick::call, &tick, &timer), 0);
+        ASSERT_EQ(dgram_timer_start(timer, 0, 0), 0);
+        if (in_a_callback) {
+            EXPECT_EQ(dgram_loop_run(doomed), 1);
+        } else {
+            send_and_free(timer);
+        }
+        EXPECT_EQ(results.values, std::vector<int>{-ECANCELED});
+    }
+    EXPECT_EQ(asked, 0u);
+}
+
 TEST_P(NameHook, BindsAndHandlesAskIt)
 {
     std::vector<std::string> hosts;

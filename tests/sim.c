@@ -131,6 +131,7 @@ struct world {
     uint64_t engine_calls; /* waits and flushes */
     uint64_t peeks, relaxes;
     int64_t coalesced; /* what the last wait() was told */
+    uint16_t hopeless; /* a port, in host order, to which no memory is ever enough; 0: none */
     int broken;        /* the engine's code since it broke */
     int break_code;    /* what it will be; 0: any */
     uint32_t sockets;
@@ -964,6 +965,9 @@ static int train_result(struct descriptor *d, const struct reading *reading)
     int code = pending_error_take(d);
     if (code == 0) {
         code = room_for(d);
+    }
+    if (code == 0 && world.hopeless != 0 && port_of(&reading->to) == world.hopeless) {
+        code = -ENOBUFS;
     }
     if (code == 0) {
         code = sim_error_of(&reading->to);
@@ -1804,6 +1808,11 @@ void sim_no_room(uint32_t socket, int code, uint64_t until)
 {
     struct descriptor *d = socket_numbered(socket);
     *(code == -EAGAIN ? &d->full_until : &d->nobufs_until) = until;
+}
+
+void sim_no_room_for(uint16_t port)
+{
+    world.hopeless = port;
 }
 
 uint32_t sim_last_socket(void)

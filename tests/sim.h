@@ -113,6 +113,9 @@ void sim_calm(void);
 /* For a test that knows what it wants: sends of this socket get -EAGAIN or -ENOBUFS until then. */
 void sim_no_room(uint32_t socket, int code, uint64_t until);
 
+/* The same for all that is sent to this port, -ENOBUFS, for ever. */
+void sim_no_room_for(uint16_t port);
+
 /* The engine breaks with this code at the n-th wait or flush from now. */
 void sim_break(uint32_t calls, int code);
 

@@ -249,6 +249,43 @@ TEST_F(Found, BusyPollingMindsTheRetry)
     EXPECT_LT(sim_now() - start, static_cast<uint64_t>(10 * MILLISECOND));
 }
 
+/* When ENOBUFS became the result of the first of a train, those behind it had it, too, whatever
+ * time they had had. Others of the socket are sent meanwhile. */
+TEST_F(Found, HopelessDatagramsHaveASecondEach)
+{
+    constexpr unsigned COUNT = 3;
+    struct Hopeless {
+        uint64_t from, until;
+        int result;
+        static void on_sent(struct dgram_socket *, int result, void *user)
+        {
+            static_cast<Hopeless *>(user)->until = sim_now();
+            static_cast<Hopeless *>(user)->result = result;
+        }
+    } hopeless[COUNT] = {};
+    open({});
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    sim_no_room_for(7000);
+    for (int tick = 0; tick < 500; tick++) { /* of 10 ms */
+        if (tick % 60 == 0 && tick / 60 < static_cast<int>(COUNT)) {
+            Hopeless *one = &hopeless[tick / 60];
+            one->from = sim_now();
+            ASSERT_EQ(dgram_send(socket, "hopeless", 8, 7000, "127.0.0.1", Hopeless::on_sent, one),
+                      0);
+        }
+        ASSERT_EQ(send_plain(9000, 100), 0);
+        const uint64_t until = sim_now() + 10 * static_cast<uint64_t>(MILLISECOND);
+        while (sim_now() < until) {
+            turns(1, MILLISECOND);
+        }
+    }
+    for (const Hopeless &one : hopeless) {
+        EXPECT_EQ(one.result, -ENOBUFS);
+        EXPECT_GE(one.until - one.from, 990 * static_cast<uint64_t>(MILLISECOND));
+    }
+    EXPECT_EQ(taken, 500u);
+}
+
 /* A second without buffers was counted in refusals, so many peers made it a few milliseconds. */
 TEST_F(Found, ManyPeersWaitForBuffersAsLongAsOne)
 {

@@ -95,6 +95,25 @@ TEST_F(Spin, AfterAShortWaitInALoopThatAnswers)
     EXPECT_FALSE(spins(SPIN)) << "nothing came in the wait before, though it was short";
 }
 
+/* What the handlers of messages sent has left, and is told, in the turn that found them. */
+TEST_F(Spin, WhatItFoundIsAnsweredBeforeTheRestOfTheTurn)
+{
+    open();
+    unsigned told = 0;
+    sent_user = &told;
+    on_sent = [](struct dgram_socket *, int, void *user) { ++*static_cast<unsigned *>(user); };
+    for (unsigned slept = 0; slept < 2; slept++) {
+        ask();
+        EXPECT_EQ(told, slept) << "the next turn tells of what was sent in a turn that slept";
+        ASSERT_GE(dgram_loop_turn(near, 0), 0);
+        EXPECT_EQ(told, slept + 1);
+    }
+    const uint64_t before = sim_peeks();
+    ask();
+    ASSERT_GT(sim_peeks(), before) << "it did not spin";
+    EXPECT_EQ(told, 3u);
+}
+
 TEST_F(Spin, NotInALoopThatOnlyListens)
 {
     open();
