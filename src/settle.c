@@ -348,6 +348,12 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
     return alone.result;
 }
 
+static bool is_hopeless(const struct request *request)
+{
+    uint32_t waited = milliseconds(request->socket->loop) - request->since;
+    return request->tries >= FUTILE_RETRIES && waited >= FUTILE_MS;
+}
+
 /* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
  * ever hold gets it for ever: when a thousand retries, a second at least, could not send it, or
  * nothing of the socket, it is the result. What a broken engine says is none, even if it says
@@ -356,8 +362,7 @@ static bool is_back_pressure(const struct dg_train *train, uint32_t index, int r
 {
     const struct dgram_socket *socket = train->flow->socket;
     const struct request *request = train_request(train, index);
-    bool in_vain =
-        socket->futile >= FUTILE_RETRIES || (request != NULL && request->tries >= FUTILE_RETRIES);
+    bool in_vain = socket->futile >= FUTILE_RETRIES || (request != NULL && is_hopeless(request));
     return result != socket->loop->batch->code &&
            (result == -EAGAIN || (result == -ENOBUFS && !in_vain));
 }

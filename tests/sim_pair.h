@@ -45,9 +45,9 @@ class SimPair : public ::testing::Test
     struct dgram_addr to = {}; /* the receiver's */
     uint32_t number = 0;       /* and its number in the simulator */
     unsigned received = 0;
-    bool answers = false;             /* the receiver does, to each datagram, */
-    dgram_sent_fn *on_sent = nullptr; /* with this callback */
-    void *sent_user = nullptr;
+    unsigned told = 0;    /* answers of whose fate the receiver was told */
+    bool answers = false; /* the receiver does, to each datagram, */
+    bool asks = false;    /* and wants to be told */
 
   private:
     static void on_message(struct dgram_socket *socket, const struct dgram_message *message,
@@ -56,9 +56,14 @@ class SimPair : public ::testing::Test
         SimPair *self = static_cast<SimPair *>(user);
         self->received++;
         if (self->answers) {
-            EXPECT_EQ(
-                dgram_send_to(socket, "yes", 3, message->from, self->on_sent, self->sent_user), 0);
+            EXPECT_EQ(dgram_send_to(socket, "yes", 3, message->from, self->asks ? on_told : nullptr,
+                                    self),
+                      0);
         }
+    }
+    static void on_told(struct dgram_socket *, int, void *user)
+    {
+        static_cast<SimPair *>(user)->told++;
     }
     static void on_rule(void *, const char *rule)
     {

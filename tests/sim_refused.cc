@@ -56,10 +56,10 @@ class Refused : public ::testing::Test
     }
 
     /* So many datagrams of one size to a host: one train, if it takes trains. */
-    Cost burst(const std::string &host)
+    Cost burst(const std::string &host, unsigned count = BURST)
     {
         const struct dgram_socket_stats before = stats();
-        for (unsigned i = 0; i < BURST; i++) {
+        for (unsigned i = 0; i < count; i++) {
             EXPECT_EQ(dgram_send(socket, "payload", 7, 7000, host.c_str(), nullptr, nullptr), 0);
         }
         EXPECT_GE(dgram_loop_turn(loop, 0), 0);
@@ -110,7 +110,7 @@ class Refused : public ::testing::Test
 TEST_F(Refused, IsRememberedPerDestinationForTenSeconds)
 {
     open_world(500);
-    find_hosts(1);
+    ASSERT_NO_FATAL_FAILURE(find_hosts(1));
     for (int round = 0; round < 12; round++) { /* more than it takes to switch trains off */
         EXPECT_EQ(burst(bad[0]).refused, 1u) << "it was forgotten, or is never asked again";
         const Cost again = burst(bad[0]);
@@ -125,7 +125,7 @@ TEST_F(Refused, IsRememberedPerDestinationForTenSeconds)
 TEST_F(Refused, ByEightInARowEndsTrainsForAWhile)
 {
     open_world(500);
-    find_hosts(10);
+    ASSERT_NO_FATAL_FAILURE(find_hosts(10));
     EXPECT_EQ(burst(good).sends, 1u); /* what was counted in the search counts no more */
     for (size_t i = 0; i < bad.size(); i++) {
         const Cost cost = burst(bad[i]);
@@ -138,10 +138,20 @@ TEST_F(Refused, ByEightInARowEndsTrainsForAWhile)
     EXPECT_EQ(burst(bad[9]).refused, 1u);
 }
 
+/* Of a whole submission to one peer every train is refused: that is one peer. */
+TEST_F(Refused, OftenByOneIsNoReason)
+{
+    open_world(500);
+    ASSERT_NO_FATAL_FAILURE(find_hosts(1));
+    EXPECT_EQ(burst(good).sends, 1u);
+    EXPECT_GE(burst(bad[0], 12 * 128).refused, 12u);
+    EXPECT_EQ(burst(good).sends, 1u);
+}
+
 TEST_F(Refused, ByManyIsNoReasonWhereOthersTakeTrains)
 {
     open_world(500);
-    find_hosts(8);
+    ASSERT_NO_FATAL_FAILURE(find_hosts(8));
     for (int round = 0; round < 2; round++) {
         for (const std::string &host : bad) {
             EXPECT_EQ(burst(host).refused, 1u);
