@@ -154,7 +154,6 @@ enum { REFUSALS = 64 };
 enum {
     DUE_BIND = 1 << 0,      /* implicit bind of a membership */
     DUE_LISTENING = 1 << 1, /* emit */
-    DUE_HELD = 1 << 2,      /* deliver what was held back while paused */
     DUE_DRAIN = 1 << 4,     /* emit */
     DUE_RECEIVE = 1 << 3,   /* start or stop receiving */
     DUE_CLOSE = 1 << 5,     /* one last attempt to send, then detach */
@@ -192,12 +191,15 @@ struct parcel {
 /* Owner of messages that lie in no slot: its lowest bit says so. */
 #define DG_OWNER_HELD ((void *) 1)
 
-/* A parcel, or its rest, copied away because its socket was paused. */
+/* For held.slot: the parcel is a copy. */
+#define DG_NO_SLOT UINT32_MAX
+
+/* A parcel, or its rest, that waits for its socket: in its slot, of which each has one of these,
+ * because the turn was over; or copied away, because the socket was paused. */
 struct held {
     struct held *next;
     struct parcel parcel;
-    struct dgram_addr from;
-    unsigned char bytes[];
+    uint32_t slot;
 };
 
 enum receive_state {
@@ -234,10 +236,11 @@ struct dgram_socket {
     struct dgram_socket *due_next;        /* in the loop's due list */
     struct dgram_socket *starved_next;    /* in the loop's starved list */
     struct dgram_socket *blocked_next;    /* in the loop's list for timed retries */
+    struct dgram_socket *backlog_next;    /* in the loop's rotation */
     uint8_t state;                        /* enum socket_state */
     uint8_t due;                          /* DUE_... */
     uint8_t receive;                      /* enum receive_state */
-    bool in_due, in_blocked;
+    bool in_due, in_blocked, in_backlog;
     bool bound, gro, unreffed, counted, paused;
     bool fed;      /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
@@ -264,7 +267,9 @@ struct dgram_socket {
     uint32_t joined;         /* multicast groups */
     uint64_t queue_bytes, queue_count, queue_limit;
 
-    struct held *held_head, *held_tail;
+    struct held *held_head, *held_tail; /* taken from the kernel, to be delivered first */
+    uint32_t held_slots;                /* of them, those that lie in slots */
+    uint16_t pace; /* datagrams between two looks at the clock; 0: not known yet */
 
     dgram_message_fn *on_message;
     void *message_user;
@@ -421,6 +426,18 @@ struct intake {
     uint32_t records, bytes;
 };
 
+/* What the message handlers of a turn have used up (backlog.c). */
+struct turn {
+    uint64_t start, looked; /* at the clock: when they began, and last */
+    uint32_t unseen;        /* datagrams delivered since then */
+    uint32_t delivered;     /* and before */
+    uint64_t unanswered;    /* delivered since a handler sent what has not left yet */
+    bool late;              /* other callbacks ran since the loop's clock was read */
+    bool rotates;           /* backlogs are being served: each look is the end of a quantum */
+    bool over;              /* the quantum, or the whole turn: */
+    bool spent;             /* nothing more is delivered in it */
+};
+
 /* Whether spinning pays: what it has saved and what it has cost, in nanoseconds of CPU. */
 struct spinning {
     int64_t credit;
@@ -454,6 +471,8 @@ struct dgram_loop {
     struct pool *pool;              /* NULL until the first socket receives */
     struct socket_list starved;     /* got nothing since they were started: first in turn */
     struct socket_list starved_fed; /* got something */
+    struct socket_list backlog;     /* held parcels may be delivered; the next to be served first */
+    struct turn turn;
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
     unsigned char *joined;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
 
@@ -746,7 +765,7 @@ void dg_buffer_due(struct dgram_buffer *buffer);
 void dg_buffers_dispatch(struct dgram_loop *loop);
 void dg_buffers_free(struct dgram_loop *loop);
 
-/* ---- receive.c, pool.c --------------------------------------------------------------------- */
+/* ---- receive.c ----------------------------------------------------------------------------- */
 
 /* Handlers, pause or state changed: starts or stops receiving as needed. */
 void dg_receive_update(struct dgram_socket *socket);
@@ -759,8 +778,60 @@ uint32_t dg_receive_completed(struct dgram_loop *loop, const struct completion *
                               uint32_t count);
 void dg_receive_stopped(struct dgram_socket *socket, int result);
 void dg_receive_retry(struct dgram_socket *socket);
-void dg_receive_deliver_held(struct dgram_socket *socket);
-void dg_receive_discard_held(struct dgram_socket *socket);
+/* Delivers held parcels of the socket for a quantum. */
+void dg_receive_serve(struct dgram_socket *socket);
+
+/* ---- backlog.c ----------------------------------------------------------------------------- */
+
+enum { PACE_MAX = 64 };
+
+/* The message handlers of a turn begin. `received`: there is something new for them. */
+void dg_turn_begin(struct dgram_loop *loop, bool received);
+/* Reads the clock, and decides whether the turn or the quantum is over. */
+void dg_turn_look(struct dgram_socket *socket);
+
+/* So many datagrams at least may be delivered before the next look. */
+static inline uint32_t dg_turn_allows(const struct dgram_socket *socket)
+{
+    uint32_t unseen = socket->loop->turn.unseen;
+    return socket->pace > unseen ? socket->pace - unseen : 1;
+}
+
+static inline void dg_turn_delivered(struct dgram_socket *socket, uint32_t count)
+{
+    struct turn *turn = &socket->loop->turn;
+    turn->unseen += count;
+    if (turn->unseen >= socket->pace) {
+        dg_turn_look(socket);
+    }
+}
+
+/* Whether what comes now has to wait behind what is there already. */
+static inline bool dg_turn_is_full(const struct dgram_loop *loop)
+{
+    return loop->turn.spent || loop->backlog.head != NULL;
+}
+
+/* The parcel waits: in its slot, which stays with the core; or as a copy, if there is memory. */
+void dg_backlog_keep(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot);
+void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel);
+/* The socket's first held parcel is done with. */
+void dg_backlog_pop(struct dgram_socket *socket);
+/* The socket may be long in coming back to what it holds: no slot waits for it. */
+void dg_backlog_leave_slots(struct dgram_socket *socket);
+void dg_backlog_discard(struct dgram_socket *socket);
+/* The rotation: a socket that holds something joins it at its end, unless it is in it already; the
+ * next one whose turn it is leaves it. NULL: nobody, or nobody in this turn any more. */
+void dg_backlog_join(struct dgram_socket *socket);
+struct dgram_socket *dg_backlog_next(struct dgram_loop *loop);
+
+/* Datagrams that are left of a parcel. */
+uint64_t dg_parcel_count(const struct parcel *parcel);
+
+/* The dispatch is done with the slot. */
+void dg_slot_done(struct dgram_loop *loop, uint32_t slot);
+
+/* ---- pool.c -------------------------------------------------------------------------------- */
 
 int dg_pool_create(uint32_t slots, uint32_t slot_size, struct pool **ret_pool);
 const struct slots *dg_pool_slots(const struct pool *pool);
@@ -771,6 +842,8 @@ void *dg_pool_lend(struct pool *pool, uint32_t slot, struct dgram_addr **ret_fro
 /* The dispatch is done with a slot. True if it is free now, false if a message of it is
  * retained. */
 bool dg_pool_settle(struct pool *pool, uint32_t slot);
+/* Where the rest of what lies in a slot is noted while it waits. */
+struct held *dg_pool_held(struct pool *pool, uint32_t slot);
 /* The next slot whose last retained message was released since; false if there is none. */
 bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot);
 /* The loop ends. The memory goes when the last retained message is released. */

@@ -284,19 +284,36 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 
 /* ---- The turn ------------------------------------------------------------------------------ */
 
+/* But for received datagrams that wait, and what makes room for more. */
+static bool has_other_work(struct dgram_loop *loop)
+{
+    return loop->done.head != NULL || loop->errors_head != NULL || loop->due_buffers != NULL ||
+           loop->pending.count > 0 || dg_send_wants_answer(loop) || dg_resolver_has_work(loop);
+}
+
 /* Something to call back without waiting for the kernel. */
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
-    return loop->due.head != NULL || loop->done.head != NULL || loop->errors_head != NULL ||
-           loop->due_buffers != NULL || loop->pending.count > 0 || dg_send_wants_answer(loop) ||
-           dg_resolver_has_work(loop) || dg_receive_has_work(loop);
+    return loop->due.head != NULL || loop->backlog.head != NULL || has_other_work(loop) ||
+           dg_receive_has_work(loop);
+}
+
+/* Starting and stopping a receive is not an end in itself: a flooded socket that is unref'd always
+ * has that to do. */
+static bool event_is_due(const struct dgram_loop *loop)
+{
+    const struct dgram_socket *socket = loop->due.head;
+    while (socket != NULL && (socket->due & ~DUE_RECEIVE) == 0) {
+        socket = socket->due_next;
+    }
+    return socket != NULL;
 }
 
 static bool loop_is_alive(struct dgram_loop *loop)
 {
     return loop->keeping > 0 || loop->timers.keeping > 0 || loop->queue_charge > 0 ||
-           loop->lent > 0 || loop->batch->train_count > 0 || dg_loop_has_work(loop) ||
-           dg_inbox_waiting(loop);
+           loop->lent > 0 || loop->batch->train_count > 0 || has_other_work(loop) ||
+           event_is_due(loop) || dg_inbox_waiting(loop);
 }
 
 uint64_t dg_loop_deadline(const struct dgram_loop *loop)
@@ -326,10 +343,20 @@ static void loop_prepare(struct dgram_loop *loop)
  */
 enum { DELIVERIES_PER_FLUSH = 256 };
 
-/* Delivers, and submits what handlers have sent long enough ago. `waited`: datagrams delivered
- * since then. Returns how many records were delivered. */
-static uint32_t received(struct dgram_loop *loop, const struct completion *records, uint32_t count,
-                         uint64_t *waited)
+/* So many datagrams were delivered. `sent`: handlers had sent something before. */
+static void answers_leave(struct dgram_loop *loop, bool sent, uint64_t delivered)
+{
+    uint64_t *unanswered = &loop->turn.unanswered;
+    *unanswered = sent ? *unanswered + delivered : 0;
+    if (*unanswered >= DELIVERIES_PER_FLUSH && !dg_loop_forked(loop)) {
+        *unanswered = 0;
+        (void) dg_send_flush(loop); /* a broken engine shows in the results */
+    }
+}
+
+/* Delivers, and submits what handlers have sent long enough ago. Returns how many records were
+ * delivered, or wait with what is to be delivered first. */
+static uint32_t received(struct dgram_loop *loop, const struct completion *records, uint32_t count)
 {
     const struct dgram_socket *socket = (const struct dgram_socket *) records->endpoint;
     bool sent = loop->batch->train_count > 0;
@@ -339,21 +366,28 @@ static uint32_t received(struct dgram_loop *loop, const struct completion *recor
     for (uint32_t i = 0; i < taken; i++) {
         loop->intake.bytes += records[i].size;
     }
-    *waited = sent ? *waited + socket->stats.received - before : 0;
-    if (*waited >= DELIVERIES_PER_FLUSH && !dg_loop_forked(loop)) {
-        *waited = 0;
-        (void) dg_send_flush(loop); /* a broken engine shows in the results */
-    }
+    answers_leave(loop, sent, socket->stats.received - before);
     return taken;
+}
+
+/* Sockets in turn, as long as the turn may last. */
+static void serve_backlog(struct dgram_loop *loop)
+{
+    for (struct dgram_socket *s; !dg_loop_forked(loop) && (s = dg_backlog_next(loop)) != NULL;) {
+        bool sent = loop->batch->train_count > 0;
+        uint64_t before = s->stats.received;
+        dg_receive_serve(s);
+        answers_leave(loop, sent, s->stats.received - before);
+    }
 }
 
 /* Returns how many records are done with. */
 static uint32_t dispatch_records(struct dgram_loop *loop, const struct completion *records,
-                                 uint32_t count, uint64_t *waited)
+                                 uint32_t count)
 {
     switch ((enum completion_kind) records->kind) {
     case COMPLETION_RECEIVED:
-        return received(loop, records, count, waited);
+        return received(loop, records, count);
     case COMPLETION_READY:
         watch_fired(loop, (struct dg_watch *) records->watch);
         break;
@@ -381,17 +415,18 @@ static void reply_at_once(struct dgram_loop *loop)
 
 static void dispatch_completions(struct dgram_loop *loop)
 {
-    uint64_t waited = 0;
     struct completions list = loop->pending;
     loop->pending = loop->dispatching;
     loop->pending.count = 0;
     loop->dispatching = list;
     loop->dispatches = true;
+    dg_turn_begin(loop, list.count > 0);
     for (uint32_t i = 0; i < list.count && !dg_loop_forked(loop);) {
-        i += dispatch_records(loop, &list.items[i], list.count - i, &waited);
+        i += dispatch_records(loop, &list.items[i], list.count - i);
     }
     loop->dispatches = false;
     loop->dispatching.count = 0;
+    serve_backlog(loop);
     reply_at_once(loop);
     if (loop->spare.items != NULL) {
         dg_release(loop->dispatching.items);
@@ -418,6 +453,7 @@ static void loop_dispatch(struct dgram_loop *loop)
         dg_timers_run,        dispatch_events,     dispatch_completions, dg_resolver_dispatch,
         dg_requests_dispatch, dg_buffers_dispatch, dg_error_dispatch,    dispatch_closes,
     };
+    loop->turn.late = loop->due.head != NULL || dg_timers_deadline(&loop->timers) <= loop->now;
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !dg_loop_forked(loop); i++) {
         steps[i](loop);
     }
@@ -626,7 +662,7 @@ static void loop_free_forked(struct dgram_loop *loop)
         if (socket->endpoint.fd >= 0) {
             (void) loop->system->close(socket->endpoint.fd);
         }
-        dg_receive_discard_held(socket);
+        dg_backlog_discard(socket);
         dg_requests_forget(&socket->parked, loop);
         dg_release(socket);
     }

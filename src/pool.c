@@ -2,8 +2,9 @@
 /*
  * pool.c: the receive slots of a loop: one mapping, made when the first socket starts to receive.
  *
- * Life of a slot: the engine's (free) - lent to the core with a RECEIVED record - free again after
- * the dispatch, or pinned by retained messages until the last of them is released, on any thread.
+ * Life of a slot: the engine's (free) - lent to the core with a RECEIVED record - free again when all
+ * of it was delivered, in this dispatch as a rule, or pinned by retained messages until the last of
+ * them is released, on any thread.
  * Released slots wait in a list for the loop, which gives them back to the engine with its next
  * turn; it need not be woken for that, because at most a quarter of the slots can be pinned. The
  * pool outlives its loop while messages are retained.
@@ -18,6 +19,7 @@ struct slot {
     atomic_uint messages; /* retained ones, plus one during the dispatch */
     uint32_t next_returned;
     struct dgram_addr from;
+    struct held held; /* loop thread */
 };
 
 struct pool {
@@ -96,6 +98,12 @@ void *dg_pool_lend(struct pool *pool, uint32_t slot, struct dgram_addr **ret_fro
     pool->lent++;
     *ret_from = &state->from;
     return state;
+}
+
+struct held *dg_pool_held(struct pool *pool, uint32_t slot)
+{
+    assert(slot < pool->slots.count);
+    return &pool->states[slot].held;
 }
 
 bool dg_pool_settle(struct pool *pool, uint32_t slot)

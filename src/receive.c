@@ -2,10 +2,11 @@
 /*
  * receive.c: from RECEIVED records to `message` events.
  *
- * Owns the decision when a socket receives (bound, not paused, a handler is set, slots are free)
- * and the taking apart of trains. A parcel is what one record holds; its messages point into the
- * slot, which goes back to the engine when the last one is done. Between any two messages the
- * handler may have closed, paused or changed the socket: `delivers` says so in one flag.
+ * Owns the decision when a socket receives (bound, not paused, a handler is set, nothing held, slots
+ * are free) and the taking apart of trains. A parcel is what one record holds; its messages point
+ * into the slot, which goes back to the engine when the last one is done. Between any two messages
+ * the handler may have closed, paused or changed the socket: `delivers` says so in one flag. The
+ * turn may be over, too (backlog.c): then the parcel waits for the next one.
  */
 #include <string.h>
 
@@ -31,9 +32,10 @@ void dg_receive_update(struct dgram_socket *socket)
     socket->delivers =
         socket->state < SOCKET_CLOSING && !socket->paused && socket_has_handler(socket);
     if (socket->delivers && socket->held_head != NULL) {
-        dg_socket_due(socket, DUE_HELD);
+        dg_backlog_join(socket);
     }
-    if (receive_is_wanted(socket) != (socket->receive == RECEIVE_ON)) {
+    bool leaves_slots = !socket->delivers && socket->held_slots > 0;
+    if (leaves_slots || receive_is_wanted(socket) != (socket->receive == RECEIVE_ON)) {
         dg_socket_due(socket, DUE_RECEIVE);
     }
 }
@@ -118,6 +120,9 @@ void dg_receive_apply(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
     bool wanted = receive_is_wanted(socket);
+    if (!socket->delivers) {
+        dg_backlog_leave_slots(socket);
+    }
     if (wanted && socket->receive == RECEIVE_OFF) {
         receive_begin(socket);
     } else if (!wanted && socket->receive == RECEIVE_ON) {
@@ -159,7 +164,7 @@ void dg_receive_stopped(struct dgram_socket *socket, int result)
     if (socket->state >= SOCKET_CLOSING) {
         return;
     }
-    if (result == -ENOBUFS && socket->delivers) {
+    if (result == -ENOBUFS && receive_is_wanted(socket)) {
         starved_append(socket);
         return;
     }
@@ -212,10 +217,22 @@ static struct dgram_message parcel_message(const struct parcel *parcel)
     return (struct dgram_message){.from = parcel->from, .owner = parcel->owner};
 }
 
-/* One handler call per datagram. Returns whether something is left. */
+/* Cuts a parcel down to what may be delivered before the next look at the clock, so that the walk
+ * along it need not count. Returns how many bytes are behind the cut. */
+static uint32_t parcel_cut(const struct dgram_socket *socket, struct parcel *parcel)
+{
+    uint32_t most = dg_turn_allows(socket) * parcel->segment;
+    uint32_t behind = most > 0 && most < parcel->size ? parcel->size - most : 0;
+    parcel->size -= behind;
+    return behind;
+}
+
+/* One handler call per datagram, until the next look. Returns whether something is left. */
 static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parcel)
 {
     struct dgram_message message = parcel_message(parcel);
+    uint32_t behind = parcel_cut(socket, parcel);
+    uint64_t before = socket->stats.received;
     bool left = true;
     while (left && socket->delivers && socket->on_messages == NULL &&
            !dg_loop_forked(socket->loop)) {
@@ -228,17 +245,28 @@ static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parce
         socket->stats.received_bytes += message.size;
         socket->on_message(socket, &message, socket->message_user);
     }
-    return left;
+    parcel->size += behind;
+    dg_turn_delivered(socket, (uint32_t) (socket->stats.received - before));
+    return left || behind > 0;
 }
 
-/* Appends the parcel's datagrams to the loop's array. Returns whether some are left: it is full. */
-static bool array_fill(struct dgram_socket *socket, size_t *count, struct parcel *parcel)
+/* Of the next array: a socket whose datagrams take long gets as many as may pass unseen. */
+static uint32_t array_size(const struct dgram_socket *socket)
+{
+    bool quick = socket->pace == 0 || socket->pace == PACE_MAX;
+    return quick ? MESSAGES_MAX : socket->pace;
+}
+
+/* Appends the parcel's datagrams to the loop's array, up to `most` in all. Returns whether some are
+ * left: it is full. */
+static bool array_fill(struct dgram_socket *socket, uint32_t most, uint32_t *count,
+                       struct parcel *parcel)
 {
     struct dgram_message *messages = socket->loop->messages;
     uint32_t bytes = parcel->size;
-    size_t before = *count;
+    uint32_t before = *count;
     bool left = true;
-    while (left && *count < MESSAGES_MAX) {
+    while (left && *count < most) {
         struct dgram_message *message = &messages[(*count)++];
         *message = parcel_message(parcel);
         left = parcel_next(parcel, message);
@@ -252,87 +280,63 @@ static bool array_fill(struct dgram_socket *socket, size_t *count, struct parcel
     return left;
 }
 
+static void array_deliver(struct dgram_socket *socket, uint32_t count)
+{
+    socket->on_messages(socket, socket->loop->messages, count, socket->messages_user);
+    dg_turn_delivered(socket, count);
+}
+
 static bool deliver_array(struct dgram_socket *socket, struct parcel *parcel)
 {
-    size_t count = 0;
-    bool left = array_fill(socket, &count, parcel);
-    socket->on_messages(socket, socket->loop->messages, count, socket->messages_user);
+    uint32_t count = 0;
+    bool left = array_fill(socket, array_size(socket), &count, parcel);
+    array_deliver(socket, count);
     return left;
 }
 
-/* Returns whether something is left because the socket no longer delivers. */
+/* Returns whether something is left, because the socket no longer delivers or the turn is over. */
 static bool parcel_deliver(struct dgram_socket *socket, struct parcel *parcel)
 {
+    const struct dgram_loop *loop = socket->loop;
     bool left = true;
-    while (left && socket->delivers && !dg_loop_forked(socket->loop)) {
+    while (left && socket->delivers && !loop->turn.over && !dg_loop_forked(loop)) {
         left = socket->on_messages != NULL ? deliver_array(socket, parcel)
                                            : deliver_one_by_one(socket, parcel);
     }
     return left;
 }
 
-/* ---- Holding back -------------------------------------------------------------------------- */
+/* ---- What was held back -------------------------------------------------------------------- */
 
-static uint64_t parcel_count(const struct parcel *parcel)
-{
-    if (parcel->segment == 0 || parcel->size == 0) {
-        return 1;
-    }
-    return (parcel->size + parcel->segment - 1) / parcel->segment;
-}
-
-/* The rest of a parcel whose socket was paused: copied, so that a paused socket does not keep slots
- * from the others. */
-static void parcel_hold(struct dgram_socket *socket, const struct parcel *parcel)
-{
-    struct held *held = dg_allocate(sizeof(*held) + parcel->size);
-    if (held == NULL) {
-        socket->stats.discarded += parcel_count(parcel);
-        return;
-    }
-    held->parcel = *parcel;
-    dg_address_set(&held->from, &parcel->from->u, parcel->from->size);
-    memcpy(held->bytes, parcel->data, parcel->size);
-    held->parcel.data = held->bytes;
-    held->parcel.from = &held->from;
-    held->parcel.owner = DG_OWNER_HELD;
-    if (socket->held_tail != NULL) {
-        socket->held_tail->next = held;
-    } else {
-        socket->held_head = held;
-    }
-    socket->held_tail = held;
-}
-
-static struct held *held_pop(struct dgram_socket *socket)
+/* One array of held parcels that follow each other. Their slots are free when the handler has
+ * returned. */
+static void serve_array(struct dgram_socket *socket)
 {
     struct held *held = socket->held_head;
-    socket->held_head = held->next;
-    if (socket->held_head == NULL) {
-        socket->held_tail = NULL;
+    uint32_t most = array_size(socket), count = 0, done = 0;
+    while (held != NULL && count < most && !array_fill(socket, most, &count, &held->parcel)) {
+        held = held->next;
+        done++;
     }
-    return held;
+    array_deliver(socket, count);
+    for (; done > 0; done--) {
+        dg_backlog_pop(socket);
+    }
 }
 
-void dg_receive_deliver_held(struct dgram_socket *socket)
+/* Until the quantum is over, or the socket no longer delivers: the first parcel remembers where. */
+void dg_receive_serve(struct dgram_socket *socket)
 {
-    while (socket->held_head != NULL && socket->delivers && !dg_loop_forked(socket->loop)) {
-        struct held *held = socket->held_head;
-        if (parcel_deliver(socket, &held->parcel)) {
-            break; /* paused again in the middle: the parcel remembers where */
+    struct dgram_loop *loop = socket->loop;
+    while (socket->held_head != NULL && socket->delivers && !loop->turn.over &&
+           !dg_loop_forked(loop)) {
+        if (socket->on_messages != NULL) {
+            serve_array(socket);
+        } else if (!deliver_one_by_one(socket, &socket->held_head->parcel)) {
+            dg_backlog_pop(socket);
         }
-        dg_release(held_pop(socket));
     }
     dg_receive_update(socket);
-}
-
-void dg_receive_discard_held(struct dgram_socket *socket)
-{
-    while (socket->held_head != NULL) {
-        struct held *held = held_pop(socket);
-        socket->stats.discarded += parcel_count(&held->parcel);
-        dg_release(held);
-    }
 }
 
 /* ---- Records ------------------------------------------------------------------------------- */
@@ -364,14 +368,20 @@ static struct parcel parcel_open(struct dgram_loop *loop, const struct completio
     return parcel;
 }
 
-/* Nobody wants what is left of it, for now or for ever. */
-static void parcel_spare(struct dgram_socket *socket, const struct parcel *parcel)
+/* What is left of it waits for the next turn, or until the socket delivers again, or nobody wants it
+ * any more. Returns whether it stays in its slot. */
+static bool parcel_leave(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot)
 {
-    if (socket->state < SOCKET_CLOSING) {
-        parcel_hold(socket, parcel);
-    } else {
-        socket->stats.discarded += parcel_count(parcel);
+    if (socket->delivers) {
+        dg_backlog_keep(socket, parcel, slot);
+        return true;
     }
+    if (socket->state < SOCKET_CLOSING) {
+        dg_backlog_copy(socket, parcel);
+    } else {
+        socket->stats.discarded += dg_parcel_count(parcel);
+    }
+    return false;
 }
 
 static bool same_socket(const struct completion *one, const struct completion *two)
@@ -382,47 +392,47 @@ static bool same_socket(const struct completion *one, const struct completion *t
 /* One array of all records of the socket that follow each other, as far as there is room: datagrams
  * that were sent alone are as many messages as a train of them. */
 static uint32_t receive_array(struct dgram_socket *socket, const struct completion *records,
-                              uint32_t count)
+                              uint32_t count, bool *ret_stays)
 {
     struct dgram_loop *loop = socket->loop;
     struct parcel parcel;
-    size_t messages = 0;
-    uint32_t taken = 0;
+    uint32_t most = array_size(socket), messages = 0, taken = 0;
     bool left;
     do {
         parcel = parcel_open(loop, &records[taken++]);
-        left = array_fill(socket, &messages, &parcel);
-    } while (!left && messages < MESSAGES_MAX && taken < count &&
-             same_socket(records, &records[taken]));
-    socket->on_messages(socket, loop->messages, messages, socket->messages_user);
+        left = array_fill(socket, most, &messages, &parcel);
+    } while (!left && messages < most && taken < count && same_socket(records, &records[taken]));
+    array_deliver(socket, messages);
     if (left && parcel_deliver(socket, &parcel)) {
-        parcel_spare(socket, &parcel);
+        *ret_stays = parcel_leave(socket, &parcel, records[taken - 1].slot);
     }
     return taken;
 }
 
-static void receive_parcel(struct dgram_socket *socket, const struct completion *record)
+/* Order: what is held comes before what comes now. */
+static bool receive_parcel(struct dgram_socket *socket, const struct completion *record)
 {
     struct parcel parcel = parcel_open(socket->loop, record);
-    if (socket->held_head != NULL || parcel_deliver(socket, &parcel)) {
-        parcel_spare(socket, &parcel);
-    }
+    bool waits = socket->held_head != NULL || dg_turn_is_full(socket->loop);
+    bool left = waits || parcel_deliver(socket, &parcel);
+    return left && parcel_leave(socket, &parcel, record->slot);
 }
 
 uint32_t dg_receive_completed(struct dgram_loop *loop, const struct completion *records,
                               uint32_t count)
 {
     struct dgram_socket *socket = (struct dgram_socket *) records->endpoint;
+    bool joins = socket->on_messages != NULL && socket->delivers && socket->held_head == NULL &&
+                 !dg_turn_is_full(loop);
     uint32_t taken = 1;
-    if (socket->on_messages != NULL && socket->delivers && socket->held_head == NULL) {
-        taken = receive_array(socket, records, count);
+    bool stays = false; /* the last one, in its slot */
+    if (joins) {
+        taken = receive_array(socket, records, count, &stays);
     } else {
-        receive_parcel(socket, records);
+        stays = receive_parcel(socket, records);
     }
-    for (uint32_t i = 0; i < taken; i++) {
-        if (dg_pool_settle(loop->pool, records[i].slot)) {
-            loop->backend->recycle(loop->engine, records[i].slot);
-        }
+    for (uint32_t i = 0; i < taken - stays; i++) {
+        dg_slot_done(loop, records[i].slot);
     }
     return taken;
 }

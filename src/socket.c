@@ -330,7 +330,7 @@ void dg_socket_begin_close(struct dgram_socket *socket)
     assert(socket->state < SOCKET_CLOSING);
     lane_close(socket);
     socket->state = SOCKET_CLOSING;
-    socket->due &= (uint8_t) ~(DUE_BIND | DUE_LISTENING | DUE_HELD | DUE_DRAIN);
+    socket->due &= (uint8_t) ~(DUE_BIND | DUE_LISTENING | DUE_DRAIN);
     dg_receive_update(socket);
     keep_update(socket);
     dg_socket_due(socket, DUE_CLOSE);
@@ -376,7 +376,7 @@ static void close_step(struct dgram_socket *socket)
         socket->drain_wanted = false;
         loop->drains_wanted--;
     }
-    dg_receive_discard_held(socket);
+    dg_backlog_discard(socket);
     dg_watch_end(loop, &socket->writable);
     dg_receive_apply(socket);
     loop->backend->detach(loop->engine, &socket->endpoint);
@@ -401,7 +401,7 @@ void dg_socket_abandon(struct dgram_socket *socket, int code)
     if (socket->state == SOCKET_CLOSING) {
         dg_resolve_forget(socket);
         dg_send_cancel(socket, code);
-        dg_receive_discard_held(socket);
+        dg_backlog_discard(socket);
         if (socket->receive == RECEIVE_STARVED) {
             dg_receive_apply(socket);
         }
@@ -414,7 +414,7 @@ static void socket_free(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
     assert(socket->queue_count == 0 && socket->held_head == NULL && !socket->in_blocked);
-    assert(!socket->in_due && socket->last_flow == NULL);
+    assert(!socket->in_due && !socket->in_backlog && socket->last_flow == NULL);
     sockets_unlink(loop, socket);
     loop->keeping -= socket->counted;
     (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
@@ -470,9 +470,6 @@ static void dispatch_step(struct dgram_socket *socket, unsigned due)
     if (due & DUE_LISTENING) {
         emit(socket, socket->on_listening, socket->listening_user);
     }
-    if (due & DUE_HELD) {
-        dg_receive_deliver_held(socket);
-    }
     if (due & DUE_DRAIN) {
         emit(socket, socket->on_drain, socket->drain_user);
     }
@@ -509,7 +506,7 @@ void dg_socket_prepare_due(struct dgram_loop *loop)
 
 void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes)
 {
-    due_run(loop, closes ? DUE_CLOSED : DUE_LISTENING | DUE_HELD | DUE_DRAIN, dispatch_step);
+    due_run(loop, closes ? DUE_CLOSED : DUE_LISTENING | DUE_DRAIN, dispatch_step);
 }
 
 /* ---- Handlers and the rest ----------------------------------------------------------------- */
@@ -543,6 +540,7 @@ int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *us
 {
     int code = dg_socket_check(socket);
     if (code == 0) {
+        socket->pace = fn == socket->on_message ? socket->pace : 0;
         socket->on_message = fn;
         socket->message_user = user;
         dg_receive_update(socket);
@@ -554,6 +552,7 @@ int dgram_on_messages(struct dgram_socket *socket, dgram_messages_fn *fn, void *
 {
     int code = dg_socket_check(socket);
     if (code == 0) {
+        socket->pace = fn == socket->on_messages ? socket->pace : 0;
         socket->on_messages = fn;
         socket->messages_user = user;
         dg_receive_update(socket);

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backlog.c: how much a turn delivers, and what waits for the next one.
+ *
+ * Owns the budget of a turn's message handlers, the parcels that a socket holds, and the rotation
+ * of sockets that hold some. It never calls a handler: receive.c delivers and asks here how far.
+ *
+ * A train may be 128 datagrams and a turn may have 64 trains, with a handler that takes its time
+ * for each. So the handlers of a turn have a millisecond; then timers and other sockets come. What
+ * is left stays in its slots, for copies would cost as much as the handlers saved, and the socket
+ * receives no more until it is done (dg_receive_update): slots are for everybody. While something
+ * is left, what comes joins it at the end, and sockets are served in turn.
+ *
+ * A look at the clock costs 25 ns, as much as a short handler. How many datagrams there are between
+ * two looks is the socket's pace, which follows from what its last ones took.
+ */
+#include <string.h>
+
+#include "src/core.h"
+
+/* Of a turn: as many datagrams as the default pool holds in the longest trains. */
+enum { TURN_NS = 1000000, TURN_DATAGRAMS = SLOTS_DEFAULT * SEGMENTS_LIMIT };
+/* Between two looks, and so a quantum of the rotation. */
+enum { LOOK_NS = 250000 };
+
+/* ---- The budget ---------------------------------------------------------------------------- */
+
+void dg_turn_begin(struct dgram_loop *loop, bool received)
+{
+    struct turn *turn = &loop->turn;
+    bool asks = turn->late && (received || loop->backlog.head != NULL);
+    turn->start = turn->looked = asks ? loop->system->now() : loop->now;
+    turn->unseen = turn->delivered = 0;
+    turn->unanswered = 0;
+    turn->rotates = turn->over = turn->spent = false;
+}
+
+/* As many as would have taken LOOK_NS, but no more than twice of what was seen: a few quick ones
+ * say little of those that follow. The last ones may have been other sockets', too: an error of
+ * that kind costs a few looks, until the next one of this socket's own. */
+static uint16_t pace_after(uint32_t seen, uint64_t took)
+{
+    uint64_t pace = took > 0 ? (uint64_t) LOOK_NS * seen / took : PACE_MAX;
+    pace = pace > (uint64_t) 2 * seen ? (uint64_t) 2 * seen : pace;
+    pace = pace > PACE_MAX ? PACE_MAX : pace;
+    return (uint16_t) (pace > 0 ? pace : 1);
+}
+
+void dg_turn_look(struct dgram_socket *socket)
+{
+    struct turn *turn = &socket->loop->turn;
+    uint64_t now = socket->loop->system->now();
+    socket->pace = pace_after(turn->unseen, now - turn->looked);
+    turn->delivered += turn->unseen;
+    turn->unseen = 0;
+    turn->looked = now;
+    turn->spent = now - turn->start >= TURN_NS || turn->delivered >= TURN_DATAGRAMS;
+    turn->over = turn->spent || turn->rotates;
+}
+
+/* ---- What a socket holds ------------------------------------------------------------------- */
+
+/* A parcel that was copied. */
+struct held_copy {
+    struct held held; /* first, so that the two convert */
+    struct dgram_addr from;
+    unsigned char bytes[];
+};
+
+void dg_slot_done(struct dgram_loop *loop, uint32_t slot)
+{
+    if (dg_pool_settle(loop->pool, slot) && !dg_loop_forked(loop)) {
+        loop->backend->recycle(loop->engine, slot);
+    }
+}
+
+uint64_t dg_parcel_count(const struct parcel *parcel)
+{
+    if (parcel->segment == 0 || parcel->size == 0) {
+        return 1;
+    }
+    return (parcel->size + parcel->segment - 1) / parcel->segment;
+}
+
+static void held_append(struct dgram_socket *socket, struct held *held)
+{
+    held->next = NULL;
+    if (socket->held_tail != NULL) {
+        socket->held_tail->next = held;
+    } else {
+        socket->held_head = held;
+    }
+    socket->held_tail = held;
+}
+
+static void held_release(struct dgram_socket *socket, struct held *held)
+{
+    if (held->slot != DG_NO_SLOT) {
+        socket->held_slots--;
+        dg_slot_done(socket->loop, held->slot);
+    } else {
+        dg_release(held);
+    }
+}
+
+void dg_backlog_keep(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot)
+{
+    struct held *held = dg_pool_held(socket->loop->pool, slot);
+    held->parcel = *parcel;
+    held->slot = slot;
+    socket->held_slots++;
+    held_append(socket, held);
+    dg_receive_update(socket);
+}
+
+/* NULL: no memory, and its datagrams are lost and counted. */
+static struct held *parcel_copy(struct dgram_socket *socket, const struct parcel *parcel)
+{
+    struct held_copy *copy = dg_allocate(sizeof(*copy) + parcel->size);
+    if (copy == NULL) {
+        socket->stats.discarded += dg_parcel_count(parcel);
+        return NULL;
+    }
+    dg_address_set(&copy->from, &parcel->from->u, parcel->from->size);
+    memcpy(copy->bytes, parcel->data, parcel->size);
+    copy->held.parcel = *parcel;
+    copy->held.parcel.data = copy->bytes;
+    copy->held.parcel.from = &copy->from;
+    copy->held.parcel.owner = DG_OWNER_HELD;
+    copy->held.slot = DG_NO_SLOT;
+    return &copy->held;
+}
+
+void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel)
+{
+    struct held *held = parcel_copy(socket, parcel);
+    if (held != NULL) {
+        held_append(socket, held);
+    }
+}
+
+static struct held *held_take(struct dgram_socket *socket)
+{
+    struct held *held = socket->held_head;
+    socket->held_head = held->next;
+    if (socket->held_head == NULL) {
+        socket->held_tail = NULL;
+    }
+    return held;
+}
+
+void dg_backlog_pop(struct dgram_socket *socket)
+{
+    held_release(socket, held_take(socket));
+}
+
+void dg_backlog_leave_slots(struct dgram_socket *socket)
+{
+    struct held *held = socket->held_head;
+    if (socket->held_slots == 0) {
+        return;
+    }
+    socket->held_head = socket->held_tail = NULL;
+    for (struct held *next; held != NULL; held = next) {
+        next = held->next;
+        if (held->slot == DG_NO_SLOT) {
+            held_append(socket, held);
+        } else {
+            dg_backlog_copy(socket, &held->parcel);
+            held_release(socket, held);
+        }
+    }
+}
+
+/* ---- The rotation -------------------------------------------------------------------------- */
+
+void dg_backlog_join(struct dgram_socket *socket)
+{
+    if (!socket->in_backlog) {
+        socket->in_backlog = true;
+        dg_list_append(&socket->loop->backlog, socket, offsetof(struct dgram_socket, backlog_next));
+        dg_loop_touch(socket->loop);
+    }
+}
+
+static struct dgram_socket *rotation_pop(struct dgram_loop *loop)
+{
+    struct dgram_socket *socket = loop->backlog.head;
+    loop->backlog.head = socket->backlog_next;
+    if (loop->backlog.head == NULL) {
+        loop->backlog.tail = NULL;
+    }
+    socket->in_backlog = false;
+    return socket;
+}
+
+/* Those that were paused meanwhile fall out: they join again when they deliver again. */
+struct dgram_socket *dg_backlog_next(struct dgram_loop *loop)
+{
+    loop->turn.rotates = true;
+    loop->turn.over = loop->turn.spent;
+    while (loop->backlog.head != NULL && !loop->turn.spent) {
+        struct dgram_socket *socket = rotation_pop(loop);
+        if (socket->delivers && socket->held_head != NULL) {
+            return socket;
+        }
+    }
+    return NULL;
+}
+
+static void rotation_leave(struct dgram_socket *socket)
+{
+    struct socket_list *list = &socket->loop->backlog;
+    struct dgram_socket *other = list->head;
+    *list = (struct socket_list){0};
+    for (struct dgram_socket *next; other != NULL; other = next) {
+        next = other->backlog_next;
+        if (other != socket) {
+            dg_list_append(list, other, offsetof(struct dgram_socket, backlog_next));
+        }
+    }
+    socket->in_backlog = false;
+}
+
+void dg_backlog_discard(struct dgram_socket *socket)
+{
+    while (socket->held_head != NULL) {
+        socket->stats.discarded += dg_parcel_count(&socket->held_head->parcel);
+        dg_backlog_pop(socket);
+    }
+    if (socket->in_backlog) {
+        rotation_leave(socket);
+    }
+}
