@@ -238,11 +238,21 @@ void measured(const struct way *way, uint64_t count)
     }
 }
 
+/* Under callgrind a turn would take longer than the library lets handlers have. */
+static uint64_t quick_now(void)
+{
+    static uint64_t now;
+    return now += 1000;
+}
+
 static int prepare(const struct way *way)
 {
     const struct dgram_loop_options options = {.size = sizeof(options),
                                                .segments_max = way->segments_max};
-    int code = dg_loop_create_on(&options, &dg_system_host, &instant, &loop);
+    static struct dg_system quick;
+    quick = dg_system_host;
+    quick.now = quick_now;
+    int code = dg_loop_create_on(&options, &quick, &instant, &loop);
     code = code < 0 ? code : dgram_create_socket(loop, DGRAM_UDP4, NULL, &sender);
     code = code < 0 ? code : dgram_on_message(sender, on_message, NULL);
     code = code < 0 ? code : dgram_bind(sender, 0, "127.0.0.1");

@@ -7,9 +7,9 @@
  *
  * A train may be 128 datagrams and a turn may have 64 trains, with a handler that takes its time
  * for each. So the handlers of a turn have a millisecond; then timers and other sockets come. What
- * is left stays in its slots, for copies would cost as much as the handlers saved, and the socket
- * receives no more until it is done (dg_receive_update): slots are for everybody. While something
- * is left, what comes joins it at the end, and sockets are served in turn.
+ * is left stays in its slots, uncopied, and the socket receives no more until it is done
+ * (dg_receive_update): slots are for everybody. While something is left, what comes joins it at the
+ * end, and sockets are served in turn. If all slots wait so, one is copied for whoever starves.
  *
  * A look at the clock costs 25 ns, as much as a short handler. How many datagrams there are between
  * two looks is the socket's pace, which follows from what its last ones took.
@@ -113,12 +113,11 @@ void dg_backlog_keep(struct dgram_socket *socket, const struct parcel *parcel, u
     dg_receive_update(socket);
 }
 
-/* NULL: no memory, and its datagrams are lost and counted. */
-static struct held *parcel_copy(struct dgram_socket *socket, const struct parcel *parcel)
+/* NULL: no memory. */
+static struct held *parcel_copy(const struct parcel *parcel)
 {
     struct held_copy *copy = dg_allocate(sizeof(*copy) + parcel->size);
     if (copy == NULL) {
-        socket->stats.discarded += dg_parcel_count(parcel);
         return NULL;
     }
     dg_address_set(&copy->from, &parcel->from->u, parcel->from->size);
@@ -133,9 +132,11 @@ static struct held *parcel_copy(struct dgram_socket *socket, const struct parcel
 
 void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel)
 {
-    struct held *held = parcel_copy(socket, parcel);
+    struct held *held = parcel_copy(parcel);
     if (held != NULL) {
         held_append(socket, held);
+    } else {
+        socket->stats.discarded += dg_parcel_count(parcel);
     }
 }
 
@@ -206,6 +207,33 @@ struct dgram_socket *dg_backlog_next(struct dgram_loop *loop)
         }
     }
     return NULL;
+}
+
+/* The socket's first parcel leaves its slot. False if it lies in none, or there is no memory. */
+static bool first_moves(struct dgram_socket *socket)
+{
+    struct held *held = socket->held_head;
+    struct held *copy =
+        held == NULL || held->slot == DG_NO_SLOT ? NULL : parcel_copy(&held->parcel);
+    if (copy == NULL) {
+        return false;
+    }
+    copy->next = held->next;
+    socket->held_head = copy;
+    socket->held_tail = socket->held_tail == held ? copy : socket->held_tail;
+    held_release(socket, held);
+    return true;
+}
+
+/* A train may take its handlers 10 ms and more. One copy for each socket in the rotation, so there
+ * are no more of them than slots. */
+bool dg_backlog_make_room(struct dgram_loop *loop)
+{
+    struct dgram_socket *socket = loop->backlog.head;
+    while (socket != NULL && !first_moves(socket)) {
+        socket = socket->backlog_next;
+    }
+    return socket != NULL;
 }
 
 static void rotation_leave(struct dgram_socket *socket)

@@ -824,6 +824,8 @@ void dg_backlog_discard(struct dgram_socket *socket);
  * next one whose turn it is leaves it. NULL: nobody, or nobody in this turn any more. */
 void dg_backlog_join(struct dgram_socket *socket);
 struct dgram_socket *dg_backlog_next(struct dgram_loop *loop);
+/* Copies what lies in one slot, for a socket that starves. Not while handlers run. */
+bool dg_backlog_make_room(struct dgram_loop *loop);
 
 /* Datagrams that are left of a parcel. */
 uint64_t dg_parcel_count(const struct parcel *parcel);

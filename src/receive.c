@@ -174,6 +174,14 @@ void dg_receive_stopped(struct dgram_socket *socket, int result)
     dg_receive_update(socket);
 }
 
+/* An engine may keep a slot to itself (the ring does, to peek), so the last one may be of no use. */
+enum { KEPT_BY_ENGINE = 1 };
+
+static bool somebody_starves(const struct dgram_loop *loop)
+{
+    return loop->starved.head != NULL || loop->starved_fed.head != NULL;
+}
+
 /* Gives released slots back, then starts the starved, and no more of them in a turn than slots are
  * free: if all are flooded, each of the others would only starve again. */
 void dg_receive_prepare(struct dgram_loop *loop)
@@ -185,6 +193,9 @@ void dg_receive_prepare(struct dgram_loop *loop)
         loop->backend->recycle(loop->engine, slot);
     }
     uint32_t starts = dg_pool_free_count(loop->pool);
+    if (starts <= KEPT_BY_ENGINE && somebody_starves(loop)) {
+        starts += dg_backlog_make_room(loop);
+    }
     for (struct dgram_socket *s; starts > 0 && (s = starved_pop(loop)) != NULL; starts--) {
         s->receive = RECEIVE_OFF;
         dg_receive_apply(s);
@@ -193,61 +204,65 @@ void dg_receive_prepare(struct dgram_loop *loop)
 
 bool dg_receive_has_work(const struct dgram_loop *loop)
 {
-    bool starved = loop->starved.head != NULL || loop->starved_fed.head != NULL;
-    return starved && dg_pool_free_count(loop->pool) > 0;
+    return somebody_starves(loop) && dg_pool_free_count(loop->pool) > 0;
 }
 
 /* ---- Delivering ---------------------------------------------------------------------------- */
 
+/* The size of its next datagram. */
+static uint32_t parcel_step(const struct parcel *parcel)
+{
+    bool more = parcel->segment != 0 && parcel->segment < parcel->size;
+    return more ? parcel->segment : parcel->size;
+}
+
+/* As far as it is the same for all of its datagrams. */
+static struct dgram_message parcel_message(const struct parcel *parcel)
+{
+    return (struct dgram_message){
+        .from = parcel->from,
+        .flags = parcel->truncated ? DGRAM_TRUNCATED : 0,
+        .owner = parcel->owner,
+    };
+}
+
 /* Takes the next datagram off a parcel. False when it was the last. */
 static bool parcel_next(struct parcel *parcel, struct dgram_message *message)
 {
-    uint32_t size =
-        parcel->segment != 0 && parcel->segment < parcel->size ? parcel->segment : parcel->size;
+    uint32_t size = parcel_step(parcel);
+    *message = parcel_message(parcel);
     message->data = parcel->data;
     message->size = size;
-    message->real_size = size;
+    message->real_size = parcel->truncated ? parcel->real_size : size;
     parcel->data += size;
     parcel->size -= size;
     return parcel->size > 0;
 }
 
-static struct dgram_message parcel_message(const struct parcel *parcel)
-{
-    return (struct dgram_message){.from = parcel->from, .owner = parcel->owner};
-}
-
-/* Cuts a parcel down to what may be delivered before the next look at the clock, so that the walk
- * along it need not count. Returns how many bytes are behind the cut. */
-static uint32_t parcel_cut(const struct dgram_socket *socket, struct parcel *parcel)
-{
-    uint32_t most = dg_turn_allows(socket) * parcel->segment;
-    uint32_t behind = most > 0 && most < parcel->size ? parcel->size - most : 0;
-    parcel->size -= behind;
-    return behind;
-}
-
-/* One handler call per datagram, until the next look. Returns whether something is left. */
+/* Full ones of a train, one handler call each, until the next look: the walk keeps all that it needs
+ * in registers. Returns whether something is left, be it a shorter one at the end. */
 static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parcel)
 {
+    const struct dgram_loop *loop = socket->loop;
     struct dgram_message message = parcel_message(parcel);
-    uint32_t behind = parcel_cut(socket, parcel);
-    uint64_t before = socket->stats.received;
-    bool left = true;
-    while (left && socket->delivers && socket->on_messages == NULL &&
-           !dg_loop_forked(socket->loop)) {
-        left = parcel_next(parcel, &message);
-        if (parcel->truncated) {
-            message.real_size = parcel->real_size;
-            message.flags = DGRAM_TRUNCATED;
-        }
+    uint32_t step = parcel_step(parcel);
+    uint32_t whole = step > 0 ? parcel->size / step : 1, allowed = dg_turn_allows(socket);
+    uint32_t count = whole < allowed ? whole : allowed, left = count;
+    const unsigned char *data = parcel->data;
+    message.size = step;
+    message.real_size = parcel->truncated ? parcel->real_size : step;
+    do {
+        message.data = data;
+        data += step;
+        left--;
         socket->stats.received++;
-        socket->stats.received_bytes += message.size;
+        socket->stats.received_bytes += step;
         socket->on_message(socket, &message, socket->message_user);
-    }
-    parcel->size += behind;
-    dg_turn_delivered(socket, (uint32_t) (socket->stats.received - before));
-    return left || behind > 0;
+    } while (left > 0 && socket->delivers && socket->on_messages == NULL && !dg_loop_forked(loop));
+    parcel->data = data;
+    parcel->size -= (count - left) * step;
+    dg_turn_delivered(socket, count - left);
+    return parcel->size > 0;
 }
 
 /* Of the next array: a socket whose datagrams take long gets as many as may pass unseen. */
@@ -267,13 +282,7 @@ static bool array_fill(struct dgram_socket *socket, uint32_t most, uint32_t *cou
     uint32_t before = *count;
     bool left = true;
     while (left && *count < most) {
-        struct dgram_message *message = &messages[(*count)++];
-        *message = parcel_message(parcel);
-        left = parcel_next(parcel, message);
-        if (parcel->truncated) {
-            message->real_size = parcel->real_size;
-            message->flags = DGRAM_TRUNCATED;
-        }
+        left = parcel_next(parcel, &messages[(*count)++]);
     }
     socket->stats.received += *count - before;
     socket->stats.received_bytes += bytes - parcel->size;
