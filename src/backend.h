@@ -146,7 +146,8 @@ struct backend {
     void (*close)(struct engine *engine, bool forked);
 
     /* A socket joins: 0, -ENOMEM or another negated errno. Leaves: cancels everything; DETACHED
-     * follows from a later wait(). Nothing is sent or received for it after detach(). */
+     * follows from a later wait(). Nothing is sent or received for it after detach(), but records
+     * that were on their way still come before DETACHED. */
     int (*attach)(struct engine *engine, struct endpoint *endpoint);
     void (*detach)(struct engine *engine, struct endpoint *endpoint);
 

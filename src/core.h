@@ -154,6 +154,7 @@ enum { REFUSALS = 64 };
 enum {
     DUE_BIND = 1 << 0,      /* implicit bind of a membership */
     DUE_LISTENING = 1 << 1, /* emit */
+    DUE_EMPTY = 1 << 2,     /* another step of emptying it */
     DUE_DRAIN = 1 << 4,     /* emit */
     DUE_RECEIVE = 1 << 3,   /* start or stop receiving */
     DUE_CLOSE = 1 << 5,     /* one last attempt to send, then detach */
@@ -223,10 +224,11 @@ struct dg_watch {
 
 enum socket_state {
     SOCKET_OPEN,
-    SOCKET_ENDING,  /* dgram_end(): no new sends */
-    SOCKET_CLOSING, /* dgram_close(): no messages; being detached */
-    SOCKET_CLOSED,  /* the descriptor is closed; `close` is due */
-    SOCKET_GONE     /* `close` is being emitted */
+    SOCKET_ENDING,   /* dgram_end(): no new sends */
+    SOCKET_EMPTYING, /* and all were made: no new arrivals, what the kernel holds is delivered */
+    SOCKET_CLOSING,  /* dgram_close(): no messages; being detached */
+    SOCKET_CLOSED,   /* the descriptor is closed; `close` is due */
+    SOCKET_GONE      /* `close` is being emitted */
 };
 
 struct dgram_socket {
@@ -269,7 +271,9 @@ struct dgram_socket {
 
     struct held *held_head, *held_tail; /* taken from the kernel, to be delivered first */
     uint32_t held_slots;                /* of them, those that lie in slots */
-    uint16_t pace; /* datagrams between two looks at the clock; 0: not known yet */
+    uint64_t empty_at; /* while it is emptied: received bytes after which there can be no more */
+    bool more;         /* while it is emptied: the kernel holds something */
+    uint16_t pace;     /* datagrams between two looks at the clock; 0: not known yet */
 
     dgram_message_fn *on_message;
     void *message_user;
@@ -594,6 +598,10 @@ static inline int dg_socket_check(const struct dgram_socket *socket)
 
 void dg_socket_due(struct dgram_socket *socket, unsigned bits);
 void dg_socket_begin_close(struct dgram_socket *socket);
+/* An ending socket has sent all. */
+void dg_socket_all_sent(struct dgram_socket *socket);
+/* Those that are being emptied: once a turn. */
+void dg_socket_empty_due(struct dgram_loop *loop);
 int dg_socket_bind_implicitly(struct dgram_socket *socket);
 void dg_socket_prepare_due(struct dgram_loop *loop);
 /* Events; with `closes`, `close` events only: they come last in a turn. */
@@ -832,6 +840,14 @@ uint64_t dg_parcel_count(const struct parcel *parcel);
 
 /* The dispatch is done with the slot. */
 void dg_slot_done(struct dgram_loop *loop, uint32_t slot);
+
+/* ---- ending.c ------------------------------------------------------------------------------ */
+
+/* Begins to empty the socket: false if it cannot deliver. A step of that: false when it is over. */
+bool dg_ending_begin(struct dgram_socket *socket);
+bool dg_ending_step(struct dgram_socket *socket);
+/* Takes what the kernel holds of a socket that no engine has any more, and counts it. */
+void dg_ending_count(struct dgram_socket *socket);
 
 /* ---- pool.c -------------------------------------------------------------------------------- */
 

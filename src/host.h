@@ -18,7 +18,11 @@ int dg_host_socket(int family);
 /* A pipe whose ends neither block nor survive an exec. */
 int dg_host_pipe(int ret_fds[2]);
 
+/* The flag by which recvmsg(2) tells the real size; 0: there is none. */
+extern const int dg_host_real_size;
+
 /* As in struct dg_system. */
+int dg_host_refuse(int fd);
 uint32_t dg_host_drops(int fd);
 
 /* Whether this process may use one CPU only. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -26,6 +27,17 @@ int dg_host_socket(int family)
 int dg_host_pipe(int ret_fds[2])
 {
     return checked(pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK));
+}
+
+const int dg_host_real_size = MSG_TRUNC;
+
+/* A classic filter that lets nothing pass: what it drops counts as the socket's drops, like what
+ * finds no room (tests/kernel_test.cc pins that). Asks for no privilege, socket(7). */
+int dg_host_refuse(int fd)
+{
+    struct sock_filter nothing = {.code = BPF_RET | BPF_K, .k = 0};
+    const struct sock_fprog program = {.len = 1, .filter = &nothing};
+    return checked(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)));
 }
 
 /* SO_MEMINFO, since 4.12. Asked when somebody wants to know: SO_RXQ_OVFL, which tells the same,

@@ -55,6 +55,14 @@ int dg_host_pipe(int ret_fds[2])
     return 0;
 }
 
+const int dg_host_real_size = 0;
+
+int dg_host_refuse(int fd)
+{
+    (void) fd;
+    return -ENOTSUP;
+}
+
 uint32_t dg_host_drops(int fd)
 {
     (void) fd;

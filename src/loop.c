@@ -462,6 +462,7 @@ static void loop_dispatch(struct dgram_loop *loop)
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     loop->turns++;
+    dg_socket_empty_due(loop);
     loop_prepare(loop);
     int64_t patience = dg_wait_patience(loop, timeout_ns);
     dg_send_hand_over(loop);
@@ -630,6 +631,11 @@ static void abandon_all(struct dgram_loop *loop, int code)
     dg_send_settle(loop, code);
     for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
         dg_socket_abandon(s, code);
+    }
+    for (uint32_t i = 0; i < loop->pending.count; i++) {
+        if (loop->pending.items[i].kind == COMPLETION_RECEIVED) {
+            (void) dg_receive_completed(loop, &loop->pending.items[i], 1); /* counts */
+        }
     }
     loop->pending.count = 0;
     while (loop->sockets != NULL && !dg_loop_forked(loop)) {

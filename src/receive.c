@@ -24,7 +24,8 @@ static bool socket_has_handler(const struct dgram_socket *socket)
 /* What is held back comes first, and the kernel's buffer is the place where more of it waits. */
 static bool receive_is_wanted(const struct dgram_socket *socket)
 {
-    return socket->delivers && socket->bound && socket->held_head == NULL;
+    bool more = socket->state != SOCKET_EMPTYING || socket->more;
+    return socket->delivers && socket->bound && socket->held_head == NULL && more;
 }
 
 void dg_receive_update(struct dgram_socket *socket)

@@ -142,7 +142,7 @@ void dg_queue_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t coun
     socket->queue_count -= count;
     socket->loop->queue_charge -= bytes + QUEUE_OVERHEAD * count;
     if (socket->state == SOCKET_ENDING && socket->queue_count == 0) {
-        dg_socket_begin_close(socket);
+        dg_socket_all_sent(socket);
     }
 }
 

@@ -2,9 +2,10 @@
 /*
  * socket.c: creation, bind, events and the end of sockets.
  *
- * Life: open - ending (dgram_end) - closing (dgram_close: no message any more, in the next prepare
- * the queue gets its last attempt and the engine detaches) - closed (DETACHED came, the descriptor
- * is closed) - `close` is emitted, the memory is freed. What a call causes but may not do itself is
+ * Life: open - ending (dgram_end) - emptying (all was sent, nothing new arrives, ending.c) - closing
+ * (dgram_close: no message any more, in the next prepare the queue gets its last attempt and the
+ * engine detaches) - closed (DETACHED came, the descriptor is closed) - `close` is emitted, the
+ * memory is freed. What a call causes but may not do itself is
  * noted as `due` bits; prepare and dispatch work them off.
  */
 #include <limits.h>
@@ -38,7 +39,7 @@ void dg_socket_due(struct dgram_socket *socket, unsigned bits)
 static void keep_update(struct dgram_socket *socket)
 {
     bool bound = socket->bound || socket->binding != NULL;
-    bool keeps = socket->state >= SOCKET_CLOSING || (bound && !socket->unreffed);
+    bool keeps = socket->state >= SOCKET_EMPTYING || (bound && !socket->unreffed);
     if (keeps != socket->counted) {
         socket->counted = keeps;
         socket->loop->keeping += keeps ? 1u : -1u;
@@ -330,7 +331,7 @@ void dg_socket_begin_close(struct dgram_socket *socket)
     assert(socket->state < SOCKET_CLOSING);
     lane_close(socket);
     socket->state = SOCKET_CLOSING;
-    socket->due &= (uint8_t) ~(DUE_BIND | DUE_LISTENING | DUE_DRAIN);
+    socket->due &= (uint8_t) ~(DUE_BIND | DUE_LISTENING | DUE_EMPTY | DUE_DRAIN);
     dg_receive_update(socket);
     keep_update(socket);
     dg_socket_due(socket, DUE_CLOSE);
@@ -351,15 +352,37 @@ int dgram_end(struct dgram_socket *socket)
     if (code < 0) {
         return code;
     }
-    if (socket->state == SOCKET_ENDING) {
+    if (socket->state >= SOCKET_ENDING) {
         return DGRAM_ENOTRUNNING;
     }
     lane_close(socket);
     socket->state = SOCKET_ENDING;
     if (socket->queue_count == 0) {
-        dg_socket_begin_close(socket);
+        dg_socket_all_sent(socket);
     }
     return 0;
+}
+
+void dg_socket_all_sent(struct dgram_socket *socket)
+{
+    assert(socket->state == SOCKET_ENDING && socket->queue_count == 0);
+    if (!dg_ending_begin(socket)) {
+        dg_socket_begin_close(socket);
+        return;
+    }
+    socket->state = SOCKET_EMPTYING;
+    keep_update(socket);
+    dg_socket_due(socket, DUE_EMPTY);
+}
+
+static void empty_step(struct dgram_socket *socket, unsigned due)
+{
+    (void) due;
+    if (dg_ending_step(socket)) {
+        dg_socket_due(socket, DUE_EMPTY);
+    } else {
+        dg_socket_begin_close(socket);
+    }
 }
 
 /* The queue's last attempt, then the engine lets go. */
@@ -385,6 +408,7 @@ static void close_step(struct dgram_socket *socket)
 void dg_socket_detached(struct dgram_socket *socket)
 {
     assert(socket->state == SOCKET_CLOSING);
+    dg_ending_count(socket);
     socket->stats.dropped = socket->loop->system->drops(socket->endpoint.fd);
     (void) socket->loop->system->close(socket->endpoint.fd);
     socket->endpoint.fd = -1;
@@ -497,6 +521,11 @@ static void due_run(struct dgram_loop *loop, unsigned bits,
             step(socket, now);
         }
     }
+}
+
+void dg_socket_empty_due(struct dgram_loop *loop)
+{
+    due_run(loop, DUE_EMPTY, empty_step);
 }
 
 void dg_socket_prepare_due(struct dgram_loop *loop)

@@ -41,6 +41,11 @@ static int host_getsockname(int fd, struct sockaddr *address, socklen_t *size)
     return checked(getsockname(fd, address, size));
 }
 
+static int host_receive(int fd, struct msghdr *header, int flags)
+{
+    return checked((int) recvmsg(fd, header, flags | MSG_DONTWAIT | dg_host_real_size));
+}
+
 /* EINTR is not retried: on Linux the descriptor is gone all the same, close(2). */
 static int host_close(int fd)
 {
@@ -114,6 +119,8 @@ const struct dg_system dg_system_host = {
     .getsockopt = host_getsockopt,
     .getsockname = host_getsockname,
     .close = host_close,
+    .receive = host_receive,
+    .refuse = dg_host_refuse,
     .drops = dg_host_drops,
     .now = host_now,
     .relax = host_relax,

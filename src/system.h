@@ -22,6 +22,14 @@ struct dg_system {
     int (*getsockname)(int fd, struct sockaddr *address, socklen_t *size);
     int (*close)(int fd);
 
+    /* recvmsg(2) with these flags that never waits. With MSG_TRUNC where the host knows that as an
+     * argument: it tells the real size then. */
+    int (*receive)(int fd, struct msghdr *header, int flags);
+
+    /* From now on the kernel drops what arrives, and counts it; what it holds stays. -ENOTSUP where
+     * the host cannot do that. */
+    int (*refuse)(int fd);
+
     /* What the kernel has dropped, datagrams or whole trains, before anybody received it; 0 where
      * the host does not tell. */
     uint32_t (*drops)(int fd);

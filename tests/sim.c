@@ -29,6 +29,7 @@ enum {
     BUFFER_PACKETS = 256, /* in one socket's receive buffer */
     BUFFER_BYTES = 2 * 1024 * 1024,
     FLOWS = 1024,
+    SOCKETS_COUNTED = 4096,
     GATHERED_MAX = 4,
     DATAGRAM_MAX = 65535,
     TRAIN_MAX = 65473, /* above, the stack cuts IPv6 trains in software; not a constant of core.h */
@@ -60,6 +61,8 @@ struct descriptor {
     sa_family_t family;
     struct dgram_addr local;
     bool bound, reuse_address, reuse_port, gro;
+    bool refuses; /* what arrives */
+    uint32_t dropped;
     struct packet *head, *tail;
     uint32_t packets, bytes;
     uint64_t full_until, nobufs_until;
@@ -135,6 +138,7 @@ struct world {
     int broken;        /* the engine's code since it broke */
     int break_code;    /* what it will be; 0: any */
     uint32_t sockets;
+    uint64_t counted[SOCKETS_COUNTED]; /* by number */
     struct sim_random random;
     struct sim_faults faults;
     struct sim_hooks hooks;
@@ -214,6 +218,13 @@ uint64_t sim_now(void)
     return world.now;
 }
 
+static void time_passes(uint64_t to);
+
+void sim_burn(uint64_t time_ns)
+{
+    time_passes(world.now + time_ns);
+}
+
 uint64_t sim_calls(void)
 {
     return world.waits;
@@ -288,6 +299,7 @@ void sim_faults_random(struct sim_random *random, struct sim_faults *faults)
         .in_flush = some(random, 600, 900),
         .no_pollable = some(random, 200, 500),
         .breaks = some(random, 60, 3000),
+        .no_refusal = some(random, 300, 1000),
         .setup = some(random, 250, 60),
         .bind = some(random, 400, 200),
         .memory = some(random, 150, 40),
@@ -574,10 +586,49 @@ static int system_getsockopt(int fd, int level, int name, void *value, socklen_t
     return 0;
 }
 
+/* What this network loses on the way is nobody's. */
 static uint32_t system_drops(int fd)
 {
-    (void) descriptor_of(fd, SOCKET);
-    return 0; /* what this network loses is lost on the way */
+    return descriptor_of(fd, SOCKET)->dropped;
+}
+
+static int system_refuse(int fd)
+{
+    struct descriptor *d = descriptor_of(fd, SOCKET);
+    d->refuses = !chance(world.faults.no_refusal);
+    sim_log("refuse", d->number, d->refuses);
+    return d->refuses ? 0 : -ENOTSUP;
+}
+
+static uint32_t control_write(unsigned char *control, uint32_t segment);
+
+static int system_receive(int fd, struct msghdr *header, int flags)
+{
+    struct descriptor *d = descriptor_of(fd, SOCKET);
+    struct packet *packet = d->head;
+    rule(d->attached == NULL || (!d->attached->receiving && !d->attached->queued) ||
+             world.broken < 0,
+         "the core receives beside the engine");
+    if (d->pending_error != 0) {
+        int code = d->pending_error;
+        d->pending_error = 0;
+        return code;
+    }
+    if (packet == NULL) {
+        return -EAGAIN;
+    }
+    int size = (int) packet->size;
+    uint32_t segment = packet->segment;
+    rule(segment == 0 || header->msg_controllen >= CMSG_SPACE(sizeof(int)),
+         "a train is received without room for its segment size");
+    header->msg_controllen = segment > 0 ? control_write(header->msg_control, segment) : 0;
+    sim_log((flags & MSG_PEEK) != 0 ? "peeked" : "counted", d->number, packet->size);
+    if ((flags & MSG_PEEK) == 0) {
+        world.counted[d->number % SOCKETS_COUNTED] +=
+            segment > 0 ? (packet->size + segment - 1) / segment : 1;
+        free(queue_pop(d));
+    }
+    return size;
 }
 
 static int system_getsockname(int fd, struct sockaddr *address, socklen_t *size)
@@ -598,6 +649,7 @@ static void socket_close(struct descriptor *d)
         rule(world.broken < 0, "a socket is closed before DETACHED");
         d->attached->fd = -1;
     }
+    rule(d->head == NULL || !d->refuses, "a socket is closed, and what it held was not counted");
     while (d->head != NULL) {
         free(queue_pop(d));
     }
@@ -687,6 +739,8 @@ static const struct dg_system sim_system = {
     .getsockname = system_getsockname,
     .close = system_close,
     .now = sim_now,
+    .receive = system_receive,
+    .refuse = system_refuse,
     .drops = system_drops,
     .relax = system_relax,
     .wake_open = system_wake_open,
@@ -807,8 +861,9 @@ static struct descriptor *receiver_of(const struct packet *packet)
 
 static void buffer_put(struct descriptor *d, struct packet *packet)
 {
-    if (d->packets >= BUFFER_PACKETS || d->bytes + packet->size > BUFFER_BYTES) {
+    if (d->refuses || d->packets >= BUFFER_PACKETS || d->bytes + packet->size > BUFFER_BYTES) {
         sim_log("overflow", d->number, packet->size);
+        d->dropped++;
         free(packet);
         return;
     }
@@ -1624,6 +1679,11 @@ static void engine_detach(struct engine *engine, struct endpoint *endpoint)
     for (const struct watching *w = engine->watches; w != NULL; w = w->next) {
         rule(w->watch->endpoint != endpoint, "detach() before unwatch()");
     }
+    if (a->receiving && chance(world.faults.postpone)) { /* what was on its way */
+        while (descriptor_of(a->fd, SOCKET)->head != NULL && engine->free_count > 0) {
+            append_received(engine, a);
+        }
+    }
     a->queued = false; /* nobody knows of it yet */
     a->silent = chance(world.faults.stop_silent);
     a->detach_at = some_time_later(1000);
@@ -1813,6 +1873,11 @@ void sim_no_room(uint32_t socket, int code, uint64_t until)
 void sim_no_room_for(uint16_t port)
 {
     world.hopeless = port;
+}
+
+uint64_t sim_counted(uint32_t socket)
+{
+    return world.counted[socket % SOCKETS_COUNTED];
 }
 
 uint32_t sim_last_socket(void)

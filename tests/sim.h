@@ -74,6 +74,7 @@ struct sim_faults {
     uint32_t breaks;      /* the engine breaks for good at this wait or flush; 0: never */
 
     /* Set-up, and memory. */
+    uint32_t no_refusal; /* of sockets: arrivals cannot be kept out */
     uint32_t setup;  /* of socket(), setsockopt(), attach(), watch(), provide(), ...: fail */
     uint32_t bind;   /* of bind(): fail */
     uint32_t memory; /* of allocations: fail */
@@ -120,6 +121,8 @@ void sim_no_room_for(uint16_t port);
 void sim_break(uint32_t calls, int code);
 
 uint64_t sim_now(void);
+/* A handler takes its time. */
+void sim_burn(uint64_t time_ns);
 /* Waits and flushes so far. */
 uint64_t sim_calls(void);
 /* Looks of busy loops so far. */
@@ -149,6 +152,9 @@ struct sim_socket {
 };
 
 uint32_t sim_last_socket(void);
+/* Datagrams that the core took out of the receive buffer itself, to count them; also when it is
+ * closed. */
+uint64_t sim_counted(uint32_t socket);
 struct sim_socket sim_look(uint32_t socket);
 
 /* Slots that the engine has handed out and not got back. */

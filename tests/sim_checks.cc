@@ -272,6 +272,7 @@ void Run::handed(uint32_t number, const struct dgram_addr &from, const unsigned 
                  uint32_t size, uint32_t real_size, uint32_t segment)
 {
     Socket *socket = sockets[number - 1].get();
+    socket->handed += segment == 0 ? 1 : (size + segment - 1) / segment;
     if (segment == 0) {
         uint32_t present = std::min(size, slot_size);
         socket->expected.push_back({digest(data, present), present, real_size, from});
@@ -521,6 +522,14 @@ void Run::maybe_keep(const struct dgram_message &message)
     }
 }
 
+/* Some handlers take longer than a turn may last. */
+void Run::be_slow()
+{
+    if (slowness > 0 && chance(300)) {
+        sim_burn(below(slowness));
+    }
+}
+
 /* What holds for one message and for an array of them. */
 static void check_delivery(Socket *socket, bool array)
 {
@@ -542,6 +551,7 @@ void on_message(struct dgram_socket *handle, const struct dgram_message *message
     check_delivery(socket, false);
     run->check_message(socket, *message);
     run->maybe_keep(*message);
+    run->be_slow();
     run->act_often(250);
     run->depth--;
 }
@@ -558,6 +568,7 @@ void on_messages(struct dgram_socket *handle, const struct dgram_message *messag
     for (size_t i = 0; i < count; i++) {
         run->check_message(socket, messages[i]);
         run->maybe_keep(messages[i]);
+        run->be_slow();
     }
     run->act_often(300);
     run->depth--;
@@ -650,6 +661,12 @@ void Run::closed(Socket *socket)
     expect_code(dgram_close(socket->handle), {DGRAM_ENOTRUNNING}, "dgram_close in `close`");
     expect_code(dgram_send(socket->handle, "", 0, 1, "", nullptr, nullptr), {DGRAM_ENOTRUNNING},
                 "dgram_send in `close`");
+    struct dgram_socket_stats stats = {};
+    stats.size = sizeof(stats);
+    dgram_socket_stats(socket->handle, &stats);
+    expect(stats.received == socket->delivered, "`received` is not what was delivered");
+    expect(stats.received + stats.discarded == socket->handed + sim_counted(socket->number),
+           "datagrams that were taken from the kernel are in no counter");
     uint64_t failing = failed_plain; /* so many at most could wait at a time */
     for (const Socket *other : live) {
         failing += other->plain_left();

@@ -129,6 +129,7 @@ struct Socket {
     uint64_t plain = 0, plain_taken = 0; /* and without */
     uint64_t taken = 0, taken_bytes = 0, taken_in = 0;
     uint64_t delivered = 0, delivered_bytes = 0;
+    uint64_t handed = 0; /* by the kernel */
     uint64_t send_events = 0;
     uint64_t refusals = 0, drains = 0;
     bool drain_owed = false;
@@ -246,6 +247,7 @@ struct Run {
     unsigned depth = 0;   /* inside callbacks */
     bool free_requested = false, ending = false, quiet = false, stopped = false;
     bool failed = false;
+    uint32_t slowness = 0; /* of handlers, at most, in nanoseconds */
     uint64_t loop_time = 0;
 
     /* The run. */
@@ -326,6 +328,7 @@ struct Run {
     void check_socket(Socket *socket);
     void check_code(const Send &send, int code);
     void check_message(Socket *socket, const struct dgram_message &message);
+    void be_slow();
     void maybe_keep(const struct dgram_message &message);
     void sent(Send *send, int result);
     void closed(Socket *socket);

@@ -263,7 +263,9 @@ void Run::finish_quietly()
                             call([&] { return dgram_on_message(s->handle, on_message, s); }) == 0;
         }
     }
-    for (int rounds = 0; rounds < 2000 && !failed && (rounds < 3 || !owed().empty()); rounds++) {
+    for (int rounds = 0;
+         rounds < 2000 && !failed && (rounds < 3 || !owed().empty() || sim_slots_lent() > 0);
+         rounds++) {
         while (!lookups.empty()) {
             answer_one();
         }
@@ -377,6 +379,7 @@ Run::Run(uint64_t the_seed) : seed(the_seed), random{the_seed}
         faults = {};
     }
     budget = 200 + below(1200);
+    slowness = chance(300) ? 1 + below(3000000) : 0;
 }
 
 /* ---- Seeds --------------------------------------------------------------------------------- */

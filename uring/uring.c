@@ -252,7 +252,7 @@ static void complete_receive(struct engine *engine, const struct io_uring_cqe *c
         object->armed = object->cancel = false;
         ring_receiver_gone(engine, object);
     }
-    if (has_slot && (object->detaching || cqe->res < 0)) {
+    if (has_slot && cqe->res < 0) {
         slot_recycle(engine, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
     } else if (has_slot) {
         append_received(engine, object, cqe);
