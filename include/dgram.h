@@ -31,8 +31,10 @@
  *
  * ENDING. dgram_loop_run() returns when nothing keeps the loop alive: so a program that is to end
  * cleanly calls dgram_loop_stop() in its signal handler, and when run has returned 1, dgram_end()
- * on its sockets, frees its timers, and runs the loop again until it returns 0. The final counters
- * are there in `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt.
+ * on its sockets, frees its timers, and runs the loop again until it returns 0. What is queued is
+ * sent, what the kernel has received until then is delivered. The final counters are there in
+ * `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt, what was received is
+ * counted as discarded.
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
  * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
@@ -491,16 +493,21 @@ DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_
 /*
  * close (manual: dgram.close). No `message` follows. Sends that are queued get one attempt in this
  * turn, so `send(); close();` delivers; what the kernel does not take then completes with
- * -ECANCELED. Then `close` is emitted, when the port is free again. Until that handler has
- * returned the handle answers DGRAM_ENOTRUNNING; then the library frees it.
+ * -ECANCELED. What was received and not delivered, by the kernel too, is counted as discarded. Then
+ * `close` is emitted, when the port is free again. Until that handler has returned the handle
+ * answers DGRAM_ENOTRUNNING; then the library frees it.
  * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
  */
 DGRAM_API int dgram_close(struct dgram_socket *socket);
 
 /*
- * Refuses new sends (DGRAM_ENOTRUNNING), goes on receiving, and closes by itself when the queue is
- * empty, however long back-pressure or a lookup lasts; dgram_close() still closes at once. (With
- * nothing queued that is at once, too: what the kernel has received and not delivered is lost.)
+ * Refuses new sends (DGRAM_ENOTRUNNING) and goes on receiving until the queue is empty, however long
+ * back-pressure or a lookup lasts. Then it lets nothing new in (`dropped` counts that, by a socket
+ * filter, SO_ATTACH_FILTER in socket(7)), delivers what the kernel has received, and closes by
+ * itself. Hosts without such a filter deliver as much as the receive buffer holds at most. A socket
+ * that is paused or has no `message` handler by then closes at once and counts what it cannot
+ * deliver as discarded; dgram_close() still closes at once, too. An ended socket keeps
+ * dgram_loop_run() running from the moment at which its queue is empty.
  * Returns as dgram_close(), DGRAM_ENOTRUNNING also when it has begun to end. Loop thread.
  */
 DGRAM_API int dgram_end(struct dgram_socket *socket);
@@ -524,8 +531,11 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  * message    a datagram. The socket receives while it is bound and a handler is set; without one
  *            datagrams stay in the kernel's buffer until that is full. A handler that removes
  *            itself gets no more; the rest of a train waits for the next one, as while paused.
+ *            The handlers of a turn have about 1 ms and 8,192 datagrams; then timers and other
+ *            events come, and the rest of a train in the next turn.
  * messages   the same in arrays of 1 to 256 datagrams of a socket, in the order in which they came,
- *            from any senders: as many as were received one after the other; replaces `message`
+ *            from any senders: as many as were received one after the other, but no more than
+ *            a handler that took long for the last ones may have in its turn; replaces `message`
  *            while set.
  * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid. Not
  *            emitted if the socket is closed before.
@@ -767,7 +777,8 @@ struct dgram_socket_stats {
     uint64_t received_bytes;
     uint64_t receives;  /* receives of the kernel: datagrams or whole trains */
     uint64_t truncated; /* datagrams that were cut to fit the slot */
-    uint64_t discarded; /* taken from the kernel, but closed or out of memory before delivery */
+    uint64_t discarded; /* received, be it by the kernel only, but closed or out of memory before
+                           delivery */
     uint64_t sent;      /* datagrams that the kernel took */
     uint64_t sent_bytes;
     uint64_t sends;          /* sends of the kernel: datagrams or whole trains */
