@@ -12,6 +12,8 @@
 #include <gtest/gtest.h>
 #include <liburing.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -918,5 +920,66 @@ TEST(Train, OfUdpSegmentArrivesAsOneReceiveOfUdpGro)
     ASSERT_EQ(5, recvmsg(receiver.fd, &header, MSG_DONTWAIT));
     EXPECT_EQ(nullptr, CMSG_FIRSTHDR(&header));
 }
+
+/* ---- A filter that lets nothing in --------------------------------------------------------- */
+
+class Filter : public ::testing::TestWithParam<int>
+{
+};
+
+/* What is in the receive buffer stays; what comes is dropped, once for a train, counted as the
+ * socket's drops, and the sender is told nothing. A socket of a reuse_port group, too. */
+TEST_P(Filter, DropsAndCountsArrivalsAndKeepsWhatIsThere)
+{
+    const bool in6 = GetParam() & 1, train = GetParam() & 2, group = GetParam() & 4;
+    Fd receiver(socket(in6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    Fd sender(socket(in6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_storage to = {};
+    socklen_t size = in6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+    to.ss_family = in6 ? AF_INET6 : AF_INET;
+    if (in6) {
+        reinterpret_cast<sockaddr_in6 *>(&to)->sin6_addr = in6addr_loopback;
+    } else {
+        reinterpret_cast<sockaddr_in *>(&to)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    }
+    const int on = 1;
+    if (receiver.fd < 0) {
+        GTEST_SKIP() << "no such family";
+    }
+    if (group) {
+        ASSERT_EQ(setsockopt(receiver.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)), 0);
+    }
+    if (train && setsockopt(receiver.fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) < 0) {
+        GTEST_SKIP() << "no UDP_GRO";
+    }
+    if (bind(receiver.fd, reinterpret_cast<sockaddr *>(&to), size) < 0) {
+        GTEST_SKIP() << "no such address";
+    }
+    ASSERT_EQ(getsockname(receiver.fd, reinterpret_cast<sockaddr *>(&to), &size), 0);
+    if (train) {
+        const int segment = 4;
+        ASSERT_EQ(setsockopt(sender.fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment)), 0);
+    }
+    auto send_one = [&] {
+        return sendto(sender.fd, "aaaabbbb", 8, 0, reinterpret_cast<sockaddr *>(&to), size);
+    };
+    ASSERT_EQ(send_one(), 8);
+    sock_filter nothing = {BPF_RET | BPF_K, 0, 0, 0};
+    const sock_fprog program = {1, &nothing};
+    ASSERT_EQ(setsockopt(receiver.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)), 0);
+    for (int i = 0; i < 3; i++) {
+        ASSERT_EQ(send_one(), 8);
+    }
+    char bytes[16];
+    EXPECT_EQ(recv(receiver.fd, bytes, 1, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC), 8);
+    EXPECT_EQ(recv(receiver.fd, bytes, sizeof(bytes), MSG_DONTWAIT), 8);
+    EXPECT_EQ(recv(receiver.fd, bytes, sizeof(bytes), MSG_DONTWAIT), -1);
+    uint32_t numbers[SK_MEMINFO_VARS] = {};
+    socklen_t length = sizeof(numbers);
+    ASSERT_EQ(getsockopt(receiver.fd, SOL_SOCKET, SO_MEMINFO, numbers, &length), 0);
+    EXPECT_EQ(numbers[SK_MEMINFO_DROPS], 3u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernel, Filter, ::testing::Range(0, 8));
 
 } // namespace
