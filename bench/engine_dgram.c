@@ -129,7 +129,7 @@ static int loop_open(struct peer *peer, uint32_t engine)
         .engine = engine,
         .segments_max = plan->segments,
         .busy_poll_us = plan->never_spins ? DGRAM_BUSY_POLL_OFF : plan->busy_poll_us,
-        .coalesce_us = plan->coalesce_us,
+        .max_delay_us = plan->coalesce_us == UINT32_MAX ? 0 : plan->coalesce_us,
     };
     struct dgram_loop_info info = {.size = sizeof(info)};
     int result = dgram_loop_create(&options, &peer->loop);

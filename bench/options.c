@@ -148,7 +148,7 @@ static int read_coalesce(struct plan *plan, const char *name, const char *text)
     int result = number_parse32(name, text, 0, 1000, &plan->coalesce_us);
 
     if (result == 0 && plan->coalesce_us == 0) {
-        plan->coalesce_us = DGRAM_COALESCE_OFF;
+        plan->coalesce_us = UINT32_MAX;
     }
     return result;
 }

@@ -208,7 +208,7 @@ static void put_extras(cJSON *object, const struct plan *plan, const struct resu
     }
     if (plan->coalesce_us > 0) {
         put_count(object, "coalesce_us",
-                  plan->coalesce_us == DGRAM_COALESCE_OFF ? 0 : plan->coalesce_us);
+                  plan->coalesce_us == UINT32_MAX ? 0 : plan->coalesce_us);
     }
 }
 

@@ -186,10 +186,10 @@ struct backend {
 
     /* Submits everything, sleeps until a record or a failed train is there or `timeout_ns` has
      * passed (negative: no limit; 0: does not sleep), appends what is there. May return early with
-     * nothing, after a signal for one. `coalesce`, with a limit only: it may sleep on although
+     * nothing, after a signal for one. `gathers`, with a limit only: it may sleep on although
      * something is there, for all of the time or until that is much, so that one wake-up serves
      * several. The only call that blocks. 0 or an error as flush(). */
-    int (*wait)(struct engine *engine, int64_t timeout_ns, bool coalesce);
+    int (*wait)(struct engine *engine, int64_t timeout_ns, bool gathers);
 
     /* Looks for received datagrams in the cheapest way there is and never sleeps: what a busy loop
      * calls again and again between two wait(). May miss whatever is not a datagram. Appends

@@ -416,9 +416,17 @@ struct embedding {
 
 /* ---- The loop ------------------------------------------------------------------------------ */
 
-/* What the last wait brought. */
-struct intake {
-    uint32_t records, bytes;
+/* The rate of datagrams, and whether gathering pays at that rate (wait.c). A train counts once. */
+struct gathering {
+    int64_t budget_ns;        /* the longest delay that the program allows; 0: none */
+    uint64_t since;           /* when the window began, */
+    uint32_t records;         /* and the datagrams in it, */
+    uint64_t bytes;           /* as receive buffers are charged for them */
+    uint64_t bytes_in_budget; /* the same in the time of the budget, at the last window's rate */
+    uint64_t buffer;          /* the least receive buffer of a socket; 0: to be asked */
+    uint32_t came;            /* datagrams since the last wait */
+    bool pays;                /* at the last window's rate */
+    bool in_vain;             /* the last sleep brought nothing */
 };
 
 /* Whether spinning pays: what it has saved and what it has cost, in nanoseconds of CPU. */
@@ -479,8 +487,8 @@ struct dgram_loop {
     uint32_t drains_wanted;             /* sockets that are owed a `drain` */
     uint32_t keeping;                   /* sockets that keep the loop alive */
     uint32_t segments_max, slots, slot_size;
-    int64_t busy_poll_ns, coalesce_ns; /* 0: never */
-    struct intake intake;
+    int64_t busy_poll_ns; /* 0: never */
+    struct gathering gathering;
     struct spinning spinning;
     bool in_turn, owned, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
@@ -542,6 +550,8 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns);
  * The loop's clock tells then when it ended.
  * `limited`: by the program; the wait then lasts as long unless something happens. */
 int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited);
+/* These RECEIVED records were delivered. */
+void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count);
 
 /* ---- embed.c ------------------------------------------------------------------------------- */
 
@@ -580,6 +590,8 @@ void dg_socket_prepare_due(struct dgram_loop *loop);
 /* Events; with `closes`, `close` events only: they come last in a turn. */
 void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes);
 void dg_socket_detached(struct dgram_socket *socket);
+/* The least receive buffer of the loop's bound sockets, in bytes; UINT64_MAX without one. */
+uint64_t dg_sockets_receive_buffer(const struct dgram_loop *loop);
 
 /* The loop is being freed and its engine is of no use: closes without it. */
 void dg_socket_abandon(struct dgram_socket *socket, int code);

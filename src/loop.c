@@ -335,10 +335,7 @@ static uint32_t received(struct dgram_loop *loop, const struct completion *recor
     bool sent = loop->batch->train_count > 0;
     uint64_t before = socket->stats.received;
     uint32_t taken = dg_receive_completed(loop, records, count);
-    loop->intake.records += taken;
-    for (uint32_t i = 0; i < taken; i++) {
-        loop->intake.bytes += records[i].size;
-    }
+    dg_wait_received(loop, records, taken);
     *waited = sent ? *waited + socket->stats.received - before : 0;
     if (*waited >= DELIVERIES_PER_FLUSH && !dg_loop_forked(loop)) {
         *waited = 0;

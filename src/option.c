@@ -251,7 +251,11 @@ static int buffer_get(struct dgram_socket *socket, int name)
 
 int dgram_set_recv_buffer_size(struct dgram_socket *socket, uint32_t bytes)
 {
-    return buffer_set(socket, SO_RCVBUF, bytes);
+    int code = buffer_set(socket, SO_RCVBUF, bytes);
+    if (code == 0) {
+        socket->loop->gathering.buffer = 0; /* to be asked again */
+    }
+    return code;
 }
 
 int dgram_set_send_buffer_size(struct dgram_socket *socket, uint32_t bytes)

@@ -164,6 +164,7 @@ static void sockets_link(struct dgram_loop *loop, struct dgram_socket *socket)
         socket->next->previous = socket;
     }
     loop->sockets = socket;
+    loop->gathering.buffer = 0;
 }
 
 static void sockets_unlink(struct dgram_loop *loop, struct dgram_socket *socket)
@@ -176,6 +177,23 @@ static void sockets_unlink(struct dgram_loop *loop, struct dgram_socket *socket)
     if (socket->next != NULL) {
         socket->next->previous = socket->previous;
     }
+    loop->gathering.buffer = 0;
+}
+
+uint64_t dg_sockets_receive_buffer(const struct dgram_loop *loop)
+{
+    uint64_t least = UINT64_MAX;
+    for (const struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
+        int bytes = 0;
+        socklen_t size = sizeof(bytes);
+        int fd = s->endpoint.fd;
+        if (s->bound &&
+            loop->system->getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &size) == 0 &&
+            (uint64_t) bytes < least) {
+            least = (uint64_t) bytes;
+        }
+    }
+    return least;
 }
 
 /* STOPPED and DETACHED of the endpoint, and READY of its POLLOUT watch. */
@@ -237,6 +255,7 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
         return code;
     }
     socket->bound = true;
+    socket->loop->gathering.buffer = 0;
     socket->due &= (uint8_t) ~DUE_BIND;
     keep_update(socket);
     dg_socket_due(socket, DUE_LISTENING);

@@ -2,15 +2,16 @@
 /*
  * wait.c: how a turn waits.
  *
- * Owns the choice between sleeping, spinning, and sleeping until several datagrams are there, and
- * what the choice is made from. Calls nobody back: what came is for loop.c to dispatch.
+ * Owns the choice between sleeping, spinning, and gathering (a sleep that lasts whatever comes, so
+ * that one wake-up serves several datagrams), and the figures from which it chooses. It calls nobody
+ * back: loop.c dispatches what came.
  */
 #include "src/core.h"
 
 /* ---- Settings ------------------------------------------------------------------------------ */
 
 enum { BUSY_POLL_US_MAX = 1000000 };
-enum { COALESCE_US_DEFAULT = 20, COALESCE_US_MAX = 1000 };
+enum { MAX_DELAY_US_MAX = 100000 };
 
 /*
  * What a spin may last, and what the wake-up is worth that it saves. Here (KVM, two cores) a
@@ -26,21 +27,19 @@ bool dg_wait_options_are_good(const struct dgram_loop_options *options)
 {
     bool busy =
         options->busy_poll_us <= BUSY_POLL_US_MAX || options->busy_poll_us == DGRAM_BUSY_POLL_OFF;
-    bool coalesce =
-        options->coalesce_us <= COALESCE_US_MAX || options->coalesce_us == DGRAM_COALESCE_OFF;
-    return busy && coalesce;
+    return busy && options->max_delay_us <= MAX_DELAY_US_MAX;
 }
 
 void dg_wait_set(struct dgram_loop *loop, const struct dgram_loop_options *options)
 {
     bool spins = options->busy_poll_us != DGRAM_BUSY_POLL_OFF;
-    uint32_t coalesce_us = options->coalesce_us != 0 ? options->coalesce_us : COALESCE_US_DEFAULT;
     loop->busy_poll_ns = spins ? (int64_t) options->busy_poll_us * 1000 : 0;
-    loop->coalesce_ns = coalesce_us != DGRAM_COALESCE_OFF ? (int64_t) coalesce_us * 1000 : 0;
-    loop->spinning.adapts = options->busy_poll_us == 0;
+    loop->gathering.budget_ns = (int64_t) options->max_delay_us * 1000;
+    loop->gathering.since = loop->now;
+    loop->spinning.adapts = options->busy_poll_us == 0 && options->max_delay_us == 0;
     loop->spinning.credit = SPIN_CREDIT_NS;
     loop->spinning.judged_at = loop->now;
-    loop->config.peeks = spins;
+    loop->config.peeks = loop->busy_poll_ns > 0 || loop->spinning.adapts;
 }
 
 /* ---- Patience ------------------------------------------------------------------------------ */
@@ -80,9 +79,9 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns)
 enum { LOOKS_PER_WAIT = 32 };
 
 /* Waits, and reads the clock: nothing of this file ends without knowing the time. */
-static int wait_for(struct dgram_loop *loop, int64_t time_ns, bool coalesce)
+static int wait_for(struct dgram_loop *loop, int64_t time_ns, bool gathers)
 {
-    int code = loop->backend->wait(loop->engine, time_ns, coalesce);
+    int code = loop->backend->wait(loop->engine, time_ns, gathers);
     loop->now = loop->system->now();
     return code;
 }
@@ -193,43 +192,106 @@ static int answering_wait(struct dgram_loop *loop, int64_t patience, bool limite
     return code;
 }
 
-/* ---- In a loop that listens ---------------------------------------------------------------- */
+/* ---- Gathering ----------------------------------------------------------------------------- */
 
 /*
- * How long a sleep may go on whatever happens, so that one wake-up serves several datagrams: each
- * costs the sender 11 us here (KVM), and as much the receiver. 0 unless they came in quick
- * succession, two or more in the last wait; the loop is not behind, so that what waits in the
- * kernel is no danger to receive buffers; and it sends nothing and has not for 10 ms: nobody waits
- * for its answers. (Requests behind a flood to another socket of the loop: 25 us, and 75 if only
- * the last turn counts.)
+ * A wake-up by the clock costs twice as much as one by a datagram (KVM: 22 us of CPU against 11, for
+ * the timer is programmed twice), so gathering pays from three datagrams a sleep on. The rate that
+ * counts is that of the last 16, or of the time in which so many would have to come.
  */
-static int64_t loop_coalesce(const struct dgram_loop *loop, int64_t patience)
+enum { GATHER_LEAST = 3, WINDOW_RECORDS = 16 };
+
+/* A datagram is charged this in the receive buffer beside 5/4 of its size: the kernel's own account
+ * is 768 bytes for a small one and 2,304 for one of 1,200 bytes (Linux 6.18). */
+enum { RECORD_OVERHEAD = 1024 };
+
+/* Closes the window if it is full or over, and so follows the rate within 16 datagrams. */
+static void window_judge(struct gathering *gathering, uint64_t now)
 {
-    enum { RECORDS_LEAST = 2, RECORDS_MAX = 32, BYTES_MAX = 65536 };
-    const struct intake *intake = &loop->intake;
-    uint32_t records_max = loop->slots / 2 < RECORDS_MAX ? loop->slots / 2 : RECORDS_MAX;
-    bool behind = intake->records >= records_max || intake->bytes >= BYTES_MAX;
-    bool sends = loop->queue_charge > 0 || loop->lent > 0;
-    bool long_enough = patience < 0 || patience > loop->coalesce_ns;
-    bool may = intake->records >= RECORDS_LEAST && !behind && !sends && long_enough;
-    return may && !loop->freeing ? loop->coalesce_ns : 0;
+    uint64_t budget = (uint64_t) gathering->budget_ns, lasted = now - gathering->since;
+    uint64_t longest = budget * WINDOW_RECORDS / GATHER_LEAST;
+    if (gathering->records < WINDOW_RECORDS && lasted < longest) {
+        return;
+    }
+    gathering->pays = gathering->records >= WINDOW_RECORDS && lasted < longest;
+    gathering->bytes_in_budget = lasted > 0 ? gathering->bytes * budget / lasted : UINT64_MAX;
+    gathering->since = now;
+    gathering->records = 0;
+    gathering->bytes = 0;
+}
+
+/* The least receive buffer of the loop's bound sockets. Asked again when a socket came or went. */
+static uint64_t buffer_least(struct dgram_loop *loop)
+{
+    struct gathering *gathering = &loop->gathering;
+    if (gathering->buffer == 0) {
+        gathering->buffer = dg_sockets_receive_buffer(loop);
+    }
+    return gathering->buffer;
+}
+
+/* At this rate half of a receive buffer is full by then. */
+static int64_t until_half_full(struct dgram_loop *loop)
+{
+    const struct gathering *gathering = &loop->gathering;
+    uint64_t half = buffer_least(loop) / 2, bytes = gathering->bytes_in_budget;
+    if (bytes <= half) {
+        return gathering->budget_ns;
+    }
+    return (int64_t) ((double) gathering->budget_ns * (double) half / (double) bytes);
 }
 
 /*
- * Nothing came while it coalesced: a turn that has a limit sleeps on until then, since its caller
+ * How long the next sleep goes on whatever comes; 0: it ends with the first thing that comes. It
+ * does not go on if the last one brought nothing, or so much that more may be left in the kernel.
+ * While sends wait for room, POLLOUT has to end the sleep.
+ */
+static int64_t loop_gathers(struct dgram_loop *loop, int64_t patience)
+{
+    struct gathering *gathering = &loop->gathering;
+    uint32_t came = gathering->came;
+    gathering->came = 0;
+    window_judge(gathering, loop->now);
+    bool sends = loop->queue_charge > 0 || loop->lent > 0;
+    bool left = came >= loop->slots / 2;
+    if (!gathering->pays || gathering->in_vain || left || sends || loop->freeing) {
+        gathering->in_vain = false;
+        return 0;
+    }
+    int64_t longest = until_half_full(loop);
+    return patience >= 0 && patience < longest ? patience : longest;
+}
+
+void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count)
+{
+    struct gathering *gathering = &loop->gathering;
+    if (gathering->budget_ns == 0) {
+        return;
+    }
+    gathering->came += count;
+    gathering->records += count;
+    for (uint32_t i = 0; i < count; i++) {
+        gathering->bytes += RECORD_OVERHEAD + records[i].size + records[i].size / 4;
+    }
+}
+
+/*
+ * Nothing came while it gathered: a turn that has a limit sleeps on until then, since its caller
  * may take the end for a timeout. One without a limit ends, and so does one that a signal woke
  * before its time: their callers may wait for a signal, and it may have come between two sleeps.
  */
-static int listening_wait(struct dgram_loop *loop, int64_t patience, bool limited)
+static int gathering_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
-    int64_t coalesce = loop_coalesce(loop, patience);
-    if (coalesce == 0) {
+    int64_t longest = loop_gathers(loop, patience);
+    if (longest == 0) {
         return wait_for(loop, patience, false);
     }
     uint64_t start = loop->system->now();
-    int code = wait_for(loop, coalesce, true);
+    int code = wait_for(loop, longest, true);
     int64_t spent = (int64_t) (loop->now - start);
-    if (code < 0 || dg_loop_has_work(loop) || spent < coalesce || !limited) {
+    bool found = dg_loop_has_work(loop);
+    loop->gathering.in_vain = !found;
+    if (code < 0 || found || spent < longest || !limited) {
         return code;
     }
     return wait_for(loop, patience > spent ? patience - spent : 0, false);
@@ -245,17 +307,15 @@ static int wait_somehow(struct dgram_loop *loop, int64_t patience, bool limited)
     if (loop->busy_poll_ns > 0) {
         return spin_wait(loop, patience, loop->busy_poll_ns, true);
     }
-    if (!loop_answers(loop)) {
-        return listening_wait(loop, patience, limited);
+    if (loop->gathering.budget_ns > 0) {
+        return gathering_wait(loop, patience, limited);
     }
-    return loop->spinning.adapts ? answering_wait(loop, patience, limited)
-                                 : wait_for(loop, patience, false);
+    return loop->spinning.adapts && loop_answers(loop) ? answering_wait(loop, patience, limited)
+                                                       : wait_for(loop, patience, false);
 }
 
 int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
     loop->spinning.found = false;
-    int code = wait_somehow(loop, patience, limited);
-    loop->intake = (struct intake){0};
-    return code;
+    return wait_somehow(loop, patience, limited);
 }

@@ -251,8 +251,8 @@ TEST_P(BadOptions, LoopValuesOutOfRangeAreRefused)
             << segments;
     }
     EXPECT_EQ(create(&dgram_loop_options::busy_poll_us, 1000001), DGRAM_EBADOPTIONS);
-    for (uint32_t coalesce : {1001u, 0xfffffffeu}) {
-        EXPECT_EQ(create(&dgram_loop_options::coalesce_us, coalesce), DGRAM_EBADOPTIONS);
+    for (uint32_t delay : {100001u, 0xffffffffu}) {
+        EXPECT_EQ(create(&dgram_loop_options::max_delay_us, delay), DGRAM_EBADOPTIONS);
     }
     EXPECT_EQ(made, nullptr);
 }

@@ -130,7 +130,7 @@ struct world {
     uint64_t seed, now, hash, order, waits, live;
     uint64_t engine_calls; /* waits and flushes */
     uint64_t peeks, relaxes;
-    int64_t coalesced; /* what the last wait() was told */
+    int64_t gathered;  /* what the last wait() was told */
     uint16_t hopeless; /* a port, in host order, to which no memory is ever enough; 0: none */
     int broken;        /* the engine's code since it broke */
     int break_code;    /* what it will be; 0: any */
@@ -229,11 +229,11 @@ uint64_t sim_peeks(void)
     return world.peeks;
 }
 
-int64_t sim_coalesced(void)
+int64_t sim_gathered(void)
 {
-    int64_t coalesced = world.coalesced;
-    world.coalesced = 0;
-    return coalesced;
+    int64_t gathered = world.gathered;
+    world.gathered = 0;
+    return gathered;
 }
 
 /* A rule of the boundaries. Goes on after a broken one, so that the run can end in order. */
@@ -1467,11 +1467,11 @@ static void sleep_until(struct engine *engine, uint64_t until)
     }
 }
 
-static int engine_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
+static int engine_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     uint64_t until = timeout_ns < 0 ? NEVER : world.now + (uint64_t) timeout_ns;
-    rule(!coalesce || timeout_ns > 0, "wait() coalesces without a limit");
-    world.coalesced = coalesce ? timeout_ns : world.coalesced;
+    rule(!gathers || timeout_ns > 0, "wait() gathers without a limit");
+    world.gathered = gathers ? timeout_ns : world.gathered;
     if (++world.waits > WAITS_MAX) {
         give_up("the loop spins");
     }
@@ -1483,7 +1483,7 @@ static int engine_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
     }
     sim_log("wait", (uint64_t) timeout_ns, engine->completions->count);
     time_passes(world.now + 1 + below(1000));
-    if (engine->completions->count == 0 && !failed && coalesce && !chance(world.faults.early)) {
+    if (engine->completions->count == 0 && !failed && gathers && !chance(world.faults.early)) {
         time_passes(until);
         timeout_ns = 0;
     }

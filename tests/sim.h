@@ -126,8 +126,8 @@ uint64_t sim_calls(void);
 uint64_t sim_peeks(void);
 /* How often a busy loop would have given way on a host of one CPU. */
 uint64_t sim_relaxes(void);
-/* How long the last wait() that coalesces was to sleep, if there was one since the last call. */
-int64_t sim_coalesced(void);
+/* How long the last wait() that gathers was to sleep, if there was one since the last call. */
+int64_t sim_gathered(void);
 
 /* Appends to the log, of which only a hash is kept. With DGRAM_SIM_TRACE in the environment every
  * line is printed, too. */

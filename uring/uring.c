@@ -405,13 +405,13 @@ static int enter(struct engine *engine, int64_t timeout_ns, unsigned count)
  * and not the kernel's minimum wait (6.12): that slept on with completions there up to 6.18,
  * liburing issue 1477.
  */
-static unsigned enough(const struct engine *engine, bool coalesce)
+static unsigned enough(const struct engine *engine, bool gathers)
 {
     enum { MANY = 32 };
-    return coalesce && (engine->ring.flags & IORING_SETUP_DEFER_TASKRUN) != 0 ? MANY : 1;
+    return gathers && (engine->ring.flags & IORING_SETUP_DEFER_TASKRUN) != 0 ? MANY : 1;
 }
 
-static int uring_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
+static int uring_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     int code = engine->broken < 0 ? engine->broken : ring_enable(engine);
     if (code < 0) {
@@ -427,7 +427,7 @@ static int uring_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
         timeout_ns = 0;
     }
     int entered =
-        engine->broken < 0 ? engine->broken : enter(engine, timeout_ns, enough(engine, coalesce));
+        engine->broken < 0 ? engine->broken : enter(engine, timeout_ns, enough(engine, gathers));
     return finish(engine, entered, timeout_ns != 0);
 }
 
