@@ -192,14 +192,14 @@ struct dgram_loop_options {
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     uint32_t busy_poll_us; /* look so long for datagrams before sleeping: answers in a tenth of the
                               time that a wake-up takes, for a busy core. 0, the default: for up to
-                              40, in a loop that has sent something in the last 10 ms, after a short
-                              wait, as long as all looking takes no longer than 10 us for each wait
-                              that found something so, and 1/64 of the time: two loops that talk to
-                              each other without a pause use a core each, 80,000 requests a second
-                              that come at random hardly more than by sleeping. 1 to 1,000,000:
-                              before every sleep; what comes later than that finds it asleep.
-                              DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does not look: a
-                              program that never sleeps calls that again and again */
+                              40, after a short wait, in a loop that has sent something in the last
+                              10 ms, where a trial has shown that a datagram costs less CPU so: two
+                              loops that talk to each other without a pause use a core each and a
+                              fifth of the CPU for an answer; where requests come whenever they
+                              come it costs more, and is tried again for 64 waits each 2.5 s. 1 to
+                              1,000,000: before every sleep; what comes later than that finds it
+                              asleep. DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does not
+                              look: a program that never sleeps calls that again and again */
     uint32_t max_delay_us; /* the delay that the program allows for fewer wake-ups, 1 to 100,000;
                               0, the default: none. With it the loop gathers whenever three
                               datagrams or more are to be expected in that time, by the rate of
@@ -207,7 +207,8 @@ struct dgram_loop_options {
                               half of a receive buffer is full at that rate, and datagrams, posts
                               and what else came are delivered at its end. Timers and timeouts
                               end it. A collector's CPU falls to a third at 20,000 datagrams a
-                              second and 1,000 us; busy_poll_us of 1 to 1,000,000 goes first */
+                              second and 1,000. Not where busy_poll_us is 1 to 1,000,000, nor by
+                              default in addition to it: a loop with a budget does not spin */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };

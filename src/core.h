@@ -429,16 +429,36 @@ struct gathering {
     bool in_vain;             /* the last sleep brought nothing */
 };
 
-/* Whether spinning pays: what it has saved and what it has cost, in nanoseconds of CPU. */
+/* What datagrams cost: nanoseconds of the thread's CPU, and of time. */
+struct price {
+    uint64_t cpu, time, datagrams;
+};
+
+enum spin_state {
+    SPIN_TRIES, /* by turns asleep and awake */
+    SPIN_HOLDS, /* awake, since that pays */
+    SPIN_RESTS  /* asleep, since it does not */
+};
+
+/* Whether spinning pays, which is tried out by epochs of some waits (wait.c). */
 struct spinning {
-    int64_t credit;
-    uint64_t judged_at; /* up to when the allowance is in it */
-    uint64_t start;     /* of the last wait or, if it was one, spin */
-    unsigned looks;     /* so far */
-    bool adapts;        /* the credit decides; else the program has decided */
-    bool promises;      /* the last wait was short */
-    bool found;         /* something, the last spin, */
-    bool at_once;       /* and with its first look */
+    struct price epoch;     /* CPU, clock and datagrams when it began */
+    unsigned epoch_waits;   /* in it, so far */
+    unsigned epochs;        /* of the trial, so far, */
+    struct price prices[2]; /* and what they cost, asleep and awake */
+    uint64_t until;         /* the next trial; of HOLDS and RESTS, */
+    uint64_t held_at;       /* which began then */
+    uint64_t rest_ns;       /* of the next RESTS */
+    uint64_t answered_at;   /* the last wait of a loop that answers */
+    uint64_t start;         /* of the last wait or, if it was one, spin */
+    unsigned looks;         /* so far */
+    uint8_t state;          /* enum spin_state */
+    bool adapts;            /* it is tried; else the program has decided */
+    bool awake;             /* it spins */
+    bool hoped;             /* the last trial saved no CPU, but the other side may try, too */
+    bool promises;          /* the last wait was short */
+    bool found;             /* something, the last spin, */
+    bool at_once;           /* and with its first look */
 };
 
 struct dgram_loop {
@@ -490,6 +510,7 @@ struct dgram_loop {
     int64_t busy_poll_ns; /* 0: never */
     struct gathering gathering;
     struct spinning spinning;
+    uint64_t delivered; /* datagrams, to handlers */
     bool in_turn, owned, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
     bool arms;       /* a watch was armed since the engine last submitted */
@@ -550,8 +571,9 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns);
  * The loop's clock tells then when it ended.
  * `limited`: by the program; the wait then lasts as long unless something happens. */
 int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited);
-/* These RECEIVED records were delivered. */
-void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count);
+/* These RECEIVED records were delivered, as so many datagrams. */
+void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count,
+                      uint64_t datagrams);
 
 /* ---- embed.c ------------------------------------------------------------------------------- */
 

@@ -335,8 +335,9 @@ static uint32_t received(struct dgram_loop *loop, const struct completion *recor
     bool sent = loop->batch->train_count > 0;
     uint64_t before = socket->stats.received;
     uint32_t taken = dg_receive_completed(loop, records, count);
-    dg_wait_received(loop, records, taken);
-    *waited = sent ? *waited + socket->stats.received - before : 0;
+    uint64_t datagrams = socket->stats.received - before;
+    dg_wait_received(loop, records, taken, datagrams);
+    *waited = sent ? *waited + datagrams : 0;
     if (*waited >= DELIVERIES_PER_FLUSH && !dg_loop_forked(loop)) {
         *waited = 0;
         (void) dg_send_flush(loop); /* a broken engine shows in the results */

@@ -187,8 +187,7 @@ uint64_t dg_sockets_receive_buffer(const struct dgram_loop *loop)
         int bytes = 0;
         socklen_t size = sizeof(bytes);
         int fd = s->endpoint.fd;
-        if (s->bound &&
-            loop->system->getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &size) == 0 &&
+        if (s->bound && loop->system->getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &size) == 0 &&
             (uint64_t) bytes < least) {
             least = (uint64_t) bytes;
         }

@@ -47,11 +47,21 @@ static int host_close(int fd)
     return checked(close(fd));
 }
 
+static uint64_t clock_read(clockid_t clock)
+{
+    struct timespec time = {0};
+    (void) clock_gettime(clock, &time); /* cannot fail for these clocks */
+    return (uint64_t) time.tv_sec * 1000000000u + (uint64_t) time.tv_nsec;
+}
+
 static uint64_t host_now(void)
 {
-    struct timespec now;
-    (void) clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-    return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
+    return clock_read(CLOCK_MONOTONIC);
+}
+
+static uint64_t host_cpu(void)
+{
+    return clock_read(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static bool only_one_cpu(void)
@@ -116,6 +126,7 @@ const struct dg_system dg_system_host = {
     .close = host_close,
     .drops = dg_host_drops,
     .now = host_now,
+    .cpu = host_cpu,
     .relax = host_relax,
     .wake_open = dg_host_pipe,
     .wake_signal = host_wake_signal,

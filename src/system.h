@@ -29,6 +29,9 @@ struct dg_system {
     /* CLOCK_MONOTONIC in nanoseconds. */
     uint64_t (*now)(void);
 
+    /* CPU time of the calling thread, user and system, in nanoseconds. */
+    uint64_t (*cpu)(void);
+
     /* Between two looks of a busy loop: gives way if this is the only CPU that we may use. */
     void (*relax)(void);
 

@@ -2,9 +2,9 @@
 /*
  * wait.c: how a turn waits.
  *
- * Owns the choice between sleeping, spinning, and gathering (a sleep that lasts whatever comes, so
- * that one wake-up serves several datagrams), and the figures from which it chooses. It calls nobody
- * back: loop.c dispatches what came.
+ * Owns the choice between sleeping, spinning and gathering (a sleep that lasts whatever comes, so
+ * that one wake-up serves several datagrams), and the figures from which it chooses. It calls
+ * nobody back: loop.c dispatches what came.
  */
 #include "src/core.h"
 
@@ -14,14 +14,15 @@ enum { BUSY_POLL_US_MAX = 1000000 };
 enum { MAX_DELAY_US_MAX = 100000 };
 
 /*
- * What a spin may last, and what the wake-up is worth that it saves. Here (KVM, two cores) a
- * wake-up costs the one who sends 8-11 us and the one who wakes 3-5, and takes 30. The limit is
- * longer, or two loops that both sleep would never find out: as long as the other one sleeps, an
- * answer takes a wake-up and some (20 us: no pair began to spin; 30: most; 40: all).
+ * What a spin may last. A wake-up takes 30 us here (KVM, two cores). The limit is longer, or two
+ * loops that both sleep would never find out: as long as the other one sleeps, an answer takes a
+ * wake-up and some (20 us: no pair began to spin; 30: most; 40: all).
  */
-enum { SPIN_NS = 40000, SPIN_WORTH_NS = 10000 };
-/* Spins that do not pay use up the credit, and then one part in so many of the time. */
-enum { SPIN_CREDIT_NS = 1000000, SPIN_ALLOWANCE = 64 };
+enum { SPIN_NS = 40000 };
+/* From a trial that failed to the next, at least and at most; and from one that did not. */
+#define REST_LEAST_NS UINT64_C(20000000)
+#define REST_MOST_NS UINT64_C(2560000000)
+#define AWAKE_MOST_NS UINT64_C(1000000000)
 
 bool dg_wait_options_are_good(const struct dgram_loop_options *options)
 {
@@ -37,8 +38,7 @@ void dg_wait_set(struct dgram_loop *loop, const struct dgram_loop_options *optio
     loop->gathering.budget_ns = (int64_t) options->max_delay_us * 1000;
     loop->gathering.since = loop->now;
     loop->spinning.adapts = options->busy_poll_us == 0 && options->max_delay_us == 0;
-    loop->spinning.credit = SPIN_CREDIT_NS;
-    loop->spinning.judged_at = loop->now;
+    loop->spinning.rest_ns = REST_LEAST_NS;
     loop->config.peeks = loop->busy_poll_ns > 0 || loop->spinning.adapts;
 }
 
@@ -146,58 +146,157 @@ static int spin_wait(struct dgram_loop *loop, int64_t patience, int64_t spin_ns,
 
 /* ---- In a loop that answers ---------------------------------------------------------------- */
 
+/* An epoch is so many waits that brought something. */
+enum { EPOCH_WAITS = 16, TRIAL_EPOCHS = 8 };
+#define ANSWERS_NS UINT64_C(10000000)
+
 /* It has sent something lately: others may wait for what it will send. */
 static bool loop_answers(const struct dgram_loop *loop)
 {
-    enum { LATELY_NS = 10000000 };
-    return loop->now - loop->sent_at < LATELY_NS;
+    return loop->now - loop->sent_at < ANSWERS_NS;
 }
 
-/* A spin costs what it lasted (no more than it may last: another thread may have had the CPU), and
- * has saved a wake-up if it found something that was not there anyway. */
-static void spin_judge(struct dgram_loop *loop, bool spun)
+/* What the datagrams of an epoch cost; and the next one begins. */
+static struct price epoch_end(struct dgram_loop *loop)
 {
     struct spinning *spinning = &loop->spinning;
-    int64_t lasted = (int64_t) (loop->now - spinning->start);
-    spinning->credit += (int64_t) (loop->now - spinning->judged_at) / SPIN_ALLOWANCE;
-    if (spun && !spinning->at_once) {
-        int64_t cost = lasted < SPIN_NS ? lasted : SPIN_NS;
-        spinning->credit += (spinning->found ? SPIN_WORTH_NS : 0) - cost;
-    }
-    if (spinning->credit > SPIN_CREDIT_NS) {
-        spinning->credit = SPIN_CREDIT_NS;
-    }
-    spinning->judged_at = loop->now;
-    /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
-    spinning->promises = loop->pending.count > 0 && lasted <= (int64_t) 2 * SPIN_NS;
+    struct price now = {
+        .cpu = loop->system->cpu(), .time = loop->now, .datagrams = loop->delivered};
+    struct price price = {.cpu = now.cpu - spinning->epoch.cpu,
+                          .time = now.time - spinning->epoch.time,
+                          .datagrams = now.datagrams - spinning->epoch.datagrams};
+    spinning->epoch = now;
+    spinning->epoch_waits = 0;
+    return price;
+}
+
+/* Whether `one`, divided by its count, is so many eighths of `two` at the most. */
+static bool is_less(uint64_t one, uint64_t one_count, uint64_t two, uint64_t two_count,
+                    unsigned eighths)
+{
+    return one_count > 0 && two_count > 0 &&
+           (double) one * (double) two_count * 8 <= (double) two * (double) one_count * eighths;
+}
+
+static void trial_begin(struct spinning *spinning)
+{
+    spinning->state = SPIN_TRIES;
+    spinning->epochs = 0;
+    spinning->awake = false;
+    spinning->prices[0] = spinning->prices[1] = (struct price){0};
+}
+
+static void spin_hold(struct dgram_loop *loop, bool awake, uint64_t ns)
+{
+    loop->spinning.state = awake ? SPIN_HOLDS : SPIN_RESTS;
+    loop->spinning.awake = awake;
+    loop->spinning.until = loop->now + ns;
+    loop->spinning.held_at = loop->now;
 }
 
 /*
- * Spins if the last wait was short and spins have not cost more than the wake-ups that they saved:
- * two loops that talk to each other then answer within 5 us instead of 70, and requests of some
- * thousand a second that come whenever they come still find a loop that sleeps.
+ * Awake the CPU of a datagram has to be less by an eighth. Once it is enough that datagrams come a
+ * quarter faster: the other side sees that, tries too, and then it is. After a trial that failed
+ * the next comes later and later.
+ */
+static void trial_judge(struct dgram_loop *loop)
+{
+    struct spinning *spinning = &loop->spinning;
+    const struct price *asleep = &spinning->prices[0], *awake = &spinning->prices[1];
+    if (is_less(awake->cpu, awake->datagrams, asleep->cpu, asleep->datagrams, 7)) {
+        spinning->rest_ns = REST_LEAST_NS;
+        spinning->hoped = false;
+        spin_hold(loop, true, AWAKE_MOST_NS);
+    } else if (!spinning->hoped &&
+               is_less(awake->time, awake->datagrams, asleep->time, asleep->datagrams, 6)) {
+        spinning->hoped = true;
+        spin_hold(loop, true, REST_LEAST_NS);
+    } else {
+        spinning->hoped = false;
+        spin_hold(loop, false, spinning->rest_ns);
+        spinning->rest_ns = spinning->rest_ns < REST_MOST_NS ? 2 * spinning->rest_ns : REST_MOST_NS;
+    }
+}
+
+/* Datagrams come half as fast again as in the trial that failed: the other side may spin now. */
+static bool is_faster(const struct dgram_loop *loop, const struct price *price)
+{
+    const struct price *then = &loop->spinning.prices[0];
+    return loop->now - loop->spinning.held_at >= REST_LEAST_NS &&
+           is_less(price->time, price->datagrams, then->time, then->datagrams, 5);
+}
+
+/* Sleeping and spinning take turns in a trial, because the traffic changes meanwhile. */
+static void epoch_count(struct dgram_loop *loop)
+{
+    struct spinning *spinning = &loop->spinning;
+    if (++spinning->epoch_waits < EPOCH_WAITS) {
+        return;
+    }
+    struct price price = epoch_end(loop);
+    if (spinning->state == SPIN_TRIES) {
+        struct price *sum = &spinning->prices[spinning->awake];
+        sum->cpu += price.cpu;
+        sum->time += price.time;
+        sum->datagrams += price.datagrams;
+        spinning->awake = !spinning->awake;
+        if (++spinning->epochs == TRIAL_EPOCHS) {
+            trial_judge(loop);
+        }
+    } else if (loop->now >= spinning->until ||
+               (spinning->state == SPIN_RESTS && is_faster(loop, &price))) {
+        trial_begin(spinning);
+    }
+}
+
+/* A conversation begins: what was found out in the one before holds if that was a moment ago. */
+static void conversation_begin(struct dgram_loop *loop)
+{
+    struct spinning *spinning = &loop->spinning;
+    if (loop->now - spinning->answered_at >= AWAKE_MOST_NS) {
+        spinning->rest_ns = REST_LEAST_NS;
+        spinning->hoped = false;
+        trial_begin(spinning);
+    }
+    (void) epoch_end(loop);
+}
+
+/*
+ * In a loop that answers it is tried out whether spinning pays. Two loops that talk to each other
+ * without a pause answer within 5 us instead of 70, for a fifth of the CPU. Requests that come
+ * whenever they come find no quicker way by it, and would cost up to a core: a loop that serves
+ * those sleeps, and spins for 64 waits every 2.5 s to find out.
  *
  * Nothing came while it spun: a turn that has a limit sleeps on until then, since its caller may
  * take the end for a timeout. One without a limit ends: its caller may wait for a signal, and that
- * may have come meanwhile.
+ * may have come meanwhile. After a wait in vain, or a long one, no spin begins.
  */
 static int answering_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
     struct spinning *spinning = &loop->spinning;
-    bool spins = spinning->promises && spinning->credit > 0;
-    spinning->start = spins ? 0 : loop->system->now();
+    if (loop->now - spinning->answered_at >= ANSWERS_NS) {
+        conversation_begin(loop);
+    }
+    bool spins = spinning->awake && spinning->promises;
+    spinning->start = loop->system->now();
     int code =
         spins ? spin_wait(loop, patience, SPIN_NS, limited) : wait_for(loop, patience, false);
-    spin_judge(loop, spins);
+    spinning->answered_at = loop->now;
+    bool found = loop->pending.count > 0;
+    /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
+    spinning->promises = found && loop->now - spinning->start <= (uint64_t) 2 * SPIN_NS;
+    if (found) {
+        epoch_count(loop);
+    }
     return code;
 }
 
 /* ---- Gathering ----------------------------------------------------------------------------- */
 
 /*
- * A wake-up by the clock costs twice as much as one by a datagram (KVM: 22 us of CPU against 11, for
- * the timer is programmed twice), so gathering pays from three datagrams a sleep on. The rate that
- * counts is that of the last 16, or of the time in which so many would have to come.
+ * A wake-up by the clock costs twice as much as one by a datagram (KVM: 22 us of CPU against 11,
+ * for the timer is programmed twice), so gathering pays from three datagrams a sleep on. The rate
+ * that counts is that of the last 16, or of the time in which so many would have to come.
  */
 enum { GATHER_LEAST = 3, WINDOW_RECORDS = 16 };
 
@@ -262,9 +361,11 @@ static int64_t loop_gathers(struct dgram_loop *loop, int64_t patience)
     return patience >= 0 && patience < longest ? patience : longest;
 }
 
-void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count)
+void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count,
+                      uint64_t datagrams)
 {
     struct gathering *gathering = &loop->gathering;
+    loop->delivered += datagrams;
     if (gathering->budget_ns == 0) {
         return;
     }

@@ -20,6 +20,7 @@
 
 #define NEVER UINT64_MAX
 #define ERROR_PAUSE_NS 20000 /* between two pending errors of a socket */
+#define WAKE_CPU_NS 10000    /* of whoever wakes up */
 
 enum {
     DESCRIPTOR_FIRST = 1000,
@@ -32,7 +33,7 @@ enum {
     GATHERED_MAX = 4,
     DATAGRAM_MAX = 65535,
     TRAIN_MAX = 65473, /* above, the stack cuts IPv6 trains in software; not a constant of core.h */
-    WAITS_MAX = 2000000 /* of one world: more is a loop that spins */
+    WAITS_MAX = 5000000 /* of one world: more is a loop that spins */
 };
 
 /* A slot as the io_uring engine lays it out: a header, the sender, control, payload. */
@@ -130,10 +131,11 @@ struct world {
     uint64_t seed, now, hash, order, waits, live;
     uint64_t engine_calls; /* waits and flushes */
     uint64_t peeks, relaxes;
-    int64_t gathered;  /* what the last wait() was told */
-    uint16_t hopeless; /* a port, in host order, to which no memory is ever enough; 0: none */
-    int broken;        /* the engine's code since it broke */
-    int break_code;    /* what it will be; 0: any */
+    uint64_t asleep, wakes; /* time in which nobody used a CPU, and how often it ended */
+    int64_t gathered;       /* what the last wait() was told */
+    uint16_t hopeless;      /* a port, in host order, to which no memory is ever enough; 0: none */
+    int broken;             /* the engine's code since it broke */
+    int break_code;         /* what it will be; 0: any */
     uint32_t sockets;
     struct sim_random random;
     struct sim_faults faults;
@@ -209,6 +211,11 @@ void sim_break(uint32_t calls, int code)
     world.break_code = code;
 }
 
+void sim_delay(uint32_t ns)
+{
+    world.faults.delay_ns = ns;
+}
+
 uint64_t sim_now(void)
 {
     return world.now;
@@ -217,6 +224,11 @@ uint64_t sim_now(void)
 uint64_t sim_calls(void)
 {
     return world.waits;
+}
+
+static uint64_t system_cpu(void)
+{
+    return world.now - world.asleep + world.wakes * WAKE_CPU_NS;
 }
 
 uint64_t sim_relaxes(void)
@@ -687,6 +699,7 @@ static const struct dg_system sim_system = {
     .getsockname = system_getsockname,
     .close = system_close,
     .now = sim_now,
+    .cpu = system_cpu,
     .drops = system_drops,
     .relax = system_relax,
     .wake_open = system_wake_open,
@@ -1442,6 +1455,15 @@ static void time_passes(uint64_t to)
     network_arrive();
 }
 
+/* The same while everybody sleeps. */
+static void time_passes_asleep(uint64_t to)
+{
+    uint64_t from = world.now;
+    time_passes(to);
+    world.asleep += world.now - from;
+    world.wakes++;
+}
+
 static void sleep_until(struct engine *engine, uint64_t until)
 {
     while (engine->completions->count == 0) {
@@ -1460,10 +1482,10 @@ static void sleep_until(struct engine *engine, uint64_t until)
             give_up("the loop sleeps, and nothing will ever wake it");
         }
         if (until <= next) {
-            time_passes(until);
+            time_passes_asleep(until);
             return;
         }
-        time_passes(next);
+        time_passes_asleep(next);
     }
 }
 
@@ -1921,6 +1943,6 @@ bool sim_sleep(uint64_t until)
     if (next == NEVER && until == NEVER) {
         return false;
     }
-    time_passes(next < until ? next : until);
+    time_passes_asleep(next < until ? next : until);
     return true;
 }

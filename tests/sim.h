@@ -119,6 +119,9 @@ void sim_no_room_for(uint16_t port);
 /* The engine breaks with this code at the n-th wait or flush from now. */
 void sim_break(uint32_t calls, int code);
 
+/* From now on datagrams take so long at most. */
+void sim_delay(uint32_t ns);
+
 uint64_t sim_now(void);
 /* Waits and flushes so far. */
 uint64_t sim_calls(void);
