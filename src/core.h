@@ -459,7 +459,7 @@ struct dgram_loop {
     struct socket_list blocked; /* waiting for a moment, after ENOBUFS or failed receives */
     uint64_t blocked_until;
 
-    struct pool *pool;              /* NULL until the first socket receives */
+    struct pool *pool;
     struct socket_list starved;     /* got nothing since they were started: first in turn */
     struct socket_list starved_fed; /* got something */
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
@@ -564,8 +564,8 @@ void dg_embedding_close(struct dgram_loop *loop);
 
 /* ---- engine.c ------------------------------------------------------------------------------ */
 
-/* Opens the given engine, or if it is NULL the wanted or the best one; fills the loop's backend,
- * engine and refused_... */
+/* Opens the given engine, or if it is NULL the wanted or the best one, and gives it the loop's
+ * pool; fills the loop's backend, engine and refused_... */
 int dg_engine_open(struct dgram_loop *loop, const struct backend *given, uint32_t engine);
 uint32_t dg_engine_number(const struct backend *backend);
 

@@ -38,28 +38,9 @@ void dg_receive_update(struct dgram_socket *socket)
     }
 }
 
-static int pool_make(struct dgram_loop *loop)
-{
-    int code = dg_pool_create(loop->slots, loop->slot_size, &loop->pool);
-    if (code == 0) {
-        code = loop->backend->provide(loop->engine, dg_pool_slots(loop->pool));
-    }
-    if (code < 0) {
-        dg_pool_abandon(loop->pool);
-        loop->pool = NULL;
-    }
-    return code;
-}
-
 static void receive_begin(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    int code = loop->pool == NULL ? pool_make(loop) : 0;
-    if (code < 0) {
-        /* Told once; the next change of handlers or pause tries again. */
-        dg_error_queue(socket, "recvmsg", code, NULL, 0, 1);
-        return;
-    }
     socket->receive = RECEIVE_ON;
     loop->backend->recv_start(loop->engine, &socket->endpoint);
 }
@@ -173,9 +154,6 @@ void dg_receive_stopped(struct dgram_socket *socket, int result)
  * free: if all are flooded, each of the others would only starve again. */
 void dg_receive_prepare(struct dgram_loop *loop)
 {
-    if (loop->pool == NULL) {
-        return;
-    }
     for (uint32_t slot; dg_pool_returned(loop->pool, &slot);) {
         loop->backend->recycle(loop->engine, slot);
     }

@@ -88,8 +88,9 @@ static void host_wake_clear(int fd)
     }
 }
 
-/* Once per process: two threads that probe at the same time find the same. Where there is no
- * loopback to ask (yet), 64 is a fair guess: a refused train costs no datagram. */
+/* The kernel's answer is found out once per process: two threads that ask at the same time find the
+ * same. While the network lets nobody ask, 64 is a fair guess, since a refused train costs no
+ * datagram; the next loop asks again. */
 static unsigned host_segments_max(void)
 {
     static atomic_uint known;

@@ -1629,13 +1629,14 @@ static void engine_detach(struct engine *engine, struct endpoint *endpoint)
     a->detach_at = some_time_later(1000);
 }
 
-static int engine_provide(struct engine *engine, const struct slots *slots)
+static int engine_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
     rule(engine->states == NULL, "provide() twice");
     unsigned char *states = chance(world.faults.setup) ? NULL : dg_allocate(slots->count);
     uint32_t *used = states == NULL ? NULL : dg_allocate(slots->count * sizeof(*used));
     if (used == NULL) {
         dg_release(states);
+        *ret_call = "sim";
         return -ENOMEM;
     }
     engine->states = states;
