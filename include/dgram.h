@@ -412,7 +412,9 @@ struct dgram_message {
     uint64_t reserved[2];
 };
 
-/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. */
+/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. A
+ * receive that fails ("recvmsg") is tried again every millisecond until it works. Of failures in a
+ * row 16 are told, and from then on one a second; `errors_lost` counts the others. */
 struct dgram_error {
     size_t size;           /* sizeof (struct dgram_error) */
     int code;              /* as returned by functions */
@@ -772,7 +774,7 @@ struct dgram_socket_stats {
     uint64_t trains_refused; /* trains that had to be sent one by one */
     uint64_t parked;         /* datagrams that had to wait for room in the kernel */
     uint64_t send_errors;    /* sends that failed, with and without a callback */
-    uint64_t errors_lost;    /* errors that no handler got */
+    uint64_t errors_lost;    /* errors that no handler got: there was none, or too many errors */
     uint64_t dropped;        /* by the kernel before we saw them, datagrams or whole trains: the
                                 receive buffer was full, for the most part, or a checksum was wrong
                                 (SO_MEMINFO, Linux 4.12; modulo 2^32); 0 where the host does not

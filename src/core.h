@@ -244,7 +244,8 @@ struct dgram_socket {
     bool copies;   /* DGRAM_COPY */
     bool blocked;  /* the kernel has no room: sends are parked */
     bool drain_wanted;
-    uint8_t receive_errors;         /* since it received something */
+    uint8_t receive_errors;         /* since it received something, at most 16 */
+    uint64_t receive_told;          /* loop time: when the last of them was told */
     in_port_t bind_port;            /* network order, while `binding` */
     struct name *binding;           /* the name to which it is to be bound, or NULL */
     struct dgram_socket *bind_next; /* in that name's list */

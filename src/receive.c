@@ -12,6 +12,7 @@
 #include "src/core.h"
 
 enum { ERRORS_AT_ONCE = 16 };
+#define ERRORS_PAUSE_NS UINT64_C(1000000000)
 
 /* ---- Starting and stopping ----------------------------------------------------------------- */
 
@@ -119,11 +120,24 @@ void dg_receive_retry(struct dgram_socket *socket)
     }
 }
 
+/* The first errors in a row are all told, those of a failure that lasts once a second. */
+static void receive_tell(struct dgram_socket *socket, int result)
+{
+    uint64_t now = socket->loop->now;
+    if (socket->receive_errors < ERRORS_AT_ONCE || now - socket->receive_told >= ERRORS_PAUSE_NS) {
+        socket->receive_told = now;
+        dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    } else {
+        socket->stats.errors_lost++;
+    }
+}
+
 /* A few errors in a row are ICMP answers to as many sends. More of them without a datagram between
- * may last (ENOMEM), and would come as fast as the loop turns. */
+ * may last: the kernel has no memory for the request (ENOMEM), epoll has no place left (ENOSPC).
+ * They would come as fast as the loop turns, so the receive begins again after a millisecond. */
 static void receive_failed(struct dgram_socket *socket, int result)
 {
-    dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    receive_tell(socket, result);
     if (socket->receive_errors < ERRORS_AT_ONCE) {
         socket->receive_errors++;
     } else if (receive_is_wanted(socket)) {

@@ -1079,6 +1079,40 @@ TEST_P(NthCall, FailsCleanly)
     });
 }
 
+/* The limit of epoll's registrations (fs.epoll.max_user_watches) is reached, for a while: the error
+ * is told and the socket hears when it is over. */
+TEST(NotNowRegistered, HearsWhenThereIsAPlace)
+{
+    in_child([] {
+        unsigned errors = 0;
+        Program program;
+        Supervisor supervisor({SYS_epoll_ctl}, ENOSPC,
+                              [](unsigned number) { return number <= 40; });
+        ASSERT_EQ(program.create(DGRAM_ENGINE_POLL), 0);
+        ASSERT_EQ(program.open(), 0);
+        ASSERT_EQ(dgram_on_error(
+                      program.receiver,
+                      [](struct dgram_socket *, const struct dgram_error *error, void *user) {
+                          EXPECT_EQ(error->code, -ENOSPC);
+                          EXPECT_STREQ(error->operation, "recvmsg");
+                          ++*static_cast<unsigned *>(user);
+                      },
+                      &errors),
+                  0);
+        int calls = supervisor.supervise([&] {
+            program.send(30);
+            EXPECT_EQ(program.run_until(30, 5000), 0);
+        });
+        if (calls < 0) {
+            printf("no seccomp notifications here\n");
+            return;
+        }
+        EXPECT_EQ(program.messages, 30u);
+        EXPECT_GE(errors, 16u);
+        EXPECT_LT(errors, 40u) << "one for each attempt";
+    });
+}
+
 /* ---- Trains -------------------------------------------------------------------------------- */
 
 /* Whether this kernel takes a train of so many datagrams; asked without the library. */
