@@ -253,6 +253,7 @@ struct dgram_socket {
     sa_family_t family;
     socklen_t name_size;
     uint32_t size_max, segments_max;
+    uint32_t bind_patience_ms;
 
     struct flow *last_flow;           /* of the current submission, or NULL */
     struct request_list parked;       /* wait for room, in order */

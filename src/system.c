@@ -54,6 +54,13 @@ static uint64_t host_now(void)
     return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
 }
 
+static void host_pause(uint64_t ns)
+{
+    const struct timespec time = {.tv_sec = (time_t) (ns / 1000000000u),
+                                  .tv_nsec = (long) (ns % 1000000000u)};
+    (void) nanosleep(&time, NULL);
+}
+
 static bool only_one_cpu(void)
 {
     static atomic_int known; /* 0: not asked yet, 1: one, 2: more */
@@ -117,6 +124,7 @@ const struct dg_system dg_system_host = {
     .close = host_close,
     .drops = dg_host_drops,
     .now = host_now,
+    .pause = host_pause,
     .relax = host_relax,
     .wake_open = dg_host_pipe,
     .wake_signal = host_wake_signal,

@@ -29,6 +29,9 @@ struct dg_system {
     /* CLOCK_MONOTONIC in nanoseconds. */
     uint64_t (*now)(void);
 
+    /* Sleeps for about so long, or until a signal. */
+    void (*pause)(uint64_t ns);
+
     /* Between two looks of a busy loop: gives way if this is the only CPU that we may use. */
     void (*relax)(void);
 

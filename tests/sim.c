@@ -644,6 +644,11 @@ static void system_wake_clear(int fd)
     descriptor_of(fd, WAKE)->signalled = false;
 }
 
+static void system_pause(uint64_t ns)
+{
+    world.now += ns;
+}
+
 static void system_relax(void)
 {
     world.relaxes++;
@@ -688,6 +693,7 @@ static const struct dg_system sim_system = {
     .close = system_close,
     .now = sim_now,
     .drops = system_drops,
+    .pause = system_pause,
     .relax = system_relax,
     .wake_open = system_wake_open,
     .wake_signal = system_wake_signal,
