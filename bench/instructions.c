@@ -58,8 +58,9 @@ static void instant_detach(struct engine *engine, struct endpoint *endpoint)
         (struct completion){.kind = COMPLETION_DETACHED, .endpoint = endpoint};
 }
 
-static int instant_provide(struct engine *engine, const struct slots *slots)
+static int instant_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
+    (void) ret_call;
     engine->slots = *slots;
     return 0;
 }

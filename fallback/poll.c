@@ -312,7 +312,7 @@ static void poll_detach(struct engine *engine, struct endpoint *endpoint)
 
 /* ---- Receiving ----------------------------------------------------------------------------- */
 
-static int poll_provide(struct engine *engine, const struct slots *slots)
+static int poll_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
     assert(engine->free == NULL && slots->count > 0 && slots->stride > SLOT_HEADROOM);
     engine->free = dg_allocate(slots->count * sizeof *engine->free);
@@ -322,6 +322,7 @@ static int poll_provide(struct engine *engine, const struct slots *slots)
         dg_release(engine->lent);
         engine->free = NULL;
         engine->lent = NULL;
+        *ret_call = "malloc";
         return -ENOMEM;
     }
     engine->slots = *slots;

@@ -413,7 +413,9 @@ struct dgram_message {
     uint64_t reserved[2];
 };
 
-/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. */
+/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. A
+ * receive that fails ("recvmsg") is tried again every millisecond until it works. Of failures in a
+ * row 16 are told, and from then on one a second; `errors_lost` counts the others. */
 struct dgram_error {
     size_t size;           /* sizeof (struct dgram_error) */
     int code;              /* as returned by functions */
@@ -457,6 +459,14 @@ struct dgram_socket_options {
                                   the queue is empty */
     dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
     void *user;                   /* for on_message */
+    uint32_t bind_patience_ms;    /* dgram_bind() to a port that is in use blocks for so many
+                                     milliseconds and tries again each millisecond, before it gives
+                                     -EADDRINUSE: 0, the default, to 1,000. A process that is killed
+                                     or ends without dgram_loop_free() keeps the ports of its uring
+                                     loops for some 10 ms after it is gone, because the kernel takes
+                                     rings down in the background: 100 is enough for who restarts
+                                     it. A bind to a name does not wait */
+    uint32_t reserved0;
 };
 
 /*
@@ -475,7 +485,8 @@ DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
  * "all interfaces". Port 0 takes a free one: dgram_address() tells which. `listening` follows in
  * the next turn; a failed bind may be tried again. A name is looked up first: until then the socket
  * is neither unbound nor bound (DGRAM_EALREADYBOUND, DGRAM_ENOTBOUND), its sends wait, and a
- * failure is an `error` event ("bind") that completes them with the same code.
+ * failure is an `error` event ("bind") that completes them with the same code. Does not block,
+ * unless the socket has `bind_patience_ms` and the port is in use.
  * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
  * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop thread.
  */
@@ -773,7 +784,7 @@ struct dgram_socket_stats {
     uint64_t trains_refused; /* trains that had to be sent one by one */
     uint64_t parked;         /* datagrams that had to wait for room in the kernel */
     uint64_t send_errors;    /* sends that failed, with and without a callback */
-    uint64_t errors_lost;    /* errors that no handler got */
+    uint64_t errors_lost;    /* errors that no handler got: there was none, or too many errors */
     uint64_t dropped;        /* by the kernel before we saw them, datagrams or whole trains: the
                                 receive buffer was full, for the most part, or a checksum was wrong
                                 (SO_MEMINFO, Linux 4.12; modulo 2^32); 0 where the host does not

@@ -150,8 +150,9 @@ struct backend {
     int (*attach)(struct engine *engine, struct endpoint *endpoint);
     void (*detach)(struct engine *engine, struct endpoint *endpoint);
 
-    /* Gives the slots, all free. Once, before the first recv_start(). 0 or a negated errno. */
-    int (*provide)(struct engine *engine, const struct slots *slots);
+    /* Gives the slots, all free. Once, next after open(): whoever is refused can still take another
+     * engine. 0, or a negated errno with *ret_call naming the call that failed. */
+    int (*provide)(struct engine *engine, const struct slots *slots, const char **ret_call);
 
     /* Receive into free slots until STOPPED, which comes exactly once for each recv_start(): with
      * -ENOBUFS when no slot is free, with 0 after recv_stop(). recv_start() is legal only before

@@ -244,7 +244,8 @@ struct dgram_socket {
     bool copies;   /* DGRAM_COPY */
     bool blocked;  /* the kernel has no room: sends are parked */
     bool drain_wanted;
-    uint8_t receive_errors;         /* since it received something */
+    uint8_t receive_errors;         /* since it received something, at most 16 */
+    uint64_t receive_told;          /* loop time: when the last of them was told */
     in_port_t bind_port;            /* network order, while `binding` */
     struct name *binding;           /* the name to which it is to be bound, or NULL */
     struct dgram_socket *bind_next; /* in that name's list */
@@ -252,6 +253,7 @@ struct dgram_socket {
     sa_family_t family;
     socklen_t name_size;
     uint32_t size_max, segments_max;
+    uint32_t bind_patience_ms;
 
     struct flow *last_flow;           /* of the current submission, or NULL */
     struct request_list parked;       /* wait for room, in order */
@@ -479,7 +481,7 @@ struct dgram_loop {
     struct socket_list blocked; /* waiting for a moment, after ENOBUFS or failed receives */
     uint64_t blocked_until;
 
-    struct pool *pool;              /* NULL until the first socket receives */
+    struct pool *pool;
     struct socket_list starved;     /* got nothing since they were started: first in turn */
     struct socket_list starved_fed; /* got something */
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
@@ -586,8 +588,8 @@ void dg_embedding_close(struct dgram_loop *loop);
 
 /* ---- engine.c ------------------------------------------------------------------------------ */
 
-/* Opens the given engine, or if it is NULL the wanted or the best one; fills the loop's backend,
- * engine and refused_... */
+/* Opens the given engine, or if it is NULL the wanted or the best one, and gives it the loop's
+ * pool; fills the loop's backend, engine and refused_... */
 int dg_engine_open(struct dgram_loop *loop, const struct backend *given, uint32_t engine);
 uint32_t dg_engine_number(const struct backend *backend);
 

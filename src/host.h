@@ -29,7 +29,7 @@ int dg_host_gather_open(const int *fds, size_t count);
 int dg_host_alarm_open(void);
 void dg_host_alarm_set(int fd, uint64_t deadline);
 
-/* Asks the kernel: 1 if it has no trains, 0 if there is no loopback to ask (yet). */
+/* Asks the kernel: 1 if it has no trains, 0 if the network does not let anybody ask now. */
 unsigned dg_host_segments_max(void);
 
 #endif

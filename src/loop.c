@@ -195,7 +195,8 @@ static int loop_memory(struct dgram_loop *loop)
 {
     loop->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
     loop->joined = dg_allocate(DGRAM_UDP6_SIZE_MAX);
-    if (loop->messages == NULL || loop->joined == NULL || dg_batch_create(&loop->batch) < 0) {
+    if (loop->messages == NULL || loop->joined == NULL || dg_batch_create(&loop->batch) < 0 ||
+        dg_pool_create(loop->slots, loop->slot_size, &loop->pool) < 0) {
         return -ENOMEM;
     }
     return dg_loop_reserve(loop, (int) loop->slots + RECORDS_PER_LOOP);
@@ -204,6 +205,7 @@ static int loop_memory(struct dgram_loop *loop)
 static void loop_release(struct dgram_loop *loop)
 {
     dg_batch_free(loop->batch);
+    dg_pool_abandon(loop->pool);
     dg_release(loop->messages);
     dg_release(loop->joined);
     dg_release(loop->pending.items);
@@ -555,7 +557,7 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
         .slot_size = loop->slot_size,
         .name = loop->backend->name,
         .refused_code = loop->refused_code,
-        .slots_free = loop->pool != NULL ? dg_pool_free_count(loop->pool) : loop->slots,
+        .slots_free = dg_pool_free_count(loop->pool),
         .refused_call = loop->refused_call,
         .refused_advice = loop->refused_advice,
         .turns = loop->turns,
@@ -611,7 +613,6 @@ static void loop_forget(struct dgram_loop *loop, bool forked)
     dg_buffers_free(loop);
     dg_error_forget(loop);
     dg_requests_release(loop);
-    dg_pool_abandon(loop->pool);
     loop_release(loop);
 }
 

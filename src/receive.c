@@ -12,6 +12,7 @@
 #include "src/core.h"
 
 enum { ERRORS_AT_ONCE = 16 };
+#define ERRORS_PAUSE_NS UINT64_C(1000000000)
 
 /* ---- Starting and stopping ----------------------------------------------------------------- */
 
@@ -38,28 +39,9 @@ void dg_receive_update(struct dgram_socket *socket)
     }
 }
 
-static int pool_make(struct dgram_loop *loop)
-{
-    int code = dg_pool_create(loop->slots, loop->slot_size, &loop->pool);
-    if (code == 0) {
-        code = loop->backend->provide(loop->engine, dg_pool_slots(loop->pool));
-    }
-    if (code < 0) {
-        dg_pool_abandon(loop->pool);
-        loop->pool = NULL;
-    }
-    return code;
-}
-
 static void receive_begin(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    int code = loop->pool == NULL ? pool_make(loop) : 0;
-    if (code < 0) {
-        /* Told once; the next change of handlers or pause tries again. */
-        dg_error_queue(socket, "recvmsg", code, NULL, 0, 1);
-        return;
-    }
     socket->receive = RECEIVE_ON;
     loop->backend->recv_start(loop->engine, &socket->endpoint);
 }
@@ -138,11 +120,24 @@ void dg_receive_retry(struct dgram_socket *socket)
     }
 }
 
+/* The first errors in a row are all told, those of a failure that lasts once a second. */
+static void receive_tell(struct dgram_socket *socket, int result)
+{
+    uint64_t now = socket->loop->now;
+    if (socket->receive_errors < ERRORS_AT_ONCE || now - socket->receive_told >= ERRORS_PAUSE_NS) {
+        socket->receive_told = now;
+        dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    } else {
+        socket->stats.errors_lost++;
+    }
+}
+
 /* A few errors in a row are ICMP answers to as many sends. More of them without a datagram between
- * may last (ENOMEM), and would come as fast as the loop turns. */
+ * may last: the kernel has no memory for the request (ENOMEM), epoll has no place left (ENOSPC).
+ * They would come as fast as the loop turns, so the receive begins again after a millisecond. */
 static void receive_failed(struct dgram_socket *socket, int result)
 {
-    dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    receive_tell(socket, result);
     if (socket->receive_errors < ERRORS_AT_ONCE) {
         socket->receive_errors++;
     } else if (receive_is_wanted(socket)) {
@@ -173,9 +168,6 @@ void dg_receive_stopped(struct dgram_socket *socket, int result)
  * free: if all are flooded, each of the others would only starve again. */
 void dg_receive_prepare(struct dgram_loop *loop)
 {
-    if (loop->pool == NULL) {
-        return;
-    }
     for (uint32_t slot; dg_pool_returned(loop->pool, &slot);) {
         loop->backend->recycle(loop->engine, slot);
     }

@@ -19,6 +19,9 @@ enum { RECV_BUFFER_DEFAULT = 4 * 1024 * 1024 };
 
 _Static_assert(sizeof(void *) != 8 || sizeof(struct dgram_message) == 64, "frozen");
 
+enum { BIND_PATIENCE_MAX_MS = 1000 };
+#define MILLISECOND_NS UINT64_C(1000000)
+
 /* A send queue's default bound, QUEUE_OVERHEAD included. */
 #define SOCKET_QUEUE_LIMIT (UINT64_C(4) * 1024 * 1024)
 
@@ -129,6 +132,9 @@ static int check_options(uint32_t type, const struct dgram_socket_options *optio
         (type == DGRAM_UDP4 && (options->flags & DGRAM_IPV6_ONLY))) {
         return DGRAM_EBADOPTIONS;
     }
+    if (options->bind_patience_ms > BIND_PATIENCE_MAX_MS || options->reserved0 != 0) {
+        return DGRAM_EBADOPTIONS;
+    }
     if ((options->recv_buffer_size > INT_MAX &&
          options->recv_buffer_size != DGRAM_KERNEL_DEFAULT) ||
         (options->send_buffer_size > INT_MAX &&
@@ -151,6 +157,7 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
     if (options->segments_max != 0 && options->segments_max < socket->segments_max) {
         socket->segments_max = options->segments_max;
     }
+    socket->bind_patience_ms = options->bind_patience_ms;
     socket->copies = (options->flags & DGRAM_COPY) != 0;
     socket->queue_limit = options->queue_limit != 0 ? options->queue_limit : SOCKET_QUEUE_LIMIT;
     socket->on_message = options->on_message;
@@ -262,6 +269,23 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
     return 0;
 }
 
+/* The ring of a process that was killed holds its sockets until a worker of the kernel has taken it
+ * down, 12 ms after the process is gone at most (6.18). */
+static int bind_patiently(struct dgram_socket *socket, const struct dgram_addr *address)
+{
+    const struct dg_system *system = socket->loop->system;
+    int code = bind_to(socket, address);
+    if (code != -EADDRINUSE || socket->bind_patience_ms == 0) {
+        return code;
+    }
+    uint64_t end = system->now() + socket->bind_patience_ms * MILLISECOND_NS;
+    while (code == -EADDRINUSE && system->now() < end) {
+        system->pause(MILLISECOND_NS);
+        code = bind_to(socket, address);
+    }
+    return code;
+}
+
 int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
 {
     int code = dg_socket_check(socket);
@@ -278,7 +302,7 @@ int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
         keep_update(socket);
         return code;
     }
-    return code < 0 ? code : bind_to(socket, &local);
+    return code < 0 ? code : bind_patiently(socket, &local);
 }
 
 /* Sends that came meanwhile wait in the parked queue: now they go, or fail with the bind. */

@@ -64,6 +64,13 @@ static uint64_t host_cpu(void)
     return clock_read(CLOCK_THREAD_CPUTIME_ID);
 }
 
+static void host_pause(uint64_t ns)
+{
+    const struct timespec time = {.tv_sec = (time_t) (ns / 1000000000u),
+                                  .tv_nsec = (long) (ns % 1000000000u)};
+    (void) nanosleep(&time, NULL);
+}
+
 static bool only_one_cpu(void)
 {
     static atomic_int known; /* 0: not asked yet, 1: one, 2: more */
@@ -98,8 +105,9 @@ static void host_wake_clear(int fd)
     }
 }
 
-/* Once per process: two threads that probe at the same time find the same. Where there is no
- * loopback to ask (yet), 64 is a fair guess: a refused train costs no datagram. */
+/* The kernel's answer is found out once per process: two threads that ask at the same time find the
+ * same. While the network lets nobody ask, 64 is a fair guess, since a refused train costs no
+ * datagram; the next loop asks again. */
 static unsigned host_segments_max(void)
 {
     static atomic_uint known;
@@ -127,6 +135,7 @@ const struct dg_system dg_system_host = {
     .drops = dg_host_drops,
     .now = host_now,
     .cpu = host_cpu,
+    .pause = host_pause,
     .relax = host_relax,
     .wake_open = dg_host_pipe,
     .wake_signal = host_wake_signal,

@@ -32,6 +32,9 @@ struct dg_system {
     /* CPU time of the calling thread, user and system, in nanoseconds. */
     uint64_t (*cpu)(void);
 
+    /* Sleeps for about so long, or until a signal. */
+    void (*pause)(uint64_t ns);
+
     /* Between two looks of a busy loop: gives way if this is the only CPU that we may use. */
     void (*relax)(void);
 

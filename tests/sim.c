@@ -656,6 +656,11 @@ static void system_wake_clear(int fd)
     descriptor_of(fd, WAKE)->signalled = false;
 }
 
+static void system_pause(uint64_t ns)
+{
+    world.now += ns;
+}
+
 static void system_relax(void)
 {
     world.relaxes++;
@@ -701,6 +706,7 @@ static const struct dg_system sim_system = {
     .now = sim_now,
     .cpu = system_cpu,
     .drops = system_drops,
+    .pause = system_pause,
     .relax = system_relax,
     .wake_open = system_wake_open,
     .wake_signal = system_wake_signal,
@@ -1651,13 +1657,14 @@ static void engine_detach(struct engine *engine, struct endpoint *endpoint)
     a->detach_at = some_time_later(1000);
 }
 
-static int engine_provide(struct engine *engine, const struct slots *slots)
+static int engine_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
     rule(engine->states == NULL, "provide() twice");
     unsigned char *states = chance(world.faults.setup) ? NULL : dg_allocate(slots->count);
     uint32_t *used = states == NULL ? NULL : dg_allocate(slots->count * sizeof(*used));
     if (used == NULL) {
         dg_release(states);
+        *ret_call = "sim";
         return -ENOMEM;
     }
     engine->states = states;

@@ -104,7 +104,7 @@ int ring_open(const struct engine_config *config, struct engine **ret_engine,
               const char **ret_call);
 void ring_close(struct engine *engine, bool forked);
 int ring_enable(struct engine *engine);
-int ring_provide(struct engine *engine, const struct slots *slots);
+int ring_provide(struct engine *engine, const struct slots *slots, const char **ret_call);
 int ring_event_fd(struct engine *engine);
 struct object *ring_object_make(struct engine *engine);
 void ring_object_free(struct engine *engine, struct object *object);
