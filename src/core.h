@@ -138,7 +138,8 @@ struct batch {
 
 /* A destination that refused a train: datagrams of that size and more go to it alone for a while.
  * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
- * (EIO: IPsec, or no checksum offload) are about trains as such and are noted as size 0. */
+ * (EIO: IPsec, or no checksum offload; EPERM: a firewall) are about trains as such and are noted as
+ * size 0. */
 struct refusal {
     union dg_name name;
     uint32_t size;

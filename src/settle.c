@@ -302,7 +302,8 @@ static bool error_may_be_old(int code)
 static bool train_is_refused(const struct dg_train *train)
 {
     int code = train->base.result;
-    return train->count > 1 && (code == -EIO || code == -EINVAL || code == -EMSGSIZE);
+    return train->count > 1 && code != -ENOBUFS && !error_may_be_old(code) &&
+           code != train->flow->socket->loop->batch->code;
 }
 
 /* The train was at fault. Where nobody takes any, as on a device without checksum offload, asking
@@ -344,6 +345,9 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
         if (!error_may_be_old(alone.result)) {
             break;
         }
+/* A firewall that looks at lengths, or at the rate, refuses the train and not its datagrams (EPERM),
+ * and what else the kernel may hold against a large send is not for us to list. A broken engine's
+ * code is everybody's. */
     }
     return alone.result;
 }
@@ -389,7 +393,8 @@ static bool datagrams_send_alone(struct dgram_loop *loop, struct dg_train *train
 }
 
 /* A refused train. Nothing is learnt of it if its datagrams fail like it: an address that cannot be
- * sent to is EINVAL, too. */
+ * sent to is EINVAL, too. Then each of its trains costs one call more than without trains; a guess
+ * that the next train's datagrams fail as well would be wrong where a firewall counts the rate. */
 static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
 {
     bool helps = false;

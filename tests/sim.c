@@ -415,13 +415,15 @@ static int refusal_of(const struct dgram_addr *to, uint32_t segment)
     if (number % 1000 >= world.faults.refusing) {
         return 0;
     }
-    switch (number / 1000 % 3) {
+    switch (number / 1000 % 4) {
     case 0:
         return -EIO;
     case 1:
         return -EINVAL;
+    case 2:
+        return -EPERM;
     default:
-        return segment > 100 + number / 3000 % 1400 ? -EMSGSIZE : 0; /* a path's MTU */
+        return segment > 100 + number / 4000 % 1400 ? -EMSGSIZE : 0; /* a path's MTU */
     }
 }
 
@@ -938,9 +940,9 @@ static int room_for(struct descriptor *d)
 
 static int whim(const struct reading *reading)
 {
-    static const int refusals[] = {-EIO, -EINVAL, -EMSGSIZE};
+    static const int refusals[] = {-EIO, -EINVAL, -EMSGSIZE, -EPERM, -ENOMEM};
     if (reading->count > 1 && chance(world.faults.refuse)) {
-        return refusals[below(3)];
+        return refusals[below(5)];
     }
     /* Tiny ones cannot be told from each other, so the checks could not say which one failed. */
     if (reading->count == 1 && reading->size >= 8 && chance(world.faults.transient)) {
