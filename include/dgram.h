@@ -83,7 +83,7 @@ enum dgram_code {
     DGRAM_ENULL = -10001,          /* a pointer that must not be NULL is NULL */
     DGRAM_EBADTYPE = -10002,       /* the socket type is none of enum dgram_type */
     DGRAM_EBADOPTIONS = -10003,    /* an options struct: size too small, or a value out of range */
-    DGRAM_EBADPORT = -10004,       /* a destination port of 0 */
+    DGRAM_EBADPORT = -10004,       /* a port above 65,535, or a destination port of 0 */
     DGRAM_EBADADDRESS = -10005,    /* no IP address, no well-formed name; an unusable dgram_addr */
     DGRAM_EBADFAMILY = -10006,     /* an IPv4 address on a udp6 socket, or the reverse */
     DGRAM_EBADTTL = -10007,        /* a TTL out of range */
@@ -131,11 +131,11 @@ struct dgram_addr {
 
 /*
  * Reads the text of an IPv4 or IPv6 address; IPv6 may carry a zone, "fe80::1%eth0" or "fe80::1%2"
- * (RFC 4007). Never asks a name server. `port` is in host order; 0 is allowed here.
+ * (RFC 4007). Never asks a name server. `port` is in host order, 0 to 65,535.
  * Returns 0; DGRAM_EBADADDRESS if the text is no literal, DGRAM_EBADINTERFACE if its zone names no
- * interface of this host, DGRAM_ENULL. Any thread.
+ * interface of this host, DGRAM_EBADPORT, DGRAM_ENULL. Any thread.
  */
-DGRAM_API int dgram_addr_parse(const char *text, uint16_t port, struct dgram_addr *ret_address);
+DGRAM_API int dgram_addr_parse(const char *text, uint32_t port, struct dgram_addr *ret_address);
 
 /*
  * Writes the address without its port: Node's `rinfo.address`. Link-local IPv6 peers carry their
@@ -475,10 +475,11 @@ DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
  * the next turn; a failed bind may be tried again. A name is looked up first: until then the socket
  * is neither unbound nor bound (DGRAM_EALREADYBOUND, DGRAM_ENOTBOUND), its sends wait, and a
  * failure is an `error` event ("bind") that completes them with the same code.
- * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
- * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop thread.
+ * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADPORT (above 65,535), DGRAM_EBADADDRESS,
+ * DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop
+ * thread.
  */
-DGRAM_API int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address);
+DGRAM_API int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address);
 
 /*
  * address (manual: dgram.address). Where the socket is bound; asked from the kernel at each call.
@@ -572,7 +573,7 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
  * errno of the implicit bind. Loop thread.
  */
-DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
+DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                          const char *address, dgram_sent_fn *fn, void *user);
 
 /* The same to a binary address: a message's `from`, or what dgram_addr_parse() gave. Nothing is
@@ -614,7 +615,7 @@ DGRAM_API int dgram_send_many(struct dgram_socket *socket, struct dgram_outgoing
  * DGRAM_EBADTYPE, DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 struct dgram_destination;
-DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t port,
                                        const char *address,
                                        struct dgram_destination **ret_destination);
 

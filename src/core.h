@@ -154,6 +154,7 @@ enum { REFUSALS = 64 };
 /* Bits of dgram_socket.due. */
 enum {
     DUE_BIND = 1 << 0,      /* implicit bind of a membership */
+    uint64_t secrets[3]; /* multipliers of the hash of names: odd, nobody else's */
     DUE_LISTENING = 1 << 1, /* emit */
     DUE_HELD = 1 << 2,      /* deliver what was held back while paused */
     DUE_DRAIN = 1 << 4,     /* emit */
@@ -710,7 +711,8 @@ int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union d
 
 /* ---- train.c ------------------------------------------------------------------------------- */
 
-int dg_batch_create(struct batch **ret_batch);
+/* `random`: 64 bits that nobody else knows. */
+int dg_batch_create(uint64_t random, struct batch **ret_batch);
 void dg_batch_free(struct batch *batch);
 void dg_batch_reset(struct batch *batch);
 
@@ -795,6 +797,11 @@ void dg_pool_abandon(struct pool *pool);
 uint32_t dg_cmsg_ask_for_segments(const struct dg_system *system, int fd);
 /* The segment size of a GRO train, 0 if this is one datagram. */
 uint32_t dg_cmsg_segment(const void *control, size_t size);
+/* Of 8 bits, and not to be foreseen by peers. `socket` may be NULL. */
+uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
+                        const union dg_name *name);
+bool dg_name_equal(const union dg_name *one, const union dg_name *two);
+
 /* Writes the UDP_SEGMENT message into a train's control buffer; returns its length. */
 size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment);
 
@@ -802,7 +809,7 @@ size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment);
 
 /* An address of the socket's family: text, or NULL and "" for `fallback`. */
 enum dg_fallback { DG_ANY, DG_LOOPBACK };
-int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg_fallback fallback,
+int dg_address_read(sa_family_t family, const char *text, uint32_t port, enum dg_fallback fallback,
                     struct dgram_addr *ret_address);
 void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
 /* An interface named by text: its index, or 0 and the local IPv4 address that was written. */

@@ -195,7 +195,8 @@ static int loop_memory(struct dgram_loop *loop)
 {
     loop->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
     loop->joined = dg_allocate(DGRAM_UDP6_SIZE_MAX);
-    if (loop->messages == NULL || loop->joined == NULL || dg_batch_create(&loop->batch) < 0) {
+    if (loop->messages == NULL || loop->joined == NULL ||
+        dg_batch_create(loop->system->random(), &loop->batch) < 0) {
         return -ENOMEM;
     }
     return dg_loop_reserve(loop, (int) loop->slots + RECORDS_PER_LOOP);

@@ -495,7 +495,7 @@ void dg_resolve_forget(struct dgram_socket *socket)
 
 /* ---- Destinations -------------------------------------------------------------------------- */
 
-int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t port,
                              const char *address, struct dgram_destination **ret_destination)
 {
     if (loop == NULL || ret_destination == NULL) {
@@ -507,7 +507,7 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
     if (type != DGRAM_UDP4 && type != DGRAM_UDP6) {
         return DGRAM_EBADTYPE;
     }
-    if (port == 0) {
+    if (port == 0 || port > UINT16_MAX) {
         return DGRAM_EBADPORT;
     }
     struct dgram_addr literal = {0};
@@ -525,7 +525,7 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
     }
     made->loop = loop;
     made->family = family;
-    made->port = htons(port);
+    made->port = htons((uint16_t) port);
     made->name = name;
     if (named) {
         /* Its first send asks: an expired address was nobody's last good one. */

@@ -462,7 +462,7 @@ int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer *buffer, 
                : send_buffer(socket, buffer, offset, size, address);
 }
 
-int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
+int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                const char *address, dgram_sent_fn *fn, void *user)
 {
     struct dgram_addr target;
@@ -470,7 +470,7 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
     if (code < 0) {
         return code;
     }
-    if (port == 0) {
+    if (port == 0 || port > UINT16_MAX) {
         return DGRAM_EBADPORT;
     }
     code = dg_address_read(socket->family, address, port, DG_LOOPBACK, &target);
@@ -479,7 +479,8 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
     }
     code = dg_send_check(socket, data, size);
     struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
-    return code < 0 ? code : dg_resolve_send(socket, address, htons(port), &payload, fn, user);
+    return code < 0 ? code
+                    : dg_resolve_send(socket, address, htons((uint16_t) port), &payload, fn, user);
 }
 
 /* ---- Many at once -------------------------------------------------------------------------- */

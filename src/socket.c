@@ -263,7 +263,7 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
     return 0;
 }
 
-int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
+int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address)
 {
     int code = dg_socket_check(socket);
     if (code < 0) {
@@ -272,10 +272,13 @@ int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
     if (socket->bound || socket->binding != NULL) {
         return DGRAM_EALREADYBOUND;
     }
+    if (port > UINT16_MAX) {
+        return DGRAM_EBADPORT;
+    }
     struct dgram_addr local;
     code = dg_address_read(socket->family, address, port, DG_ANY, &local);
     if (code == DGRAM_EBADADDRESS && dg_name_is_well_formed(address)) {
-        code = dg_resolve_bind(socket, address, port);
+        code = dg_resolve_bind(socket, address, (uint16_t) port);
         keep_update(socket);
         return code;
     }

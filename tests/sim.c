@@ -682,6 +682,13 @@ static unsigned system_segments_max(void)
 }
 
 static const struct dg_system sim_system = {
+/* A number of the seed's own: a run replays. */
+static uint64_t system_random(void)
+{
+    struct sim_random random = {world.seed ^ 4};
+    return sim_random_next(&random);
+}
+
     .socket = system_socket,
     .bind = system_bind,
     .setsockopt = system_setsockopt,
@@ -698,6 +705,7 @@ static const struct dg_system sim_system = {
     .alarm_open = system_alarm_open,
     .alarm_set = system_alarm_set,
     .segments_max = system_segments_max,
+    .random = system_random,
 };
 
 /* ---- The network --------------------------------------------------------------------------- */
