@@ -564,8 +564,9 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * peer does not listen (ICMP) is no error of an unconnected socket.
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called, unless the socket has
- * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. (A
- * received message ends with its handler: to forward it with `fn`, retain it or use DGRAM_COPY.)
+ * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. A
+ * received message may be sent on by a socket of its loop in its handler, with `fn` as without: it
+ * is copied (a retained one perhaps, too).
  *
  * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
  * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,

@@ -218,6 +218,7 @@ struct dg_watch {
     void (*fn)(struct dgram_loop *loop, struct dg_watch *watch);
     bool armed, known;
 };
+    uint32_t size;
 
 /* ---- Sockets ------------------------------------------------------------------------------- */
 
@@ -503,6 +504,7 @@ struct dgram_loop {
     int refused_code;
     const char *refused_call, *refused_advice;
     int failed_code; /* of the engine, in a turn or flush; 0: never */
+    const struct held *held;        /* what is being delivered of the messages held back, or NULL */
     const char *failed_call;
 };
 
@@ -842,3 +844,7 @@ void dg_inbox_run(struct dgram_loop *loop);
 bool dg_inbox_waiting(struct dgram_loop *loop);
 
 #endif
+/* Whether these bytes are a received message's, which ends with its handler. (A retained one may
+ * lie there, too: its slot is pinned.) */
+bool dg_receive_owns(const struct dgram_loop *loop, const void *data);
+bool dg_pool_contains(const struct pool *pool, const void *data);

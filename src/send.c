@@ -79,6 +79,7 @@ static void send_batched(struct dgram_socket *socket, const union dg_name *name,
 }
 
 static struct request *request_for(struct dgram_socket *socket, const struct payload *payload,
+/* What is passed on from a handler is copied: it ends with the handler, its callback may be late. */
                                    dgram_sent_fn *fn, void *user)
 {
     struct request *request = dg_request_take(socket->loop);
@@ -86,7 +87,8 @@ static struct request *request_for(struct dgram_socket *socket, const struct pay
         request->socket = socket;
         request->fn = fn;
         request->user = user;
-        request->data = payload->lent ? payload->data : NULL;
+        bool lasts = payload->lent && !dg_receive_owns(socket->loop, payload->data);
+        request->data = lasts ? payload->data : NULL;
         request->size = payload->size;
         request->heap = false;
         request->parked = false;
