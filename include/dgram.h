@@ -187,7 +187,8 @@ struct dgram_loop_options {
                               holds any datagram or train; smaller ones switch UDP_GRO off */
     uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
                               kernel takes */
-    uint64_t queue_limit; /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
+    uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB;
+                             shared as a socket's */
     const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53" */
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     uint32_t busy_poll_us; /* look so long for datagrams before sleeping: answers in a tenth of the
@@ -453,7 +454,10 @@ struct dgram_socket_options {
     uint32_t send_buffer_size; /* SO_SNDBUF in bytes; default: the kernel's */
     uint64_t queue_limit;      /* bytes that may be queued; default 4 MiB. A datagram is charged its
                                   size plus 64; one that would exceed the limit gets -EAGAIN, unless
-                                  the queue is empty */
+                                  the queue is empty. What waits for names, or for destinations
+                                  without room in the kernel (ENOBUFS), may take half of it, and one
+                                  name or destination four fifths of that at most, less the more
+                                  others wait: so they keep nobody else out */
     dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
     void *user;                   /* for on_message */
 };
@@ -490,8 +494,9 @@ DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_
 /*
  * close (manual: dgram.close). No `message` follows. Sends that are queued get one attempt in this
  * turn, so `send(); close();` delivers; what the kernel does not take then completes with
- * -ECANCELED. Then `close` is emitted, when the port is free again. Until that handler has
- * returned the handle answers DGRAM_ENOTRUNNING; then the library frees it.
+ * -ECANCELED, and so does what waits for a name: it is not sent (dgram_end() waits for it). Then
+ * `close` is emitted, when the port is free again. Until that handler has returned the handle
+ * answers DGRAM_ENOTRUNNING; then the library frees it.
  * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
  */
 DGRAM_API int dgram_close(struct dgram_socket *socket);
@@ -527,12 +532,14 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  *            from any senders: as many as were received one after the other; replaces `message`
  *            while set.
  * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid. Not
- *            emitted if the socket is closed before.
+ *            emitted if the socket is closed before. While a handler is set and has not been called
+ *            since the bind, sends wait for it: options that it sets hold for the first datagram.
  * error      a failure that no call returned and no send callback took. Without a handler it is
  *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
  *            above that is counted only.
  * drain      sends were refused with -EAGAIN; now the queues of socket and loop have fallen to half
- *            their limits, and each of those sends would fit.
+ *            their limits, and each of those sends would fit; or the name or destination that
+ *            refused one has sent half of what it held.
  * close      the socket's last event: the port is free, every send has completed.
  */
 DGRAM_API int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *user);
@@ -570,9 +577,10 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  *
  * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
  * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
- * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full;
- * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
- * errno of the implicit bind. Loop thread.
+ * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full,
+ * or the part of it that this name or destination may take; `drain` follows), -ENOMEM,
+ * DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the errno of the implicit
+ * bind. Loop thread.
  */
 DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                          const char *address, dgram_sent_fn *fn, void *user);

@@ -626,6 +626,7 @@ static void loop_free_forked(struct dgram_loop *loop)
         }
         dg_receive_discard_held(socket);
         dg_requests_forget(&socket->parked, loop);
+        dg_stalls_forget(socket);
         dg_release(socket);
     }
     for (uint32_t i = 0; i < loop->batch->train_count; i++) {

@@ -7,8 +7,8 @@
  * with the static library only. What the io_uring engine submits by the ring is not seen here: in a
  * turn, lone trains to three peers and fewer. A flush sends one train by sendmsg(), and chains to
  * one peer go by sendmmsg() always. For the ring there is the kernel's own refusal of trains, which
- * two socket options bring about without privileges, as EINVAL and EMSGSIZE. EIO takes IPsec and EPERM
- * a firewall: found_netns.cc has both.
+ * two socket options bring about without privileges, as EINVAL and EMSGSIZE. EIO takes IPsec and
+ * EPERM a firewall: found_netns.cc has both.
  */
 #include <sys/socket.h>
 #include <sys/syscall.h>

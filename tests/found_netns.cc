@@ -402,6 +402,27 @@ TEST_P(SlowDevice, DatagramThatNeverFitsFailsInTheEnd)
     EXPECT_EQ(other.receive(), "small");
 }
 
+/* Meanwhile what goes elsewhere from the same socket leaves with the call that submits it. */
+TEST_P(SlowDevice, DatagramThatNeverFitsHoldsNobodyBack)
+{
+    Plain &peer = far_peer();
+    Plain other;
+    const struct dgram_addr to = peer.address(), to_other = other.address();
+    struct dgram_socket *socket = open_narrow();
+    const std::string big = pattern(65000, 1);
+    ASSERT_EQ(dgram_bind(socket, 0, nullptr), 0);
+    ASSERT_EQ(send_text(socket, big, to), 0);
+    ASSERT_EQ(dgram_loop_flush(loop), 0);
+    ASSERT_EQ(stats_of(socket).parked, 1u) << "it has room here";
+    for (unsigned i = 0; i < 50; i++) {
+        ASSERT_EQ(send_text(socket, numbered(i), to_other), 0);
+        ASSERT_EQ(dgram_loop_flush(loop), 0);
+        ASSERT_EQ(other.receive(), numbered(i)) << "it waits for the other";
+    }
+    EXPECT_EQ(stats_of(socket).parked, 1u);
+    close_and_wait(loop, socket);
+}
+
 /* Neither memory to park in nor to wait for POLLOUT with: the datagrams fail, and the socket can be
  * closed while it still waits for a moment. */
 TEST_P(SlowDevice, NothingParkedAndClosed)

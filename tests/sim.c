@@ -130,10 +130,11 @@ struct world {
     uint64_t seed, now, hash, order, waits, live;
     uint64_t engine_calls; /* waits and flushes */
     uint64_t peeks, relaxes;
-    int64_t gathered;  /* what the last wait() was told */
-    uint16_t hopeless; /* a port, in host order, to which no memory is ever enough; 0: none */
-    int broken;        /* the engine's code since it broke */
-    int break_code;    /* what it will be; 0: any */
+    int64_t gathered;    /* what the last wait() was told */
+    bool no_room[65536]; /* ports, in host order, whose device is full, */
+    uint32_t room;       /* but for so many datagrams */
+    int broken;          /* the engine's code since it broke */
+    int break_code;      /* what it will be; 0: any */
     uint32_t sockets;
     struct sim_random random;
     struct sim_faults faults;
@@ -681,7 +682,6 @@ static unsigned system_segments_max(void)
     return kernels[sim_random_below(&random, 6)];
 }
 
-static const struct dg_system sim_system = {
 /* A number of the seed's own: a run replays. */
 static uint64_t system_random(void)
 {
@@ -689,6 +689,7 @@ static uint64_t system_random(void)
     return sim_random_next(&random);
 }
 
+static const struct dg_system sim_system = {
     .socket = system_socket,
     .bind = system_bind,
     .setsockopt = system_setsockopt,
@@ -704,8 +705,8 @@ static uint64_t system_random(void)
     .gather_open = system_gather_open,
     .alarm_open = system_alarm_open,
     .alarm_set = system_alarm_set,
-    .segments_max = system_segments_max,
     .random = system_random,
+    .segments_max = system_segments_max,
 };
 
 /* ---- The network --------------------------------------------------------------------------- */
@@ -970,13 +971,26 @@ static int pending_error_take(struct descriptor *d)
     return code;
 }
 
+/* The device to the ports that have no room, which takes what the test lets it. */
+static bool device_is_full(const struct reading *reading)
+{
+    if (!world.no_room[port_of(&reading->to)]) {
+        return false;
+    }
+    if (world.room < reading->count) {
+        return true;
+    }
+    world.room -= reading->count;
+    return false;
+}
+
 static int train_result(struct descriptor *d, const struct reading *reading)
 {
     int code = pending_error_take(d);
     if (code == 0) {
         code = room_for(d);
     }
-    if (code == 0 && world.hopeless != 0 && port_of(&reading->to) == world.hopeless) {
+    if (code == 0 && device_is_full(reading)) {
         code = -ENOBUFS;
     }
     if (code == 0) {
@@ -1822,7 +1836,22 @@ void sim_no_room(uint32_t socket, int code, uint64_t until)
 
 void sim_no_room_for(uint16_t port)
 {
-    world.hopeless = port;
+    world.no_room[port] = true;
+}
+
+void sim_room_for(uint16_t port)
+{
+    world.no_room[port] = false;
+}
+
+void sim_room(uint32_t datagrams)
+{
+    world.room = datagrams;
+}
+
+uint64_t sim_stalled(const struct dgram_loop *loop)
+{
+    return loop->stalled;
 }
 
 uint32_t sim_last_socket(void)
