@@ -257,8 +257,9 @@ DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
 DGRAM_API int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns);
 
 /*
- * Submits every queued send now instead of at the end of the turn. Waits for nothing (but tries for
- * up to a second where the kernel has no memory for requests), runs no callback.
+ * Submits every queued send now instead of at the end of the turn, but for those that wait: for
+ * room, a name, a `listening` handler. Waits for nothing itself (but tries for up to a second where
+ * the kernel has no memory for requests), runs no callback.
  * Works before the first turn, too, and does not make this thread the loop's owner.
  * Returns 0 or a negative code when the engine failed. Loop thread.
  */

@@ -310,4 +310,47 @@ TEST_F(Stall, IsOverWhenNothingWaits)
     EXPECT_EQ(results, (std::vector<int>{-ENOBUFS, 500}));
 }
 
+/* ---- Sent on without room ------------------------------------------------------------------ */
+
+/* What a handler sends on with a callback waits for room in the relay's buffer, while later
+ * messages come into the slots of the first. */
+TEST_F(Stall, OfARelayLeavesItsMessagesAsTheyWere)
+{
+    constexpr uint32_t COUNT = 200; /* of more slots than there are */
+    struct Relay {
+        struct dgram_addr to;
+        unsigned relayed, results;
+        static void on_message(struct dgram_socket *which, const struct dgram_message *message,
+                               void *user)
+        {
+            Relay *self = static_cast<Relay *>(user);
+            self->relayed++;
+            EXPECT_EQ(dgram_send_to(which, message->data, message->size, &self->to, on_sent, self),
+                      0);
+        }
+        static void on_sent(struct dgram_socket *, int result, void *user)
+        {
+            EXPECT_EQ(result, 1000);
+            static_cast<Relay *>(user)->results++;
+        }
+    } relay = {};
+    struct dgram_socket *between = open();
+    const uint32_t number = sim_last_socket();
+    struct dgram_addr here = {};
+    ASSERT_EQ(dgram_address(between, &here), 0);
+    ASSERT_EQ(dgram_addr_parse("127.0.0.1", ALIVE, &relay.to), 0);
+    ASSERT_EQ(dgram_on_message(between, Relay::on_message, &relay), 0);
+    sim_no_room(number, -EAGAIN, sim_now() + 500 * MILLISECOND);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        ASSERT_EQ(send(socket, dgram_addr_port(&here)), 0);
+        turn(0);
+        let_pass(MILLISECOND / 2);
+    }
+    ASSERT_EQ(relay.relayed, COUNT);
+    EXPECT_EQ(taken[ALIVE].size(), 0u);
+    let_pass(600 * MILLISECOND);
+    EXPECT_EQ(relay.results, COUNT);
+    ASSERT_NO_FATAL_FAILURE(expect_in_order(ALIVE, COUNT));
+}
+
 } /* namespace */
