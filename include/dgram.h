@@ -83,7 +83,7 @@ enum dgram_code {
     DGRAM_ENULL = -10001,          /* a pointer that must not be NULL is NULL */
     DGRAM_EBADTYPE = -10002,       /* the socket type is none of enum dgram_type */
     DGRAM_EBADOPTIONS = -10003,    /* an options struct: size too small, or a value out of range */
-    DGRAM_EBADPORT = -10004,       /* a destination port of 0 */
+    DGRAM_EBADPORT = -10004,       /* a port above 65,535, or a destination port of 0 */
     DGRAM_EBADADDRESS = -10005,    /* no IP address, no well-formed name; an unusable dgram_addr */
     DGRAM_EBADFAMILY = -10006,     /* an IPv4 address on a udp6 socket, or the reverse */
     DGRAM_EBADTTL = -10007,        /* a TTL out of range */
@@ -131,11 +131,11 @@ struct dgram_addr {
 
 /*
  * Reads the text of an IPv4 or IPv6 address; IPv6 may carry a zone, "fe80::1%eth0" or "fe80::1%2"
- * (RFC 4007). Never asks a name server. `port` is in host order; 0 is allowed here.
+ * (RFC 4007). Never asks a name server. `port` is in host order, 0 to 65,535.
  * Returns 0; DGRAM_EBADADDRESS if the text is no literal, DGRAM_EBADINTERFACE if its zone names no
- * interface of this host, DGRAM_ENULL. Any thread.
+ * interface of this host, DGRAM_EBADPORT, DGRAM_ENULL. Any thread.
  */
-DGRAM_API int dgram_addr_parse(const char *text, uint16_t port, struct dgram_addr *ret_address);
+DGRAM_API int dgram_addr_parse(const char *text, uint32_t port, struct dgram_addr *ret_address);
 
 /*
  * Writes the address without its port: Node's `rinfo.address`. Link-local IPv6 peers carry their
@@ -187,7 +187,8 @@ struct dgram_loop_options {
                               holds any datagram or train; smaller ones switch UDP_GRO off */
     uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
                               kernel takes */
-    uint64_t queue_limit; /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
+    uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB;
+                             shared as a socket's */
     const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53" */
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     uint32_t busy_poll_us; /* look so long for datagrams before sleeping: answers in a tenth of the
@@ -257,8 +258,9 @@ DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
 DGRAM_API int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns);
 
 /*
- * Submits every queued send now instead of at the end of the turn. Waits for nothing (but tries for
- * up to a second where the kernel has no memory for requests), runs no callback.
+ * Submits every queued send now instead of at the end of the turn, but for those that wait: for
+ * room, a name, a `listening` handler. Waits for nothing itself (but tries for up to a second where
+ * the kernel has no memory for requests), runs no callback.
  * Works before the first turn, too, and does not make this thread the loop's owner.
  * Returns 0 or a negative code when the engine failed. Loop thread.
  */
@@ -456,7 +458,10 @@ struct dgram_socket_options {
     uint32_t send_buffer_size; /* SO_SNDBUF in bytes; default: the kernel's */
     uint64_t queue_limit;      /* bytes that may be queued; default 4 MiB. A datagram is charged its
                                   size plus 64; one that would exceed the limit gets -EAGAIN, unless
-                                  the queue is empty */
+                                  the queue is empty. What waits for names, or for destinations
+                                  without room in the kernel (ENOBUFS), may take half of it, and one
+                                  name or destination four fifths of that at most, less the more
+                                  others wait: so they keep nobody else out */
     dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
     void *user;                   /* for on_message */
     uint32_t bind_patience_ms;    /* dgram_bind() to a port that is in use blocks for so many
@@ -487,10 +492,11 @@ DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
  * is neither unbound nor bound (DGRAM_EALREADYBOUND, DGRAM_ENOTBOUND), its sends wait, and a
  * failure is an `error` event ("bind") that completes them with the same code. Does not block,
  * unless the socket has `bind_patience_ms` and the port is in use.
- * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
- * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop thread.
+ * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADPORT (above 65,535), DGRAM_EBADADDRESS,
+ * DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop
+ * thread.
  */
-DGRAM_API int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address);
+DGRAM_API int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address);
 
 /*
  * address (manual: dgram.address). Where the socket is bound; asked from the kernel at each call.
@@ -501,8 +507,9 @@ DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_
 /*
  * close (manual: dgram.close). No `message` follows. Sends that are queued get one attempt in this
  * turn, so `send(); close();` delivers; what the kernel does not take then completes with
- * -ECANCELED. Then `close` is emitted, when the port is free again. Until that handler has
- * returned the handle answers DGRAM_ENOTRUNNING; then the library frees it.
+ * -ECANCELED, and so does what waits for a name: it is not sent (dgram_end() waits for it). Then
+ * `close` is emitted, when the port is free again. Until that handler has returned the handle
+ * answers DGRAM_ENOTRUNNING; then the library frees it.
  * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
  */
 DGRAM_API int dgram_close(struct dgram_socket *socket);
@@ -538,12 +545,14 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  *            from any senders: as many as were received one after the other; replaces `message`
  *            while set.
  * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid. Not
- *            emitted if the socket is closed before.
+ *            emitted if the socket is closed before. While a handler is set and has not been called
+ *            since the bind, sends wait for it: options that it sets hold for the first datagram.
  * error      a failure that no call returned and no send callback took. Without a handler it is
  *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
  *            above that is counted only.
  * drain      sends were refused with -EAGAIN; now the queues of socket and loop have fallen to half
- *            their limits, and each of those sends would fit.
+ *            their limits, and each of those sends would fit; or the name or destination that
+ *            refused one has sent half of what it held.
  * close      the socket's last event: the port is free, every send has completed.
  */
 DGRAM_API int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *user);
@@ -575,16 +584,18 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * peer does not listen (ICMP) is no error of an unconnected socket.
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called, unless the socket has
- * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. (A
- * received message ends with its handler: to forward it with `fn`, retain it or use DGRAM_COPY.)
+ * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. A
+ * received message may be sent on by a socket of its loop in its handler, with `fn` as without: it
+ * is copied (a retained one perhaps, too).
  *
  * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
  * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
- * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full;
- * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
- * errno of the implicit bind. Loop thread.
+ * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full,
+ * or the part of it that this name or destination may take; `drain` follows), -ENOMEM,
+ * DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the errno of the implicit
+ * bind. Loop thread.
  */
-DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
+DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                          const char *address, dgram_sent_fn *fn, void *user);
 
 /* The same to a binary address: a message's `from`, or what dgram_addr_parse() gave. Nothing is
@@ -626,7 +637,7 @@ DGRAM_API int dgram_send_many(struct dgram_socket *socket, struct dgram_outgoing
  * DGRAM_EBADTYPE, DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 struct dgram_destination;
-DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t port,
                                        const char *address,
                                        struct dgram_destination **ret_destination);
 

@@ -53,17 +53,20 @@ static int read_in6(const char *text, struct sockaddr_in6 *in6)
     return 0;
 }
 
-int dgram_addr_parse(const char *text, uint16_t port, struct dgram_addr *ret_address)
+int dgram_addr_parse(const char *text, uint32_t port, struct dgram_addr *ret_address)
 {
     if (text == NULL || ret_address == NULL) {
         return DGRAM_ENULL;
     }
-    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    if (port > UINT16_MAX) {
+        return DGRAM_EBADPORT;
+    }
+    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
     if (inet_pton(AF_INET, text, &in4.sin_addr) == 1) {
         dg_address_set(ret_address, &in4, sizeof(in4));
         return 0;
     }
-    struct sockaddr_in6 in6 = {.sin6_port = htons(port)};
+    struct sockaddr_in6 in6 = {.sin6_port = htons((uint16_t) port)};
     int code = read_in6(text, &in6);
     if (code == 0) {
         dg_address_set(ret_address, &in6, sizeof(in6));
@@ -78,7 +81,7 @@ void dg_address_set(struct dgram_addr *address, const void *name, size_t size)
     memcpy(&address->u, name, size);
 }
 
-int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg_fallback fallback,
+int dg_address_read(sa_family_t family, const char *text, uint32_t port, enum dg_fallback fallback,
                     struct dgram_addr *ret_address)
 {
     assert(family == AF_INET || family == AF_INET6);

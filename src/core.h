@@ -67,6 +67,25 @@ struct request_list {
     struct request *head, *tail;
 };
 
+/* What waits for one destination or name, as a part of what the queues hold. */
+struct share {
+    uint64_t charge;     /* sizes, and QUEUE_OVERHEAD for each */
+    uint64_t refused_at; /* its charge when it last refused a send; 0: none since a `drain` */
+    struct share *whole; /* of all sockets for the same name; NULL: there is no more than this */
+};
+
+/* A destination of a socket for which the kernel had no memory (ENOBUFS), and what waits for it. */
+struct stall {
+    struct stall *next; /* the socket's, in the order of their turns */
+    struct stall *hash_next;
+    struct dgram_socket *socket;
+    union dg_name name;
+    struct share share;
+    struct request_list requests; /* in order */
+    struct request_list again;    /* refused in the submission that is being settled */
+    bool goes;                    /* what was tried last has left: the rest may go, too */
+};
+
 /*
  * One destination of one socket within a submission. Its *lane* is the fast way into its last
  * train: so many more datagrams of exactly this size and without a callback may simply be copied to
@@ -81,6 +100,7 @@ struct flow {
     socklen_t name_size;
     uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
     struct dgram_socket *socket;
+    struct stall *stall; /* what waits for it without room, or NULL */
     struct flow **bucket, *hash_next;
     struct dg_train *head, *tail;
 };
@@ -134,11 +154,13 @@ struct batch {
     uint32_t in_buffers;   /* trains */
     uint32_t buffer_bytes; /* of theirs, and of what their lanes may take: beside the arena */
     unsigned char *arena, *arena_top, *arena_end;
+    uint64_t secrets[3]; /* multipliers of the hash of names: odd, nobody else's */
 };
 
 /* A destination that refused a train: datagrams of that size and more go to it alone for a while.
  * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
- * (EIO: IPsec, or no checksum offload) are about trains as such and are noted as size 0. */
+ * (EIO: IPsec, or no checksum offload; EPERM: a firewall) are about trains as such and are noted as
+ * size 0. */
 struct refusal {
     union dg_name name;
     uint32_t size;
@@ -196,8 +218,15 @@ struct parcel {
 struct held {
     struct held *next;
     struct parcel parcel;
+    uint32_t size;
     struct dgram_addr from;
     unsigned char bytes[];
+};
+
+/* Bits of dgram_socket.drain_wanted. */
+enum {
+    WANTED_QUEUE = 1 << 0,  /* room in the queue */
+    WANTED_STALLED = 1 << 1 /* room in the part of it for what is stalled */
 };
 
 enum receive_state {
@@ -242,8 +271,8 @@ struct dgram_socket {
     bool fed;      /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
-    bool blocked;  /* the kernel has no room: sends are parked */
-    bool drain_wanted;
+    bool blocked;  /* the socket's buffer is full: sends are parked */
+    uint8_t drain_wanted;           /* WANTED_...: what refused a send since the last `drain` */
     uint8_t receive_errors;         /* since it received something, at most 16 */
     uint64_t receive_told;          /* loop time: when the last of them was told */
     in_port_t bind_port;            /* network order, while `binding` */
@@ -258,13 +287,17 @@ struct dgram_socket {
     struct flow *last_flow;           /* of the current submission, or NULL */
     struct request_list parked;       /* wait for room, in order */
     struct request_list parked_again; /* refused in the submission that is being settled */
+    struct stall *stalls, *stalls_tail;
     struct dg_watch writable;
-    uint32_t refused_trains; /* by one destination after the other, since one took a train */
-    uint64_t alone_until;    /* loop time: no trains before */
-    uint32_t refused_size;   /* of the largest that was refused since the last `drain` */
-    uint32_t futile;         /* timed retries since something was sent */
-    uint32_t joined;         /* multicast groups */
+    uint32_t refused_trains;  /* by one destination after the other, since one took a train */
+    uint64_t alone_until;     /* loop time: no trains before */
+    uint32_t refused_size;    /* of the largest that the queue refused since the last `drain`, */
+    uint32_t refused_stalled; /* and that the part for stalled ones refused */
+    uint32_t futile;          /* timed retries since something was sent */
+    uint32_t joined;          /* multicast groups */
     uint64_t queue_bytes, queue_count, queue_limit;
+    uint64_t
+        stalled; /* of the queue's charge: waits for names, and for destinations without room */
 
     struct held *held_head, *held_tail;
 
@@ -292,12 +325,21 @@ enum {
     NAMES_MAX = 256 /* remembered; more only while sends wait for them */
 };
 
+/* What sends of one socket to one name hold of the queues. */
+struct name_share {
+    struct name_share *next;
+    struct dgram_socket *socket;
+    struct share share;
+};
+
 /* A host name in one family, what is known of it, and who waits for it. */
 struct name {
     struct name *hash_next;
     struct dgram_lookup *lookup; /* under way, or NULL */
     struct request_list sends;   /* wait for an answer; their `name` holds the port */
     struct dgram_socket *binds;  /* sockets that wait to be bound to it */
+    struct name_share *shares;   /* of the sockets whose sends wait */
+    struct share whole;          /* of all of them */
     uint32_t destinations;       /* handles that name it */
     uint64_t used;               /* the turn of its last use */
     uint64_t expires;            /* loop time; the address is good until then */
@@ -484,6 +526,7 @@ struct dgram_loop {
     struct pool *pool;
     struct socket_list starved;     /* got nothing since they were started: first in turn */
     struct socket_list starved_fed; /* got something */
+    const struct held *held;        /* what is being delivered of the messages held back, or NULL */
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
     unsigned char *joined;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
 
@@ -505,9 +548,10 @@ struct dgram_loop {
     uint64_t zero_copy_sends, zero_copy_copied, zero_copy_spared;
 
     uint64_t now;
-    uint64_t queue_charge, queue_limit; /* of all sockets */
-    uint32_t drains_wanted;             /* sockets that are owed a `drain` */
-    uint32_t keeping;                   /* sockets that keep the loop alive */
+    uint64_t queue_charge, queue_limit, stalled; /* of all sockets */
+    struct stall *stalls[BATCH_BUCKETS];
+    uint32_t drains_wanted; /* sockets that are owed a `drain` */
+    uint32_t keeping;       /* sockets that keep the loop alive */
     uint32_t segments_max, slots, slot_size;
     int64_t busy_poll_ns; /* 0: never */
     struct gathering gathering;
@@ -607,6 +651,12 @@ static inline int dg_socket_check(const struct dgram_socket *socket)
     return socket->state >= SOCKET_CLOSING ? DGRAM_ENOTRUNNING : 0;
 }
 
+/* Whether the `listening` handler is still to be called: sends wait for it. */
+static inline bool dg_socket_announces(const struct dgram_socket *socket)
+{
+    return (socket->due & DUE_LISTENING) && socket->on_listening != NULL;
+}
+
 void dg_socket_due(struct dgram_socket *socket, unsigned bits);
 void dg_socket_begin_close(struct dgram_socket *socket);
 int dg_socket_bind_implicitly(struct dgram_socket *socket);
@@ -644,6 +694,8 @@ void dg_requests_append(struct request_list *list, struct request *request);
 /* The same to a list of those that wait for room. */
 void dg_request_park(struct request_list *list, struct request *request);
 struct request *dg_requests_pop(struct request_list *list);
+/* Moves all of `first` before what is in `list`. */
+void dg_requests_prepend(struct request_list *list, struct request_list *first);
 /* The request's datagram has its result: its callback is due, or it is done. */
 void dg_request_complete(struct request *request, int result);
 /* Callbacks that are due. Part of the dispatch. */
@@ -658,6 +710,33 @@ void dg_queue_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t coun
 bool dg_queue_is_full(struct dgram_socket *socket, uint32_t size);
 int dg_queue_refuse(struct dgram_socket *socket, uint32_t size);
 void dg_queue_check_drains(struct dgram_loop *loop);
+
+/* What is stalled takes half of the queue at most, and each destination or name a share of that
+ * which leaves room for others. A share that is NULL is one that holds nothing yet. */
+bool dg_share_is_full(const struct dgram_socket *socket, const struct share *share, uint32_t size);
+int dg_share_refuse(struct dgram_socket *socket, struct share *share, uint32_t size);
+/* A datagram of the queue begins to wait, and waits no longer. */
+void dg_share_charge(struct dgram_socket *socket, struct share *share, uint32_t size);
+void dg_share_release(struct dgram_socket *socket, struct share *share, uint32_t size);
+/* After releases: a share that has refused and has room again is a reason for `drain`. */
+void dg_share_settle(struct dgram_socket *socket, struct share *share);
+
+/* ---- stall.c ------------------------------------------------------------------------------- */
+
+/* NULL if the socket may send to the destination at once. */
+struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_name *name);
+/* NULL when memory ran out. */
+struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *name);
+/* To one of the two lists of the stall. */
+void dg_stall_append(struct stall *stall, struct request_list *list, struct request *request);
+/* The submission is settled: ends the stall if nothing waits in it. */
+void dg_stall_rejoin(struct stall *stall);
+/* Destinations have their turns: some of them, and again in a moment; all, once. */
+void dg_stalls_retry(struct dgram_socket *socket);
+void dg_stalls_retry_all(struct dgram_socket *socket);
+/* What waits is completed with a code; in a forked child it is only released. */
+void dg_stalls_cancel(struct dgram_socket *socket, int code);
+void dg_stalls_forget(struct dgram_socket *socket);
 
 /* ---- settle.c ------------------------------------------------------------------------------ */
 
@@ -690,9 +769,9 @@ struct payload {
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
 int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
                    const struct payload *payload, dgram_sent_fn *fn, void *user);
-/* Accepts a datagram into the list of a name that is being looked up. */
-int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_port_t port,
-                  const struct payload *payload, dgram_sent_fn *fn, void *user);
+/* Accepts a datagram into the list of a name that is being looked up, as part of that share. */
+int dg_send_await(struct dgram_socket *socket, struct request_list *list, struct share *share,
+                  in_port_t port, const struct payload *payload, dgram_sent_fn *fn, void *user);
 /* The wait is over: to this address, or with this code; an `error` event names the host. */
 void dg_send_resolved(struct request *request, const union dg_name *address);
 void dg_send_unresolved(struct request *request, int code, const char *host);
@@ -733,13 +812,19 @@ int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union d
 
 /* ---- train.c ------------------------------------------------------------------------------- */
 
-int dg_batch_create(struct batch **ret_batch);
+/* `random`: 64 bits that nobody else knows. */
+int dg_batch_create(uint64_t random, struct batch **ret_batch);
 void dg_batch_free(struct batch *batch);
 void dg_batch_reset(struct batch *batch);
 
 /* The flow of a socket to a peer in this submission. There is always room for one. */
 struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
                            const union dg_name *name);
+
+/* Of 8 bits, and not to be foreseen by peers. `socket` may be NULL. */
+uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
+                        const union dg_name *name);
+bool dg_name_equal(const union dg_name *one, const union dg_name *two);
 
 /* The same if there is one already, else NULL. */
 struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name);
@@ -757,7 +842,8 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
 void dg_flow_sync(struct flow *flow);
 void dg_batch_sync(struct batch *batch);
 
-/* Readies every train for the engine, trains of one flow next to each other; returns how many. */
+/* Readies every train for the engine, trains of one flow next to each other; returns how many. Not
+ * those that wait for a `listening`. */
 size_t dg_batch_order(struct dgram_loop *loop);
 void dg_train_ready(struct dg_train *train);
 
@@ -797,9 +883,13 @@ void dg_receive_stopped(struct dgram_socket *socket, int result);
 void dg_receive_retry(struct dgram_socket *socket);
 void dg_receive_deliver_held(struct dgram_socket *socket);
 void dg_receive_discard_held(struct dgram_socket *socket);
+/* Whether these bytes are a received message's, which ends with its handler. (A retained one may
+ * lie there, too: its slot is pinned.) */
+bool dg_receive_owns(const struct dgram_loop *loop, const void *data);
 
 int dg_pool_create(uint32_t slots, uint32_t slot_size, struct pool **ret_pool);
 const struct slots *dg_pool_slots(const struct pool *pool);
+bool dg_pool_contains(const struct pool *pool, const void *data);
 uint32_t dg_pool_free_count(const struct pool *pool);
 /* The core got a slot from the engine. Returns the owner to put into messages, and where to keep
  * the sender's address. */
@@ -825,7 +915,7 @@ size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment);
 
 /* An address of the socket's family: text, or NULL and "" for `fallback`. */
 enum dg_fallback { DG_ANY, DG_LOOPBACK };
-int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg_fallback fallback,
+int dg_address_read(sa_family_t family, const char *text, uint32_t port, enum dg_fallback fallback,
                     struct dgram_addr *ret_address);
 void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
 /* An interface named by text: its index, or 0 and the local IPv4 address that was written. */

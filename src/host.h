@@ -29,6 +29,9 @@ int dg_host_gather_open(const int *fds, size_t count);
 int dg_host_alarm_open(void);
 void dg_host_alarm_set(int fd, uint64_t deadline);
 
+/* Fills in 64 random bits, or says no: 0 or a negated errno. */
+int dg_host_random(uint64_t *ret_random);
+
 /* Asks the kernel: 1 if it has no trains, 0 if the network does not let anybody ask now. */
 unsigned dg_host_segments_max(void);
 

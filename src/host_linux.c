@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -76,6 +77,16 @@ void dg_host_alarm_set(int fd, uint64_t deadline)
         when.it_value.tv_nsec = (long) (deadline % 1000000000u);
     }
     (void) timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL); /* the arguments are valid */
+}
+
+/* Early in a boot the kernel has none yet; a sandbox may forbid to ask. */
+int dg_host_random(uint64_t *ret_random)
+{
+    ssize_t size = getrandom(ret_random, sizeof(*ret_random), GRND_NONBLOCK);
+    if (size == (ssize_t) sizeof(*ret_random)) {
+        return 0;
+    }
+    return size < 0 ? -errno : -EAGAIN;
 }
 
 enum { SOL_UDP_ = 17, UDP_SEGMENT_ = 103 };

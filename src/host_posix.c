@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -82,6 +83,17 @@ void dg_host_alarm_set(int fd, uint64_t deadline)
 {
     (void) fd;
     (void) deadline;
+}
+
+int dg_host_random(uint64_t *ret_random)
+{
+#ifdef HAVE_ARC4RANDOM
+    arc4random_buf(ret_random, sizeof(*ret_random));
+    return 0;
+#else
+    (void) ret_random;
+    return -ENOSYS;
+#endif
 }
 
 unsigned dg_host_segments_max(void)

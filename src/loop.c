@@ -195,7 +195,8 @@ static int loop_memory(struct dgram_loop *loop)
 {
     loop->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
     loop->joined = dg_allocate(DGRAM_UDP6_SIZE_MAX);
-    if (loop->messages == NULL || loop->joined == NULL || dg_batch_create(&loop->batch) < 0 ||
+    if (loop->messages == NULL || loop->joined == NULL ||
+        dg_batch_create(loop->system->random(), &loop->batch) < 0 ||
         dg_pool_create(loop->slots, loop->slot_size, &loop->pool) < 0) {
         return -ENOMEM;
     }
@@ -627,6 +628,7 @@ static void loop_free_forked(struct dgram_loop *loop)
         }
         dg_receive_discard_held(socket);
         dg_requests_forget(&socket->parked, loop);
+        dg_stalls_forget(socket);
         dg_release(socket);
     }
     for (uint32_t i = 0; i < loop->batch->train_count; i++) {

@@ -80,6 +80,12 @@ const struct slots *dg_pool_slots(const struct pool *pool)
     return &pool->slots;
 }
 
+bool dg_pool_contains(const struct pool *pool, const void *data)
+{
+    uintptr_t offset = (uintptr_t) data - (uintptr_t) pool->slots.memory;
+    return offset < (uintptr_t) pool->slots.count * pool->slots.stride;
+}
+
 uint32_t dg_pool_free_count(const struct pool *pool)
 {
     return pool->slots.count - pool->lent;

@@ -283,6 +283,7 @@ static void parcel_hold(struct dgram_socket *socket, const struct parcel *parcel
         return;
     }
     held->parcel = *parcel;
+    held->size = parcel->size;
     dg_address_set(&held->from, &parcel->from->u, parcel->from->size);
     memcpy(held->bytes, parcel->data, parcel->size);
     held->parcel.data = held->bytes;
@@ -310,7 +311,10 @@ void dg_receive_deliver_held(struct dgram_socket *socket)
 {
     while (socket->held_head != NULL && socket->delivers && !dg_loop_forked(socket->loop)) {
         struct held *held = socket->held_head;
-        if (parcel_deliver(socket, &held->parcel)) {
+        socket->loop->held = held;
+        bool left = parcel_deliver(socket, &held->parcel);
+        socket->loop->held = NULL;
+        if (left) {
             break; /* paused again in the middle: the parcel remembers where */
         }
         dg_release(held_pop(socket));
@@ -325,6 +329,15 @@ void dg_receive_discard_held(struct dgram_socket *socket)
         socket->stats.discarded += parcel_count(&held->parcel);
         dg_release(held);
     }
+}
+
+bool dg_receive_owns(const struct dgram_loop *loop, const void *data)
+{
+    const struct held *held = loop->held;
+    if (held != NULL && (uintptr_t) data - (uintptr_t) held->bytes < held->size) {
+        return true;
+    }
+    return loop->pool != NULL && dg_pool_contains(loop->pool, data);
 }
 
 /* ---- Records ------------------------------------------------------------------------------- */

@@ -247,6 +247,63 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
     return code;
 }
 
+/* ---- Shares -------------------------------------------------------------------------------- */
+
+static struct name_share *share_find(const struct name *name, const struct dgram_socket *socket)
+{
+    struct name_share *share = name->shares;
+    while (share != NULL && share->socket != socket) {
+        share = share->next;
+    }
+    return share;
+}
+
+/* NULL when memory ran out. */
+static struct name_share *share_get(struct name *name, struct dgram_socket *socket)
+{
+    struct name_share *share = share_find(name, socket);
+    if (share == NULL && (share = dg_allocate(sizeof(*share))) != NULL) {
+        share->socket = socket;
+        share->share.whole = &name->whole;
+        share->next = name->shares;
+        name->shares = share;
+    }
+    return share;
+}
+
+/* A send of the name waits for it no longer. */
+static void share_leave(struct name *name, const struct request *request)
+{
+    struct name_share *share = share_find(name, request->socket);
+    assert(share != NULL);
+    dg_share_release(request->socket, &share->share, request->size);
+}
+
+/* Sends have left: who may send again is told, and shares that hold nothing go. */
+static void shares_settle(struct name *name)
+{
+    for (struct name_share **link = &name->shares; *link != NULL;) {
+        struct name_share *share = *link;
+        dg_share_settle(share->socket, &share->share);
+        if (share->share.charge > 0) {
+            link = &share->next;
+            continue;
+        }
+        *link = share->next;
+        dg_release(share);
+    }
+}
+
+static void shares_forget(struct name *name)
+{
+    for (struct name_share *share = name->shares, *next; share != NULL; share = next) {
+        next = share->next;
+        dg_release(share);
+    }
+}
+
+/* ---- Those who wait ------------------------------------------------------------------------ */
+
 /* Sends of the socket that wait for this name end with the code. */
 static void sends_forget(struct name *name, const struct dgram_socket *socket, int code)
 {
@@ -255,6 +312,7 @@ static void sends_forget(struct name *name, const struct dgram_socket *socket, i
     for (struct request *next; request != NULL; request = next) {
         next = request->next;
         if (request->socket == socket) {
+            share_leave(name, request);
             dg_send_unresolved(request, code, name->host);
             continue;
         }
@@ -266,6 +324,7 @@ static void sends_forget(struct name *name, const struct dgram_socket *socket, i
         }
         name->sends.tail = request;
     }
+    shares_settle(name);
 }
 
 static void names_forget(struct dgram_socket *socket, int code)
@@ -324,8 +383,10 @@ static void sends_answer(struct name *name, int code)
     name->sends = (struct request_list){0};
     for (struct request *next; request != NULL; request = next) {
         next = request->next;
+        share_leave(name, request);
         send_answer(name, request, code);
     }
+    shares_settle(name);
 }
 
 /* What this host lacks, or an own mistake, says nothing of the name. */
@@ -422,11 +483,15 @@ static int name_await(struct dgram_socket *socket, struct name *name, in_port_t 
                       const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct dgram_lookup *lookup = NULL;
-    if (name->lookup == NULL && (lookup = lookup_make(socket->loop, name)) == NULL) {
+    struct name_share *share = share_get(name, socket);
+    if (share == NULL ||
+        (name->lookup == NULL && (lookup = lookup_make(socket->loop, name)) == NULL)) {
+        shares_settle(name);
         return -ENOMEM;
     }
-    int code = dg_send_await(socket, &name->sends, port, payload, fn, user);
+    int code = dg_send_await(socket, &name->sends, &share->share, port, payload, fn, user);
     if (code < 0) {
+        shares_settle(name);
         dg_release(lookup);
     } else if (lookup != NULL && name_failed_lately(socket->loop, name)) {
         lookup_repeat(lookup);
@@ -495,7 +560,7 @@ void dg_resolve_forget(struct dgram_socket *socket)
 
 /* ---- Destinations -------------------------------------------------------------------------- */
 
-int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t port,
                              const char *address, struct dgram_destination **ret_destination)
 {
     if (loop == NULL || ret_destination == NULL) {
@@ -507,7 +572,7 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
     if (type != DGRAM_UDP4 && type != DGRAM_UDP6) {
         return DGRAM_EBADTYPE;
     }
-    if (port == 0) {
+    if (port == 0 || port > UINT16_MAX) {
         return DGRAM_EBADPORT;
     }
     struct dgram_addr literal = {0};
@@ -525,7 +590,7 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
     }
     made->loop = loop;
     made->family = family;
-    made->port = htons(port);
+    made->port = htons((uint16_t) port);
     made->name = name;
     if (named) {
         /* Its first send asks: an expired address was nobody's last good one. */
@@ -720,6 +785,7 @@ void dg_resolver_close(struct dgram_loop *loop, bool forked)
                 lookup_orphan(resolver, name->lookup);
             }
             dg_requests_forget(&name->sends, loop);
+            shares_forget(name);
             dg_release(name);
         }
     }

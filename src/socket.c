@@ -286,7 +286,7 @@ static int bind_patiently(struct dgram_socket *socket, const struct dgram_addr *
     return code;
 }
 
-int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
+int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address)
 {
     int code = dg_socket_check(socket);
     if (code < 0) {
@@ -295,10 +295,13 @@ int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
     if (socket->bound || socket->binding != NULL) {
         return DGRAM_EALREADYBOUND;
     }
+    if (port > UINT16_MAX) {
+        return DGRAM_EBADPORT;
+    }
     struct dgram_addr local;
     code = dg_address_read(socket->family, address, port, DG_ANY, &local);
     if (code == DGRAM_EBADADDRESS && dg_name_is_well_formed(address)) {
-        code = dg_resolve_bind(socket, address, port);
+        code = dg_resolve_bind(socket, address, (uint16_t) port);
         keep_update(socket);
         return code;
     }
@@ -412,10 +415,11 @@ static void close_step(struct dgram_socket *socket)
     if (socket->queue_count > 0) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
         dg_send_retry(socket);
+        dg_stalls_retry_all(socket);
     }
     dg_send_cancel(socket, -ECANCELED);
-    if (socket->drain_wanted) {
-        socket->drain_wanted = false;
+    if (socket->drain_wanted != 0) {
+        socket->drain_wanted = 0;
         loop->drains_wanted--;
     }
     dg_receive_discard_held(socket);
@@ -456,6 +460,7 @@ static void socket_free(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
     assert(socket->queue_count == 0 && socket->held_head == NULL && !socket->in_blocked);
+    assert(socket->stalls == NULL && socket->stalled == 0);
     assert(!socket->in_due && socket->last_flow == NULL);
     sockets_unlink(loop, socket);
     loop->keeping -= socket->counted;
@@ -507,10 +512,19 @@ static void emit(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
     }
 }
 
+/* Sends that waited for the handler, so that the options which it sets hold for them. */
+static void announce(struct dgram_socket *socket)
+{
+    emit(socket, socket->on_listening, socket->listening_user);
+    if (socket->state < SOCKET_CLOSING && !socket->blocked && !dg_loop_forked(socket->loop)) {
+        dg_send_retry(socket);
+    }
+}
+
 static void dispatch_step(struct dgram_socket *socket, unsigned due)
 {
     if (due & DUE_LISTENING) {
-        emit(socket, socket->on_listening, socket->listening_user);
+        announce(socket);
     }
     if (due & DUE_HELD) {
         dg_receive_deliver_held(socket);

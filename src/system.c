@@ -89,6 +89,16 @@ static void host_relax(void)
     }
 }
 
+/* Where the host gives none: what at least differs from process to process. */
+static uint64_t host_random(void)
+{
+    uint64_t random = 0;
+    if (dg_host_random(&random) < 0) {
+        random = host_now() ^ (uint64_t) getpid() << 32 ^ (uint64_t) (uintptr_t) &random;
+    }
+    return random;
+}
+
 /* A full pipe is readable already, so a failed write loses nothing. */
 static void host_wake_signal(int fd)
 {
@@ -143,5 +153,6 @@ const struct dg_system dg_system_host = {
     .gather_open = dg_host_gather_open,
     .alarm_open = dg_host_alarm_open,
     .alarm_set = dg_host_alarm_set,
+    .random = host_random,
     .segments_max = host_segments_max,
 };

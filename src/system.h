@@ -52,6 +52,9 @@ struct dg_system {
     int (*alarm_open)(void);
     void (*alarm_set)(int fd, uint64_t deadline);
 
+    /* 64 bits that peers cannot guess. */
+    uint64_t (*random)(void);
+
     /* How many datagrams the kernel takes in one train (UDP_SEGMENT, udp(7)): 1 where it has
      * none. */
     unsigned (*segments_max)(void);

@@ -133,7 +133,8 @@ struct world {
     uint64_t peeks, relaxes;
     uint64_t asleep, wakes; /* time in which nobody used a CPU, and how often it ended */
     int64_t gathered;       /* what the last wait() was told */
-    uint16_t hopeless;      /* a port, in host order, to which no memory is ever enough; 0: none */
+    bool no_room[65536];    /* ports, in host order, whose device is full, */
+    uint32_t room;          /* but for so many datagrams */
     int broken;             /* the engine's code since it broke */
     int break_code;         /* what it will be; 0: any */
     uint32_t sockets;
@@ -427,13 +428,15 @@ static int refusal_of(const struct dgram_addr *to, uint32_t segment)
     if (number % 1000 >= world.faults.refusing) {
         return 0;
     }
-    switch (number / 1000 % 3) {
+    switch (number / 1000 % 4) {
     case 0:
         return -EIO;
     case 1:
         return -EINVAL;
+    case 2:
+        return -EPERM;
     default:
-        return segment > 100 + number / 3000 % 1400 ? -EMSGSIZE : 0; /* a path's MTU */
+        return segment > 100 + number / 4000 % 1400 ? -EMSGSIZE : 0; /* a path's MTU */
     }
 }
 
@@ -696,6 +699,13 @@ static unsigned system_segments_max(void)
     return kernels[sim_random_below(&random, 6)];
 }
 
+/* A number of the seed's own: a run replays. */
+static uint64_t system_random(void)
+{
+    struct sim_random random = {world.seed ^ 4};
+    return sim_random_next(&random);
+}
+
 static const struct dg_system sim_system = {
     .socket = system_socket,
     .bind = system_bind,
@@ -714,6 +724,7 @@ static const struct dg_system sim_system = {
     .gather_open = system_gather_open,
     .alarm_open = system_alarm_open,
     .alarm_set = system_alarm_set,
+    .random = system_random,
     .segments_max = system_segments_max,
 };
 
@@ -957,9 +968,9 @@ static int room_for(struct descriptor *d)
 
 static int whim(const struct reading *reading)
 {
-    static const int refusals[] = {-EIO, -EINVAL, -EMSGSIZE};
+    static const int refusals[] = {-EIO, -EINVAL, -EMSGSIZE, -EPERM, -ENOMEM};
     if (reading->count > 1 && chance(world.faults.refuse)) {
-        return refusals[below(3)];
+        return refusals[below(5)];
     }
     /* Tiny ones cannot be told from each other, so the checks could not say which one failed. */
     if (reading->count == 1 && reading->size >= 8 && chance(world.faults.transient)) {
@@ -979,13 +990,26 @@ static int pending_error_take(struct descriptor *d)
     return code;
 }
 
+/* The device to the ports that have no room, which takes what the test lets it. */
+static bool device_is_full(const struct reading *reading)
+{
+    if (!world.no_room[port_of(&reading->to)]) {
+        return false;
+    }
+    if (world.room < reading->count) {
+        return true;
+    }
+    world.room -= reading->count;
+    return false;
+}
+
 static int train_result(struct descriptor *d, const struct reading *reading)
 {
     int code = pending_error_take(d);
     if (code == 0) {
         code = room_for(d);
     }
-    if (code == 0 && world.hopeless != 0 && port_of(&reading->to) == world.hopeless) {
+    if (code == 0 && device_is_full(reading)) {
         code = -ENOBUFS;
     }
     if (code == 0) {
@@ -1841,7 +1865,22 @@ void sim_no_room(uint32_t socket, int code, uint64_t until)
 
 void sim_no_room_for(uint16_t port)
 {
-    world.hopeless = port;
+    world.no_room[port] = true;
+}
+
+void sim_room_for(uint16_t port)
+{
+    world.no_room[port] = false;
+}
+
+void sim_room(uint32_t datagrams)
+{
+    world.room = datagrams;
+}
+
+uint64_t sim_stalled(const struct dgram_loop *loop)
+{
+    return loop->stalled;
 }
 
 uint32_t sim_last_socket(void)

@@ -113,8 +113,11 @@ void sim_calm(void);
 /* For a test that knows what it wants: sends of this socket get -EAGAIN or -ENOBUFS until then. */
 void sim_no_room(uint32_t socket, int code, uint64_t until);
 
-/* The same for all that is sent to this port, -ENOBUFS, for ever. */
+/* The same for all that is sent to this port, -ENOBUFS, until the other is called. */
 void sim_no_room_for(uint16_t port);
+void sim_room_for(uint16_t port);
+/* But so many datagrams to such ports are taken from now on: one slow device. */
+void sim_room(uint32_t datagrams);
 
 /* The engine breaks with this code at the n-th wait or flush from now. */
 void sim_break(uint32_t calls, int code);
@@ -153,6 +156,10 @@ struct sim_socket {
 
 uint32_t sim_last_socket(void);
 struct sim_socket sim_look(uint32_t socket);
+
+/* What of a loop's queue waits for names, or for destinations that had no room. A look into the
+ * library: which sends they are nobody is told. */
+uint64_t sim_stalled(const struct dgram_loop *loop);
 
 /* Slots that the engine has handed out and not got back. */
 uint32_t sim_slots_lent(void);

@@ -246,6 +246,7 @@ struct Run {
     unsigned depth = 0;   /* inside callbacks */
     bool free_requested = false, ending = false, quiet = false, stopped = false;
     bool failed = false;
+    bool stalled_yet = false; /* sends waited without room: what is low is not what is counted */
     uint64_t loop_time = 0;
 
     /* The run. */
