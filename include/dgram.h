@@ -188,7 +188,8 @@ struct dgram_loop_options {
     uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
                               kernel takes */
     uint64_t queue_limit; /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
-    const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53" */
+    const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53",
+                                link-local ones with the zone of an interface: "fe80::1%eth0" */
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     uint32_t busy_poll_us; /* look so long for datagrams before sleeping: answers in a tenth of the
                               time that a wake-up takes, for a busy core. 0, the default: for up to
@@ -339,8 +340,8 @@ struct dgram_loop_info {
 /*
  * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
  * `ttl_seconds` (one at least), or a negative code, for instance DGRAM_ENOTFOUND, remembered as
- * long (-ENOMEM, -ECANCELED and DGRAM_EBADFAMILY are not: they tell nothing of the name). The
- * lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup
+ * long (an errno, -ENOMEM for instance, and DGRAM_EBADFAMILY are not: they tell nothing of the
+ * name). The lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup
  * is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL (nothing
  * happened: it must still be answered). Loop thread.
  */
@@ -557,7 +558,10 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * fail. A name is looked up without blocking, once for all sends that wait for it, and its answer
  * used for its TTL (256 names, one second at least); the datagram joins the order of its
  * destination when the name is resolved. A name that failed is not asked for again for a second:
- * sends to it fail with the same code. An unbound socket is first bound to a free port of all
+ * sends to it fail with the same code. What this host lacks is no such failure: where no descriptor
+ * or memory is left (-EMFILE, -ENFILE, -ENOMEM), or resolv.conf is there and cannot be read
+ * (-EACCES, ...), the next send asks again. When that file changes, later questions go by it. An
+ * unbound socket is first bound to a free port of all
  * interfaces; `listening` follows. The datagram leaves at the latest at the end of the turn;
  * datagrams to one peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)). That a
  * peer does not listen (ICMP) is no error of an unconnected socket.
@@ -566,8 +570,8 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. (A
  * received message ends with its handler: to forward it with `fn`, retain it or use DGRAM_COPY.)
  *
- * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
- * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
+ * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT,
+ * DGRAM_EDNSFAILED or such an errno if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
  * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full;
  * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
  * errno of the implicit bind. Loop thread.
@@ -624,7 +628,8 @@ DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, u
  * the answer, and it does not keep the loop running. (Whoever has something to send does so, and
  * learns it in the callback.)
  * Returns 0; -EAGAIN until a name has its first answer; then, until it has an address, the failure
- * of the last lookup (DGRAM_ENOTFOUND, ...), which is repeated when it is a second old;
+ * of the last lookup (DGRAM_ENOTFOUND, ...), which is repeated when it is a second old, at once
+ * after an errno (-EMFILE, ...);
  * DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 DGRAM_API int dgram_destination_address(struct dgram_destination *destination,

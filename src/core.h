@@ -244,11 +244,13 @@ struct dgram_socket {
     bool copies;   /* DGRAM_COPY */
     bool blocked;  /* the kernel has no room: sends are parked */
     bool drain_wanted;
-    uint8_t receive_errors;         /* since it received something */
-    in_port_t bind_port;            /* network order, while `binding` */
-    struct name *binding;           /* the name to which it is to be bound, or NULL */
-    struct dgram_socket *bind_next; /* in that name's list */
-    bool detached;                  /* DETACHED was seen */
+    uint8_t receive_errors;          /* since it received something */
+    in_port_t bind_port;             /* network order, while `binding` */
+    struct name *binding;            /* the name to which it is to be bound, or NULL */
+    struct dgram_socket *bind_next;  /* in that name's list, */
+    struct dgram_socket **bind_link; /* and what points here */
+    struct waiter *waiters;          /* for names that its sends wait for */
+    bool detached;                   /* DETACHED was seen */
     sa_family_t family;
     socklen_t name_size;
     uint32_t size_max, segments_max;
@@ -293,14 +295,14 @@ enum {
 /* A host name in one family, what is known of it, and who waits for it. */
 struct name {
     struct name *hash_next;
-    struct dgram_lookup *lookup; /* under way, or NULL */
-    struct request_list sends;   /* wait for an answer; their `name` holds the port */
-    struct dgram_socket *binds;  /* sockets that wait to be bound to it */
-    uint32_t destinations;       /* handles that name it */
-    uint64_t used;               /* the turn of its last use */
-    uint64_t expires;            /* loop time; the address is good until then */
-    uint64_t failed_until;       /* the last question failed; until then it is not asked again */
-    int failed_code;             /* of the last question; 0: it had an answer, or there was none */
+    struct dgram_lookup *lookup;           /* under way, or NULL */
+    struct waiter *waiters, *waiters_tail; /* sockets whose sends wait for an answer */
+    struct dgram_socket *binds;            /* sockets that wait to be bound to it */
+    uint32_t destinations;                 /* handles that name it */
+    uint64_t used;                         /* the turn of its last use */
+    uint64_t expires;                      /* loop time; the address is good until then */
+    uint64_t failed_until; /* the last question failed; until then it is not asked again */
+    int failed_code;       /* of the last question; 0: it had an answer, or there was none */
     union dg_name address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;
@@ -313,7 +315,9 @@ struct dgram_lookup {
     struct name *name;
     struct dgram_lookup *next; /* in the list of questions, then of answers */
     bool answered;
-    bool remembered; /* nobody was asked: a failure of a moment ago */
+    bool remembered;         /* nobody was asked: a failure of a moment ago */
+    struct channel *channel; /* dns.c: of c-ares, that was asked, */
+    uint32_t lacks;          /* and how often this host had lacked something then */
     int code;
     uint32_t ttl;
     struct dgram_addr address;
@@ -702,6 +706,8 @@ int dg_destination_check(const struct dgram_socket *socket,
 void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup);
 uint64_t dg_dns_deadline(const struct dgram_loop *loop);
 void dg_dns_run(struct dgram_loop *loop); /* its timeouts */
+/* How often c-ares has looked at its timeouts or sockets so far. */
+uint64_t dg_dns_called(const struct dgram_loop *loop);
 void dg_dns_close(struct dgram_loop *loop, bool forked);
 
 /* socket.c: what dg_resolve_bind() was for. */
