@@ -341,9 +341,9 @@ struct dgram_loop_info {
  * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
  * `ttl_seconds` (one at least), or a negative code, for instance DGRAM_ENOTFOUND, remembered as
  * long (an errno, -ENOMEM for instance, and DGRAM_EBADFAMILY are not: they tell nothing of the
- * name). The lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup
- * is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL (nothing
- * happened: it must still be answered). Loop thread.
+ * name). The lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY
+ * (the lookup is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL
+ * (nothing happened: it must still be answered). Loop thread.
  */
 DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
                                   const struct dgram_addr *address, uint32_t ttl_seconds);
@@ -571,10 +571,10 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * received message ends with its handler: to forward it with `fn`, retain it or use DGRAM_COPY.)
  *
  * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT,
- * DGRAM_EDNSFAILED or such an errno if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
- * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full;
- * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
- * errno of the implicit bind. Loop thread.
+ * DGRAM_EDNSFAILED or such an errno if the name has no answer). Else nothing was kept:
+ * DGRAM_EBADPORT, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the
+ * queue is full; `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size
+ * is 0), or the errno of the implicit bind. Loop thread.
  */
 DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
                          const char *address, dgram_sent_fn *fn, void *user);

@@ -3,12 +3,12 @@
  * dns.c: c-ares, driven by the loop: no thread, nothing that blocks, no signal.
  *
  * Owns the channels, and for each of their sockets a pair of watches. c-ares calls back inside its
- * own functions, even inside the one that asks; so its callbacks here only note answers and what its
- * sockets wait for.
+ * own functions, even inside the one that asks; so its callbacks here only note answers and what
+ * its sockets wait for.
  *
- * A channel has the configuration of the moment when it was made. When the file has changed, or this
- * host lacked something for which c-ares may blame its servers, the next question makes a new one;
- * what is under way runs out on the old one.
+ * A channel has the configuration of the moment when it was made. When the file has changed, or
+ * this host lacked something for which c-ares may blame its servers, the next question makes a new
+ * one; what is under way runs out on the old one.
  */
 #define CARES_NO_DEPRECATED /* 1.18 has no other names for some */
 #include <ares.h>

@@ -849,7 +849,7 @@ TEST_P(NameHostile, MalformedAnswersFail)
             << name << ": " << dgram_error_name(result);
         server->address(name, "127.0.0.1");
     }
-    /* which newer versions of c-ares take: the address of another owner, and the first four bytes */
+    /* which newer versions of c-ares take: an address of another owner, the first four bytes */
     const std::pair<std::string, dns::Script> taken[] = {
         {"other-owner.test", one_packet(record(dns::wire_name("other.test"), 4, in4))},
         {"sixteen.test",

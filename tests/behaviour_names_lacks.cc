@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_names_lacks.cc: host names when it is this host that fails: no descriptors, a resolv.conf
- * that cannot be read, name servers that hang up, and what c-ares' sockets are. Through the table of
- * src/system.h. What this host lacks is never a verdict on a name, and never remembered.
+ * behaviour_names_lacks.cc: host names when it is this host that fails: no descriptors, a
+ * resolv.conf that cannot be read; also servers that hang up, and what the sockets of c-ares are.
+ * Through the table of src/system.h. What this host lacks is never a verdict on a name, and never
+ * remembered.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -12,6 +13,7 @@
 #include <csignal>
 #include <fstream>
 #include <map>
+#include <random>
 
 #include "tests/names.h"
 
@@ -33,19 +35,35 @@ namespace
 struct {
     int file, datagram, stream;    /* negated errnos of opens; 0: none */
     std::function<void()> hang_up; /* before a stream is written to */
-    std::map<int, int> open;       /* sockets, and their types */
+    std::mt19937 random;
+    unsigned permille;       /* of all calls: fail at random */
+    std::map<int, int> open; /* sockets, and their types */
     size_t opened, streams, written_to_streams;
     bool wrong_flags;
 } host;
 
+/* 0, or a code with which a call fails by chance. */
+int chance(std::initializer_list<int> codes)
+{
+    if (host.random() % 1000 >= host.permille) {
+        return 0;
+    }
+    return codes.begin()[host.random() % codes.size()];
+}
+
 int host_file_open(const char *path)
 {
+    int code = chance({-EMFILE, -ENFILE, -EACCES, -EIO, -ENOMEM});
+    if (code < 0) {
+        return code;
+    }
     return host.file < 0 ? host.file : dg_system_host.file_open(path);
 }
 
 int host_guest_socket(int family, int type)
 {
-    int code = type == SOCK_STREAM ? host.stream : host.datagram;
+    int code = chance({-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM});
+    code = code < 0 ? code : type == SOCK_STREAM ? host.stream : host.datagram;
     int fd = code < 0 ? code : dg_system_host.guest_socket(family, type);
     if (fd >= 0) {
         host.open[fd] = type;
@@ -57,8 +75,19 @@ int host_guest_socket(int family, int type)
     return fd;
 }
 
+int host_guest_connect(int fd, const struct sockaddr *name, socklen_t size)
+{
+    int code = chance({-ENETUNREACH, -EADDRNOTAVAIL, -ENOBUFS, -EPERM});
+    return code < 0 ? code : dg_system_host.guest_connect(fd, name, size);
+}
+
+/* No losses: old versions of c-ares have no timeout below a second. */
 int host_guest_send(int fd, const struct iovec *vectors, size_t count)
 {
+    int code = chance({-ECONNREFUSED, -ENETUNREACH, -EPERM, -ENOMEM});
+    if (code < 0) {
+        return code;
+    }
     if (host.open.at(fd) == SOCK_STREAM && host.hang_up) {
         host.hang_up();
         struct pollfd ready = {fd, 0, 0}; /* POLLERR: the reset has come */
@@ -66,6 +95,18 @@ int host_guest_send(int fd, const struct iovec *vectors, size_t count)
         host.written_to_streams++;
     }
     return dg_system_host.guest_send(fd, vectors, count);
+}
+
+int host_guest_receive(int fd, void *data, size_t size, struct sockaddr *name, socklen_t *name_size)
+{
+    int code = chance({-ECONNREFUSED, -EHOSTUNREACH, -ENOMEM});
+    return code < 0 ? code : dg_system_host.guest_receive(fd, data, size, name, name_size);
+}
+
+int host_duplicate(int fd)
+{
+    int code = chance({-EMFILE, -ENFILE});
+    return code < 0 ? code : dg_system_host.duplicate(fd);
 }
 
 int host_close(int fd)
@@ -80,7 +121,10 @@ const struct dg_system *own_system()
         struct dg_system made = dg_system_host;
         made.file_open = host_file_open;
         made.guest_socket = host_guest_socket;
+        made.guest_connect = host_guest_connect;
         made.guest_send = host_guest_send;
+        made.guest_receive = host_guest_receive;
+        made.duplicate = host_duplicate;
         made.close = host_close;
         return made;
     }();
@@ -92,7 +136,7 @@ class NameLacks : public NamesTest
   protected:
     void SetUp() override
     {
-        host = {};
+        host = decltype(host)();
         NamesTest::SetUp();
         if (loop != nullptr) {
             begin_own(names_options());
@@ -359,6 +403,70 @@ TEST_P(NameLacks, NamesOfTheHostsFileNeedNoDescriptor)
     server->release("slow.test");
     ASSERT_TRUE(run_until(loop, [&] { return !results.values.empty(); }));
     EXPECT_EQ(results.values, std::vector<int>{3});
+}
+
+/* ---- Everything at random ------------------------------------------------------------------ */
+
+unsigned seed_of_this_run()
+{
+    const char *text = getenv("DGRAM_TEST_SEED");
+    return text != nullptr ? static_cast<unsigned>(strtoul(text, nullptr, 0))
+                           : std::random_device()();
+}
+
+/* Calls fail by chance, servers refuse, the file changes, sockets come and go. Each send ends once.
+ * When the faults are over, and what may be remembered of them, every name resolves. */
+TEST_P(NameLacks, EveryNameResolvesWhenTheFaultsAreOver)
+{
+    constexpr size_t NAMES = 12, SENDS = 600;
+    const unsigned seed = seed_of_this_run();
+    SCOPED_TRACE("DGRAM_TEST_SEED=" + std::to_string(seed));
+    host.random.seed(seed);
+    host.permille = 150;
+    std::vector<int> results;
+    Sent sent([&](struct dgram_socket *, int result) { results.push_back(result); });
+    size_t accepted = 0;
+    auto below = [](unsigned bound) { return host.random() % bound; };
+    struct dgram_socket *second = open_socket(loop);
+    for (size_t i = 0; i < SENDS; i++) {
+        std::string name = numbered_name(below(NAMES));
+        switch (below(4)) {
+        case 0:
+            server->fail(name, below(2) == 0 ? dns::SERVFAIL : dns::REFUSED);
+            break;
+        case 1:
+            server->script(name, by_tcp(true_answer));
+            break;
+        default:
+            server->address(name, "127.0.0.1", 1);
+        }
+        struct dgram_socket *socket = below(2) == 0 ? sender : second;
+        int code = dgram_send(socket, "abc", 3, 9, name.c_str(), Sent::call, &sent);
+        EXPECT_EQ(code, 0);
+        accepted += code == 0;
+        if (below(50) == 0) {
+            close_and_wait(loop, second);
+            second = open_socket(loop);
+        }
+        if (below(20) == 0) {
+            write_resolv_conf(std::string(below(60), '#') + "\n" + patient_options);
+        }
+        EXPECT_GE(dgram_loop_turn(loop, static_cast<int64_t>(below(3)) * MILLISECOND), 0);
+    }
+    EXPECT_TRUE(run_until(loop, [&] { return results.size() == accepted; }));
+    for (int result : results) {
+        EXPECT_TRUE(result == 3 || result < 0) << result;
+    }
+    host.permille = 0;
+    for (size_t n = 0; n < NAMES; n++) {
+        server->address(numbered_name(n), "127.0.0.1", 1);
+    }
+    let_pass(loop, TTL_OVER);
+    for (size_t n = 0; n < NAMES; n++) {
+        EXPECT_EQ(result_of(numbered_name(n)), 3) << n;
+    }
+    EXPECT_EQ(results.size(), accepted);
+    EXPECT_TRUE(host.open.empty());
 }
 
 } /* namespace */

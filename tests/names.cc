@@ -182,8 +182,16 @@ bool add_to_loopback(const std::string &address)
     request.prefix = 64;
     request.interface = static_cast<int>(if_nametoindex("lo"));
     int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in6 name = {};
+    name.sin6_family = AF_INET6;
+    name.sin6_scope_id = static_cast<uint32_t>(request.interface);
     bool added = inet_pton(AF_INET6, address.c_str(), &request.address) == 1 && fd >= 0 &&
                  ioctl(fd, SIOCSIFADDR, &request) == 0;
+    name.sin6_addr = request.address;
+    /* The kernel may look for others that have it, first. */
+    added = added && wait_until([&] {
+                return bind(fd, reinterpret_cast<struct sockaddr *>(&name), sizeof(name)) == 0;
+            });
     close(fd);
     return added;
 }
