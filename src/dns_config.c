@@ -164,6 +164,7 @@ static void server_write(struct dns_configuration *configuration, const struct s
     const char *comma = end != configuration->servers ? "," : "";
     if (server->zoned) {
         uint32_t row = configuration->zoned_count++;
+        assert(configuration->zoned != NULL); /* a row for each '%' */
         /* What does not fit is the zone of no interface. */
         memcpy(configuration->zoned[row].text, server->address,
                strnlen(server->address, sizeof(configuration->zoned[row].text) - 1));
