@@ -189,7 +189,8 @@ struct dgram_loop_options {
                               kernel takes */
     uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB;
                              shared as a socket's */
-    const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53" */
+    const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53",
+                                link-local ones with the zone of an interface: "fe80::1%eth0" */
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     uint32_t busy_poll_us; /* look so long for datagrams before sleeping: answers in a tenth of the
                               time that a wake-up takes, for a busy core. 0, the default: for up to
@@ -342,10 +343,10 @@ struct dgram_loop_info {
 /*
  * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
  * `ttl_seconds` (one at least), or a negative code, for instance DGRAM_ENOTFOUND, remembered as
- * long (-ENOMEM, -ECANCELED and DGRAM_EBADFAMILY are not: they tell nothing of the name). The
- * lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup
- * is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL (nothing
- * happened: it must still be answered). Loop thread.
+ * long (an errno, -ENOMEM for instance, and DGRAM_EBADFAMILY are not: they tell nothing of the
+ * name). The lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY
+ * (the lookup is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL
+ * (nothing happened: it must still be answered). Loop thread.
  */
 DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
                                   const struct dgram_addr *address, uint32_t ttl_seconds);
@@ -578,7 +579,10 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * fail. A name is looked up without blocking, once for all sends that wait for it, and its answer
  * used for its TTL (256 names, one second at least); the datagram joins the order of its
  * destination when the name is resolved. A name that failed is not asked for again for a second:
- * sends to it fail with the same code. An unbound socket is first bound to a free port of all
+ * sends to it fail with the same code. What this host lacks is no such failure: where no descriptor
+ * or memory is left (-EMFILE, -ENFILE, -ENOMEM), or resolv.conf is there and cannot be read
+ * (-EACCES, ...), the next send asks again. When that file changes, later questions go by it. An
+ * unbound socket is first bound to a free port of all
  * interfaces; `listening` follows. The datagram leaves at the latest at the end of the turn;
  * datagrams to one peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)). That a
  * peer does not listen (ICMP) is no error of an unconnected socket.
@@ -588,12 +592,12 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * received message may be sent on by a socket of its loop in its handler, with `fn` as without: it
  * is copied (a retained one perhaps, too).
  *
- * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
- * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
- * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full,
- * or the part of it that this name or destination may take; `drain` follows), -ENOMEM,
- * DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the errno of the implicit
- * bind. Loop thread.
+ * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT,
+ * DGRAM_EDNSFAILED or such an errno if the name has no answer). Else nothing was kept:
+ * DGRAM_EBADPORT, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the
+ * queue is full, or the part of it that this name or destination may take; `drain` follows),
+ * -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the errno of the
+ * implicit bind. Loop thread.
  */
 DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                          const char *address, dgram_sent_fn *fn, void *user);
@@ -647,7 +651,8 @@ DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, u
  * the answer, and it does not keep the loop running. (Whoever has something to send does so, and
  * learns it in the callback.)
  * Returns 0; -EAGAIN until a name has its first answer; then, until it has an address, the failure
- * of the last lookup (DGRAM_ENOTFOUND, ...), which is repeated when it is a second old;
+ * of the last lookup (DGRAM_ENOTFOUND, ...), which is repeated when it is a second old, at once
+ * after an errno (-EMFILE, ...);
  * DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 DGRAM_API int dgram_destination_address(struct dgram_destination *destination,

@@ -272,13 +272,14 @@ struct dgram_socket {
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
     bool blocked;  /* the socket's buffer is full: sends are parked */
-    uint8_t drain_wanted;           /* WANTED_...: what refused a send since the last `drain` */
-    uint8_t receive_errors;         /* since it received something, at most 16 */
-    uint64_t receive_told;          /* loop time: when the last of them was told */
-    in_port_t bind_port;            /* network order, while `binding` */
-    struct name *binding;           /* the name to which it is to be bound, or NULL */
-    struct dgram_socket *bind_next; /* in that name's list */
-    bool detached;                  /* DETACHED was seen */
+    uint8_t drain_wanted;            /* WANTED_...: what refused a send since the last `drain` */
+    uint8_t receive_errors;          /* since it received something, at most 16 */
+    uint64_t receive_told;           /* loop time: when the last of them was told */
+    in_port_t bind_port;             /* network order, while `binding` */
+    struct name *binding;            /* the name to which it is to be bound, or NULL */
+    struct dgram_socket *bind_next;  /* in that name's list, */
+    struct dgram_socket **bind_link; /* and what points here */
+    struct waiter *waiters;          /* for names that its sends wait for */
     sa_family_t family;
     socklen_t name_size;
     uint32_t size_max, segments_max;
@@ -325,26 +326,18 @@ enum {
     NAMES_MAX = 256 /* remembered; more only while sends wait for them */
 };
 
-/* What sends of one socket to one name hold of the queues. */
-struct name_share {
-    struct name_share *next;
-    struct dgram_socket *socket;
-    struct share share;
-};
-
 /* A host name in one family, what is known of it, and who waits for it. */
 struct name {
     struct name *hash_next;
-    struct dgram_lookup *lookup; /* under way, or NULL */
-    struct request_list sends;   /* wait for an answer; their `name` holds the port */
-    struct dgram_socket *binds;  /* sockets that wait to be bound to it */
-    struct name_share *shares;   /* of the sockets whose sends wait */
-    struct share whole;          /* of all of them */
-    uint32_t destinations;       /* handles that name it */
-    uint64_t used;               /* the turn of its last use */
-    uint64_t expires;            /* loop time; the address is good until then */
-    uint64_t failed_until;       /* the last question failed; until then it is not asked again */
-    int failed_code;             /* of the last question; 0: it had an answer, or there was none */
+    struct dgram_lookup *lookup;           /* under way, or NULL */
+    struct waiter *waiters, *waiters_tail; /* sockets whose sends wait for an answer */
+    struct share whole;                    /* of all of them */
+    struct dgram_socket *binds;            /* sockets that wait to be bound to it */
+    uint32_t destinations;                 /* handles that name it */
+    uint64_t used;                         /* the turn of its last use */
+    uint64_t expires;                      /* loop time; the address is good until then */
+    uint64_t failed_until; /* the last question failed; until then it is not asked again */
+    int failed_code;       /* of the last question; 0: it had an answer, or there was none */
     union dg_name address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;
@@ -357,7 +350,9 @@ struct dgram_lookup {
     struct name *name;
     struct dgram_lookup *next; /* in the list of questions, then of answers */
     bool answered;
-    bool remembered; /* nobody was asked: a failure of a moment ago */
+    bool remembered;         /* nobody was asked: a failure of a moment ago */
+    struct channel *channel; /* dns.c: of c-ares, that was asked, */
+    uint32_t lacks;          /* and how often this host had lacked something then */
     int code;
     uint32_t ttl;
     struct dgram_addr address;
@@ -805,6 +800,8 @@ int dg_destination_check(const struct dgram_socket *socket,
 void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup);
 uint64_t dg_dns_deadline(const struct dgram_loop *loop);
 void dg_dns_run(struct dgram_loop *loop); /* its timeouts */
+/* How often c-ares has looked at its timeouts or sockets so far. */
+uint64_t dg_dns_called(const struct dgram_loop *loop);
 void dg_dns_close(struct dgram_loop *loop, bool forked);
 
 /* socket.c: what dg_resolve_bind() was for. */

@@ -15,6 +15,9 @@
 /* A blocking UDP socket, close-on-exec. */
 int dg_host_socket(int family);
 
+/* As in struct dg_system. */
+int dg_host_guest_socket(int family, int type);
+
 /* A pipe whose ends neither block nor survive an exec. */
 int dg_host_pipe(int ret_fds[2]);
 

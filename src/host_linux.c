@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,6 +23,16 @@ static int checked(int result)
 int dg_host_socket(int family)
 {
     return checked(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
+
+/* Without TCP_NODELAY, a second question on a connection would wait for the first one's ACK. */
+int dg_host_guest_socket(int family, int type)
+{
+    int fd = checked(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd >= 0 && type == SOCK_STREAM) {
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    }
+    return fd;
 }
 
 int dg_host_pipe(int ret_fds[2])

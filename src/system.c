@@ -8,6 +8,7 @@
 #include "src/system.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -45,6 +46,42 @@ static int host_getsockname(int fd, struct sockaddr *address, socklen_t *size)
 static int host_close(int fd)
 {
     return checked(close(fd));
+}
+
+static int host_guest_connect(int fd, const struct sockaddr *name, socklen_t size)
+{
+    return checked(connect(fd, name, size));
+}
+
+/* POSIX.1-2008. macOS lacks it, and has SO_NOSIGPIPE: see dg_host_guest_socket(). */
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+
+/* What is above the least IOV_MAX of POSIX waits, as for a socket that has no room for all. */
+static int host_guest_send(int fd, const struct iovec *vectors, size_t count)
+{
+    enum { VECTORS_MAX = 16 };
+    uint16_t taken = (uint16_t) (count < VECTORS_MAX ? count : VECTORS_MAX);
+    const struct msghdr header = {.msg_iov = (struct iovec *) (uintptr_t) vectors,
+                                  .msg_iovlen = taken};
+    return checked((int) sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+static int host_guest_receive(int fd, void *data, size_t size, struct sockaddr *name,
+                              socklen_t *name_size)
+{
+    return checked((int) recvfrom(fd, data, size, MSG_DONTWAIT, name, name_size));
+}
+
+static int host_file_open(const char *path)
+{
+    return checked(open(path, O_RDONLY | O_CLOEXEC));
+}
+
+static int host_duplicate(int fd)
+{
+    return checked(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
 static uint64_t clock_read(clockid_t clock)
@@ -142,6 +179,12 @@ const struct dg_system dg_system_host = {
     .getsockopt = host_getsockopt,
     .getsockname = host_getsockname,
     .close = host_close,
+    .guest_socket = dg_host_guest_socket,
+    .guest_connect = host_guest_connect,
+    .guest_send = host_guest_send,
+    .guest_receive = host_guest_receive,
+    .file_open = host_file_open,
+    .duplicate = host_duplicate,
     .drops = dg_host_drops,
     .now = host_now,
     .cpu = host_cpu,

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 struct dg_system {
     /* socket(2): close-on-exec, and blocking, because an adopted socket may be blocking as well:
@@ -21,6 +22,19 @@ struct dg_system {
     int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *size);
     int (*getsockname)(int fd, struct sockaddr *address, socklen_t *size);
     int (*close)(int fd);
+
+    /* Sockets of guests: of other people's code in this process (c-ares). Close-on-exec, they never
+     * block and never raise a signal: a peer that hangs up is -EPIPE, not SIGPIPE. `type` is
+     * SOCK_STREAM or SOCK_DGRAM. */
+    int (*guest_socket)(int family, int type);
+    int (*guest_connect)(int fd, const struct sockaddr *name, socklen_t size);
+    int (*guest_send)(int fd, const struct iovec *vectors, size_t count);
+    int (*guest_receive)(int fd, void *data, size_t size, struct sockaddr *name,
+                         socklen_t *name_size);
+
+    /* open(2), to read, close-on-exec; and another descriptor of the same, close-on-exec too. */
+    int (*file_open)(const char *path);
+    int (*duplicate)(int fd);
 
     /* What the kernel has dropped, datagrams or whole trains, before anybody received it; 0 where
      * the host does not tell. */

@@ -9,8 +9,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "tests/names.h"
+
+extern "C" {
+/* src/core.h is C only. */
+uint64_t dg_dns_called(const struct dgram_loop *loop);
+}
 
 using namespace names;
 
@@ -403,6 +409,29 @@ TEST_P(NameBind, CloseInTheTurnOfTheAnswer)
     }
 }
 
+/* ---- Cost ---------------------------------------------------------------------------------- */
+
+/* c-ares is called when it has something to do, and not once a turn: old versions walk all that is
+ * under way. */
+TEST_P(NameQueue, WhatWaitsCostsOthersNothing)
+{
+    constexpr size_t NAMES = 500, TURNS = 20000;
+    Results results;
+    for (size_t n = 0; n < NAMES; n++) {
+        server->silence(numbered_name(n));
+        ASSERT_EQ(send_counted(numbered_name(n), &results), 0);
+    }
+    ASSERT_TRUE(spin_until(loop, [&] { return server->asked() == NAMES; }));
+    uint64_t before = dg_dns_called(loop), start = monotonic_ns();
+    for (size_t i = 0; i < TURNS; i++) {
+        ASSERT_GE(dgram_loop_turn(loop, 0), 0);
+    }
+    uint64_t seconds = (monotonic_ns() - start) / SECOND;
+    EXPECT_LE(dg_dns_called(loop) - before, 5 * (seconds + 1));
+    EXPECT_EQ(results.values.size(), 0u);
+    EXPECT_EQ(server->asked(), NAMES);
+}
+
 /* ---- The end of sockets and loops ---------------------------------------------------------- */
 
 TEST_P(NameEnd, CloseCancelsWhatWaits)
@@ -438,6 +467,40 @@ TEST_P(NameEnd, CloseCancelsWhatWaits)
     EXPECT_EQ(of_others.values[0], 3);
     EXPECT_EQ(log.events.back(), "close");
     EXPECT_EQ(inbox.count(), 2u);
+}
+
+/* Those of a socket that closes leave the lists of several names; the others keep their order. */
+TEST_P(NameEnd, CloseTakesOutItsOwnAndLeavesOthers)
+{
+    std::vector<struct dgram_socket *> sockets;
+    std::vector<std::unique_ptr<Results>> results;
+    for (size_t i = 0; i < 5; i++) {
+        sockets.push_back(open_socket(loop));
+        results.emplace_back(new Results);
+    }
+    for (size_t n = 0; n < 3; n++) {
+        server->address(numbered_name(n), "127.0.0.1");
+        server->hold(numbered_name(n));
+    }
+    for (unsigned k = 0; k < 60; k++) {
+        size_t i = k % 5, n = k / 5 % 3;
+        std::string payload = numbered(k, 8);
+        ASSERT_EQ(dgram_send(sockets[i], payload.data(), 8, port_of(target),
+                             numbered_name(n).c_str(), Results::take, results[i].get()),
+                  0);
+        run_until(loop, [] { return true; });
+    }
+    ASSERT_TRUE(spin_until(loop, [&] { return server->asked() == 3; }));
+    for (size_t i : {0, 4, 2}) {
+        close_and_wait(loop, sockets[i]);
+        EXPECT_EQ(results[i]->values, repeated(-ECANCELED, 12));
+    }
+    for (size_t n = 0; n < 3; n++) {
+        server->release(numbered_name(n));
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 24; }));
+    EXPECT_EQ(results[1]->values, repeated(8, 12));
+    EXPECT_EQ(results[3]->values, repeated(8, 12));
 }
 
 /* A question whose askers are all gone: its answer is remembered, or lost; nothing else. */
@@ -960,6 +1023,47 @@ TEST_P(NameHook, AnswerLivesForItsTtl)
     EXPECT_EQ(count, before);
     EXPECT_EQ(result_of("short.test"), 3);
     EXPECT_EQ(count, before + 1);
+}
+
+/* The loop's clock stands still between turns; times to live go on. */
+TEST_P(NameHook, TimeToLivePassesBetweenTurns)
+{
+    size_t count = 0;
+    int code = 0;
+    Hook hook;
+    hook.fn = [&](struct dgram_lookup *lookup, const std::string &, int) {
+        count++;
+        struct dgram_addr address = parse("127.0.0.1", 0);
+        dgram_lookup_answer(lookup, code, &address, 1);
+    };
+    begin_with_hook(&hook);
+    struct dgram_destination *destination = nullptr;
+    ASSERT_EQ(
+        dgram_destination_create(loop, DGRAM_UDP4, port_of(target), "handle.test", &destination),
+        0);
+    Results results;
+    ASSERT_EQ(dgram_send_dest(sender, "abc", 3, destination, Results::take, &results), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return !results.values.empty(); }));
+    EXPECT_EQ(result_of("good.test"), 3);
+    code = DGRAM_ENOTFOUND;
+    EXPECT_EQ(result_of("bad.test"), DGRAM_ENOTFOUND);
+    EXPECT_EQ(count, 3u);
+    code = 0;
+    usleep(static_cast<useconds_t>(TTL_OVER / 1000));
+    EXPECT_EQ(result_of("good.test"), 3);
+    EXPECT_EQ(count, 4u);
+    EXPECT_EQ(result_of("bad.test"), 3);
+    EXPECT_EQ(count, 5u);
+    usleep(static_cast<useconds_t>(TTL_OVER / 1000));
+    ASSERT_EQ(dgram_send_dest(sender, "abc", 3, destination, Results::take, &results), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 2; }));
+    EXPECT_EQ(count, 6u);
+    usleep(static_cast<useconds_t>(TTL_OVER / 1000));
+    struct dgram_addr address = {};
+    EXPECT_EQ(dgram_destination_address(destination, &address), 0);
+    ASSERT_GE(dgram_loop_turn(loop, 0), 0);
+    EXPECT_EQ(count, 7u);
+    dgram_destination_free(destination);
 }
 
 /* A child's answer is refused, and does not wake the parent, whose descriptor it shares. */
