@@ -163,7 +163,7 @@ static void raw_close(struct end *end)
 const struct engine engine_raw_mmsg = {
     .name = "raw-mmsg",
     .summary = "sendmmsg and recvmmsg of 64 datagrams",
-    .traits = ENGINE_BUSY_POLL | ENGINE_FLOOD,
+    .traits = ENGINE_BUSY_POLL | ENGINE_FLOOD | ENGINE_ANSWERS,
     .available = mmsg_available,
     .open = mmsg_open,
     .send = raw_send,
@@ -175,7 +175,7 @@ const struct engine engine_raw_mmsg = {
 const struct engine engine_raw_gso = {
     .name = "raw-gso",
     .summary = "the same with UDP_SEGMENT trains and UDP_GRO: the kernel's limit",
-    .traits = ENGINE_TRAINS | ENGINE_BUSY_POLL | ENGINE_FLOOD,
+    .traits = ENGINE_TRAINS | ENGINE_BUSY_POLL | ENGINE_FLOOD | ENGINE_ANSWERS,
     .available = gso_available,
     .open = gso_open,
     .send = raw_send,
