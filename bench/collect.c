@@ -218,7 +218,7 @@ static int collect_once(const struct plan *plan, const char *mode, live_fn *live
 
 /* ---- The subcommand ------------------------------------------------------------------------ */
 
-/* Of several ways to receive, the one that costs least CPU. NULL after saying why none could run. */
+/* Of several ways to receive, the one that costs least CPU. NULL after saying why none ran. */
 static const char *mode_best(const struct plan *plan)
 {
     struct plan trial = *plan;

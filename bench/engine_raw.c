@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engine_raw.c: `raw-mmsg` and `raw-gso`: the kernel without any library, as far as it goes.
+ * engine_raw.c: `raw-mmsg` and `raw-gso`: the kernel without any library.
  *
- * raw-mmsg batches system calls, one datagram a message. raw-gso sends trains (UDP_SEGMENT) and
- * receives them whole (UDP_GRO): what it reaches is the limit for everybody.
+ * raw-mmsg batches system calls, one datagram a message. raw-gso sends hand-written trains
+ * (UDP_SEGMENT) and receives them whole (UDP_GRO).
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -174,7 +174,7 @@ const struct engine engine_raw_mmsg = {
 
 const struct engine engine_raw_gso = {
     .name = "raw-gso",
-    .summary = "the same with UDP_SEGMENT trains and UDP_GRO: the kernel's limit",
+    .summary = "the same with hand-written trains: UDP_SEGMENT, UDP_GRO",
     .traits = ENGINE_TRAINS | ENGINE_BUSY_POLL | ENGINE_FLOOD | ENGINE_ANSWERS,
     .available = gso_available,
     .open = gso_open,

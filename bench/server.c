@@ -82,7 +82,7 @@ void server_init(struct server *server, struct crew *crew, const struct engine *
     server->timed = timed;
 }
 
-/* ---- echo and respond ---------------------------------------------------------------------------------- */
+/* ---- echo and respond ---------------------------------------------------------------------- */
 
 static void serve_live(void *user, double elapsed, char *text, size_t room)
 {

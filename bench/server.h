@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server.h: the side that answers: `echo` and `ping`'s server with what came, `respond` with what the
- * question asks for.
+ * server.h: the side that answers: `echo` and `ping`'s server with what came, `respond` with what
+ * the question asks for.
  */
 #ifndef DGPERF_SERVER_H
 #define DGPERF_SERVER_H

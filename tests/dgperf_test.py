@@ -318,8 +318,8 @@ class Engine(Case):
     def test_what_zero_copy_needs(self):
         for command in (["stream"], ["send", "--port", 9]):
             lines = self.dgperf(*command, "--zero-copy", "--engine", "poll").finish(UNAVAILABLE)
-            self.assertRegex(lines[-1], "^dgperf: --zero-copy: engine poll cannot here: on poll the "
-                                        "kernel copies; .* uring on Linux 6.15 and later$")
+            self.assertRegex(lines[-1], "^dgperf: --zero-copy: engine poll cannot here: on poll "
+                                        "the kernel copies; .* uring on Linux 6.15 and later$")
 
     def test_a_server_that_cannot_spin_sleeps(self):
         self.need("libuv")
@@ -640,7 +640,7 @@ class CommandLine(Case):
                 (["stream", "--between", "here"], "must be NAME=ADDRESS"),
                 (["stream", "--between", "a=127.0.0.1"], "must be NAME=ADDRESS"),
                 (["stream", "--between", "a=host,b=127.0.0.1"], "must be NAME=ADDRESS"),
-                (["stream", "--engine", "node", "--busy-poll", "9"], "--busy-poll: engine node has no"),
+                (["stream", "--engine", "node", "--busy-poll", "9"], "--busy-poll: engine node has"),
                 (["stream", "--engine", "poll", "--mode", "fast"], "not a mode of engine poll"),
                 (["stream", "--distinct-sizes", "--size", "8"], "needs --size from 9"),
                 (["stream", "--rate", "9"], "--rate: no such option"),
