@@ -71,9 +71,9 @@ need_build_tools() {
     need liburing-dev has_pc liburing
 }
 
-# The library of dgperf's percentiles: Ubuntu's libhdr-histogram-dev, or its source where meson looks
-# for it. Releases that lack the package (Debian 12 and 13) get the source out of an npm package that
-# ships it.
+# The library of dgperf's percentiles: Ubuntu's libhdr-histogram-dev, or its source where meson
+# looks for it. Releases that lack the package (Debian 12 and 13) get the source out of an npm
+# package that ships it.
 hdr_source=build-deps/HdrHistogram_c/src
 hdr_package=native-hdr-histogram@1.0.0
 hdr_sum=eb6feca66739e670eac90d41fbbe69a6eb084491f3e7cf8556d31ac651c1d600

@@ -640,7 +640,7 @@ class CommandLine(Case):
                 (["stream", "--between", "here"], "must be NAME=ADDRESS"),
                 (["stream", "--between", "a=127.0.0.1"], "must be NAME=ADDRESS"),
                 (["stream", "--between", "a=host,b=127.0.0.1"], "must be NAME=ADDRESS"),
-                (["stream", "--engine", "node", "--busy-poll", "9"], "--busy-poll: engine node has"),
+                (["stream", "--engine", "node", "--busy-poll", "9"], "--busy-poll: engine node"),
                 (["stream", "--engine", "poll", "--mode", "fast"], "not a mode of engine poll"),
                 (["stream", "--distinct-sizes", "--size", "8"], "needs --size from 9"),
                 (["stream", "--rate", "9"], "--rate: no such option"),

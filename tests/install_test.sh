@@ -39,8 +39,8 @@ fail() {
     exit 1
 }
 
-# install_from BUILD: into an empty place. What a package must contain, and nothing else: the header,
-# the libraries, the .pc file.
+# install_from BUILD: into an empty place. What a package must contain, and nothing else: the
+# header, the libraries, the .pc file.
 install_from() {
     local stray pc
     place=$root/place
@@ -79,8 +79,7 @@ build_of() {
 }
 
 # shellcheck disable=SC2046
-if [ "$(find "$build" -maxdepth 1 -name 'libdgram.a' -o -maxdepth 1 -name libdgram.so | wc -l)" = 2 ]
-then
+if [ -e "$build/libdgram.a" ] && [ -e "$build/libdgram.so" ]; then
     install_from "$build"
     compile shared $(config --libs)
     needs_shared shared || fail "the shared program has the library in it"
