@@ -218,6 +218,31 @@ class Engine(Case):
             sock.sendto(struct.pack("<Q", number), ("127.0.0.1", port))
         self.check_whole(self.the_json(recv.finish()), 3)
 
+    def dnsperf(self, *words, **options):
+        """scripts/bench_respond, which drives it."""
+        script = pathlib.Path(__file__).resolve().parent.parent / "scripts/bench_respond"
+        return peers.Program(self, sys.executable, script, DGPERF, *words, **options)
+
+    def test_dnsperf(self):
+        peers.needed(self, "dnsperf")
+        for engine, words in (("poll", ["--max-delay", 0]), ("libuv", ["--mode", "send+recvmsg"])):
+            with self.subTest(engine):
+                self.need(engine)
+                result = self.the_json(self.dnsperf(engine, 500, 0.4, *words).finish())
+                self.check_engine(result, engine)
+                self.assertEqual((result["scenario"], result["queries"]), ("respond", 500))
+                self.assertEqual((result["lost"], result["corrupt"], result["unanswered"]),
+                                 (0, 0, 0))
+                self.assertGreater(result["answered"], 0)
+                self.assertGreater(result["latency_ns"], 0)
+                self.assertEqual(result["sent"], result["received"])
+        lines = self.dnsperf("node", 500, 0.4).finish(USAGE)
+        self.assertIn("respond: engine node has no such choice", lines[-1])
+
+    def test_without_dnsperf(self):
+        lines = self.dnsperf("poll", 500, 1, env={"PATH": "/nonexistent"}).finish(UNAVAILABLE)
+        self.assertEqual(lines, ["respond: no dnsperf here"])
+
     def test_modes(self):
         for engine in WITH_MODES:
             with self.subTest(engine):
