@@ -41,7 +41,7 @@ static void usage(FILE *out)
     }
     fputs("\n'dgperf COMMAND --help' lists the options of one.\n"
           "Exit code: 0 all well; 1 the run failed, or datagrams were lost or wrong;\n"
-          "2 a wrong command line; 3 the engine cannot run here.\n",
+          "2 a wrong command line; 3 the engine cannot run here, or not so (--zero-copy).\n",
           out);
 }
 

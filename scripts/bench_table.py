@@ -32,6 +32,11 @@ SCENARIOS = {
     'requests': 'ping --window 64 of one client (io_uring) against each server',
     'requests-asleep': 'the same with --busy-poll 0',
 }
+MODERATE = {
+    COLLECT: 'lone datagrams from 8 plain sockets at random times (Poisson arrivals); libuv and '
+             'asio in the cheaper of their two ways to receive',
+    RESPOND: "a DNS server under dnsperf's 100 clients",
+}
 ROUND_TRIPS = ['ping', 'asleep', 'spin', 'flood']
 BASE, RAW = 'libuv', ['raw-mmsg', 'raw-gso']
 PLACES = {'': 'Over loopback', 'veth-': 'Between two network namespaces (veth)'}
@@ -288,7 +293,8 @@ def print_head(everything, names):
           f"medians of {max(run['round'] for run in everything)} rounds, ± is half the range."
           + ''.join(f' {engine} ran as {", ".join(sorted(names))}.'
                     for engine, names in modes.items()) + '\n')
-    print('\n'.join(f'- {name}: {SCENARIOS[name]}' for name in SCENARIOS if name in names) + '\n')
+    known = {**MODERATE, **SCENARIOS}
+    print('\n'.join(f'- {name}: {known[name]}' for name in known if name in names) + '\n')
 
 
 def print_place(place, table):
@@ -310,7 +316,8 @@ def main(arguments):
         return
     if not everything:
         sys.exit('no results')
-    print_head(everything, {scenario for table in tables.values() for scenario, _ in table})
+    print_head(everything, {scenario for table in tables.values() for scenario, _ in table}
+               | {run['scenario'] for run in everything})
     for place, table in tables.items():
         print_place(place, table)
         write_round_trips(place, table)
