@@ -135,10 +135,10 @@ static void train_arrives(struct engine *engine, uint32_t slot)
     };
 }
 
-static int instant_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
+static int instant_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     (void) timeout_ns;
-    (void) coalesce;
+    (void) gathers;
     for (uint32_t i = 0; i < engine->trains_due; i++) {
         train_arrives(engine, i);
     }
