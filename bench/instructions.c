@@ -136,9 +136,10 @@ static void train_arrives(struct engine *engine, uint32_t slot)
     };
 }
 
-static int instant_wait(struct engine *engine, int64_t timeout_ns)
+static int instant_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     (void) timeout_ns;
+    (void) gathers;
     for (uint32_t i = 0; i < engine->trains_due; i++) {
         train_arrives(engine, i);
     }
