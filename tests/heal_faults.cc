@@ -3,9 +3,9 @@
  * heal_faults.cc: this program's own calls stand before the C library's and liburing's. They count,
  * fail when the plan says so, and else do what the true ones do.
  *
- * A call fails with errnos that the kernel gives it for a while: no memory, no descriptors, no room,
- * a signal, a filter. What cannot fail so is left alone: a change of what is registered with epoll
- * allocates nothing, and close(2) does its work whatever it returns.
+ * A call fails with errnos that the kernel gives it for a while: no memory, no descriptors, no
+ * room, a signal, a filter. What cannot fail so is left alone: a change of what is registered with
+ * epoll allocates nothing, and close(2) does its work whatever it returns.
  */
 /* Both names of a call that has two are defined here, so neither may stand for the other. */
 #undef _FILE_OFFSET_BITS

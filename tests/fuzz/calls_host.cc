@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * calls_host.cc: a program of public calls on the host's kernel, on the poll engine and, where there
- * is one, on io_uring. Memory and the C library's calls fail where the input says so: this
+ * calls_host.cc: a program of public calls on the host's kernel, on the poll engine and, where
+ * there is one, on io_uring. Memory and the C library's calls fail where the input says so: this
  * program's own stand before the C library's.
  */
 #include <sys/epoll.h>
