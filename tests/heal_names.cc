@@ -20,7 +20,7 @@ class HealNames : public names::NamesTest
     {
         NamesTest::SetUp();
         if (server != nullptr) {
-            write_resolv_conf("options timeout:1 attempts:2\n");
+            write_resolv_conf("options timeout:1 attempts:1\n");
         }
     }
 
