@@ -123,3 +123,9 @@ configure() {
     rm -rf "$directory"
     meson setup "$directory" "$@"
 }
+
+# Whether clang has libFuzzer and the sanitizers that go with it.
+fuzzer_works() {
+    echo 'int LLVMFuzzerTestOneInput(const char *d, long s) { return d != 0 && s < 0; }' |
+        clang -fsanitize=fuzzer,address,undefined -xc -o /dev/null -
+}
