@@ -35,9 +35,19 @@
  * are there in `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt.
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
- * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
- * other threads; turns find that out, anything else is a data race. A program that wants more cores
- * runs a loop per core, each with its own socket on the same port (`reuse_port`).
+ * timers, for ever. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be
+ * called from other threads; turns find that out (DGRAM_EWRONGTHREAD, also from a thread that got
+ * the pthread_t of the owner after its end), anything else is a data race. When the owner has ended
+ * and was joined, or will not use the loop any more, one other thread may call dgram_loop_free(),
+ * and nothing else. A program that wants more cores runs a loop per core, each with its own socket
+ * on the same port (`reuse_port`).
+ *
+ * A callback has to return: longjmp(3), a C++ exception or pthread_exit(3) must not leave it.
+ * pthread_cancel(3) ends a thread in one place of the library: in dgram_loop_run(), between two
+ * turns. A turn comes to its end first, its callbacks included, and a loop that sleeps notices when
+ * something wakes it: dgram_loop_stop() after pthread_cancel() does. The loop is then as if
+ * dgram_loop_run() had returned, and can be freed by the thread's clean-up handlers, or by whoever
+ * has joined the thread. pthread_setcancelstate(3) is as before when a function returns.
  *
  * FORK. In a child process only dgram_loop_free() may touch a loop of the parent; every other
  * function answers DGRAM_EFORKED. The parent's loop is not disturbed.
@@ -231,7 +241,10 @@ DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
  * it is called (then they come while that turn unwinds, and dgram_loop_run() returns 1). Retained
  * messages stay valid. In a forked child it frees memory and closes descriptors only, without
  * callbacks. A signal handler that calls dgram_loop_stop() must be restored before.
- * Returns NULL. Loop thread.
+ * Returns NULL. Loop thread, or another one when that has ended or is done with the loop (THREADS).
+ * All said above holds there, too, on every engine. If the loop thread lives on, or has ended
+ * without the destructors of pthread_key_create(3), the uring engine has to wait until the kernel
+ * has taken its ring down, before anything is closed: 5 to 12 ms on Linux 6.18, a second at most.
  */
 DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
 
@@ -240,7 +253,8 @@ DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
  * that is not unref'd, an accepted send, a socket being closed, a started timer that is not
  * unref'd, a posted function, a buffer in use.
  * Returns 0 when nothing is left, 1 when stopped, a negative code when the engine failed;
- * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. Loop thread; not from a callback.
+ * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. A cancellation point between two turns
+ * (THREADS). Loop thread; not from a callback.
  */
 DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
 

@@ -490,10 +490,13 @@ struct dgram_loop {
     int64_t busy_poll_ns; /* 0: never */
     struct gathering gathering;
     struct spinning spinning;
-    bool in_turn, owned, freeing, free_requested;
+    bool in_turn, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
     bool arms;       /* a watch was armed since the engine last submitted */
-    pthread_t owner;
+    uint64_t owner;  /* the number of the thread of the first turn; 0: there was none yet */
+    bool attended;   /* in the list of loops whose owner is to be looked after when it ends */
+    struct dgram_loop *owned_previous, *owned_next; /* in that list */
+    int cancel_state; /* of the thread, while it is in a turn: as the program had set it */
     unsigned fork_generation;
     uint64_t turns, flushes;
     uint64_t sent_at; /* when the last of these was; 0: never */
@@ -538,6 +541,21 @@ int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t lea
 
 /* Copies a result struct into the caller's, as much as its `size` member says. */
 int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size);
+
+/* ---- owner.c ------------------------------------------------------------------------------- */
+
+void dg_owners_open(void);
+/* Whether the loop belongs to another thread than this one. */
+bool dg_owner_is_other(const struct dgram_loop *loop);
+/* The loop belongs to this thread, at whose end the engine is put to rest. */
+void dg_owner_attend(struct dgram_loop *loop);
+/* The loop is being freed: its owner has nothing to do with it any more. */
+void dg_owner_leave(struct dgram_loop *loop);
+
+/* Between these two pthread_cancel(3) does not end the thread, whatever is called: no change of
+ * ours stays half made. hold() returns what release() is to restore. */
+int dg_cancel_hold(void);
+void dg_cancel_release(int state);
 
 /* ---- wait.c -------------------------------------------------------------------------------- */
 
@@ -830,6 +848,8 @@ void dg_timers_free(struct dgram_loop *loop);
 int dg_inbox_open(struct dgram_loop *loop);
 void dg_inbox_end(struct dgram_loop *loop); /* takes no more */
 void dg_inbox_close(struct dgram_loop *loop);
+/* Waits until the kernel holds nothing any more of what the engine had watched. */
+void dg_inbox_await(struct dgram_loop *loop);
 void dg_inbox_run(struct dgram_loop *loop);
 bool dg_inbox_waiting(struct dgram_loop *loop);
 
