@@ -94,10 +94,12 @@ enum dgram_code {
     DGRAM_EBADTYPE = -10002,       /* the socket type is none of enum dgram_type */
     DGRAM_EBADOPTIONS = -10003,    /* an options struct: size too small, or a value out of range */
     DGRAM_EBADPORT = -10004,       /* a destination port of 0 */
-    DGRAM_EBADADDRESS = -10005,    /* no IP address, no well-formed name; an unusable dgram_addr */
+    DGRAM_EBADADDRESS = -10005,    /* no IP address, and no well-formed name where a name may stand
+                                      ("127.0.0.1:80", "[::1]"); an unusable dgram_addr */
     DGRAM_EBADFAMILY = -10006,     /* an IPv4 address on a udp6 socket, or the reverse */
     DGRAM_EBADTTL = -10007,        /* a TTL out of range */
-    DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of the socket's family */
+    DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of a family that the
+                                      socket takes */
     DGRAM_EBADINTERFACE = -10009,  /* not the text of an interface of this host */
     DGRAM_EBADTIME = -10010,       /* a negative delay or interval */
     DGRAM_EBADBUFFERSIZE = -10011, /* a buffer size of 0 or above INT_MAX */
@@ -141,9 +143,10 @@ struct dgram_addr {
 
 /*
  * Reads the text of an IPv4 or IPv6 address; IPv6 may carry a zone, "fe80::1%eth0" or "fe80::1%2"
- * (RFC 4007). Never asks a name server. `port` is in host order; 0 is allowed here.
- * Returns 0; DGRAM_EBADADDRESS if the text is no literal, DGRAM_EBADINTERFACE if its zone names no
- * interface of this host, DGRAM_ENULL. Any thread.
+ * (RFC 4007): the whole rest of the text, the name or the number of an interface. Never asks a name
+ * server. `port` is in host order; 0 is allowed here. The text has no port and no brackets.
+ * Returns 0; DGRAM_EBADADDRESS if the text is no literal (a host name is none), DGRAM_EBADINTERFACE
+ * if its zone names no interface of this host ("fe80::1%eth0:80"), DGRAM_ENULL. Any thread.
  */
 DGRAM_API int dgram_addr_parse(const char *text, uint16_t port, struct dgram_addr *ret_address);
 
@@ -821,9 +824,12 @@ DGRAM_API int dgram_set_multicast_loopback(struct dgram_socket *socket, bool on)
 
 /*
  * Which interface multicasts leave by (Node: setMulticastInterface). An interface here and below
- * is: on udp4 a local IPv4 address ("10.0.0.1"), on udp6 a zone ("::%eth0", no other address), on
- * both the name of an interface ("eth0"). NULL or "" lets the kernel choose. DGRAM_EBADINTERFACE
- * for other text.
+ * is: its name ("eth0") or its number ("2", if no interface is named so); for groups of IPv4 one of
+ * its addresses ("10.0.0.1"); for groups of IPv6 an address with a zone ("::%eth0"), of which only
+ * the zone counts. NULL or "" lets the kernel choose, and so does "0.0.0.0" for groups of IPv4 and
+ * "::" for groups of IPv6. DGRAM_EBADINTERFACE for other text. On udp6 without DGRAM_IPV6_ONLY an
+ * IPv4 address is about the groups of IPv4 only ("::ffff:239.1.2.3"), "::" about those of IPv6
+ * only, the rest about both.
  */
 DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
                                             const char *interface_text);
@@ -831,13 +837,23 @@ DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
 /*
  * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel
  * picks one, unless the group carries a zone ("ff02::1%eth0"); a zone that is not the interface
- * that is given is DGRAM_EBADINTERFACE. A group that another socket of this host joined on another
- * interface is heard as well (IP_MULTICAST_ALL, ip(7)): Linux's default, and Node's. Membership of
- * an unbound socket binds it to a free port of all interfaces with the next turn, unless the
- * program binds it first; from then on it keeps the loop running like any bound socket. The kernel
- * leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route,
- * so no interface to pick), -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7),
- * ipv6(7), RFC 3678.
+ * that is given is DGRAM_EBADINTERFACE. A udp6 socket without DGRAM_IPV6_ONLY joins groups of IPv4,
+ * too: "239.1.2.3" or "::ffff:239.1.2.3", which are the same. A group that another socket of this
+ * host joined on another interface is heard as well (IP_MULTICAST_ALL, ip(7)): Linux's default, and
+ * Node's.
+ *
+ * A membership lasts until it is left, also if its interface vanishes; the kernel then keeps and
+ * counts it (net.ipv4.igmp_max_memberships), and hears nothing, not even when an interface of the
+ * same name comes. It is left by the texts by which it was joined, by the name or number that its
+ * interface has, or without an interface, then the last that was joined; whether the interface is
+ * there or not. To join again by the same texts, when the interface was made anew, leaves the old
+ * one first. What the library remembers is freed at close.
+ *
+ * Membership of an unbound socket binds it to a free port of all interfaces with the next turn,
+ * unless the program binds it first; from then on it keeps the loop running like any bound socket.
+ * The kernel leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV
+ * (no route, so no interface to pick), -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined),
+ * -ENOBUFS (as many as the kernel allows), -ENOMEM. ip(7), ipv6(7), RFC 3678.
  */
 DGRAM_API int dgram_add_membership(struct dgram_socket *socket, const char *group,
                                    const char *interface_text);

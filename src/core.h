@@ -242,7 +242,8 @@ struct dgram_socket {
     bool fed;      /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
-    bool blocked;  /* the kernel has no room: sends are parked */
+    bool ipv6_only;
+    bool blocked; /* the kernel has no room: sends are parked */
     bool drain_wanted;
     uint8_t receive_errors;         /* since it received something */
     in_port_t bind_port;            /* network order, while `binding` */
@@ -257,11 +258,11 @@ struct dgram_socket {
     struct request_list parked;       /* wait for room, in order */
     struct request_list parked_again; /* refused in the submission that is being settled */
     struct dg_watch writable;
-    uint32_t refused_trains; /* by one destination after the other, since one took a train */
-    uint64_t alone_until;    /* loop time: no trains before */
-    uint32_t refused_size;   /* of the largest that was refused since the last `drain` */
-    uint32_t futile;         /* timed retries since something was sent */
-    uint32_t joined;         /* multicast groups */
+    uint32_t refused_trains;        /* by one destination after the other, since one took a train */
+    uint64_t alone_until;           /* loop time: no trains before */
+    uint32_t refused_size;          /* of the largest that was refused since the last `drain` */
+    uint32_t futile;                /* timed retries since something was sent */
+    struct membership *memberships; /* the last to be joined comes first */
     uint64_t queue_bytes, queue_count, queue_limit;
 
     struct held *held_head, *held_tail;
@@ -276,6 +277,15 @@ struct dgram_socket {
     void *error_user;
 
     struct dgram_socket_stats stats;
+};
+
+/* A multicast group that a socket has joined, and how. */
+struct membership {
+    struct membership *next;
+    struct dgram_addr group; /* without port and zone */
+    struct in_addr local;    /* of the interface, as it was given */
+    unsigned index;          /* of the interface: where the kernel has the membership; 0: unknown */
+    char where[];            /* the text of the interface or zone, without address; "": none */
 };
 
 struct socket_list {
@@ -822,9 +832,24 @@ enum dg_fallback { DG_ANY, DG_LOOPBACK };
 int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg_fallback fallback,
                     struct dgram_addr *ret_address);
 void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
-/* An interface named by text: its index, or 0 and the local IPv4 address that was written. */
-int dg_interface_read(sa_family_t family, const char *text, unsigned *ret_index,
-                      struct in_addr *ret_local);
+
+/* What multicasts come or leave by. */
+struct dg_interface {
+    unsigned index;       /* 0: the kernel chooses, unless `local` says */
+    struct in_addr local; /* an address of the interface, for groups of IPv4; INADDR_ANY: none */
+    bool in6_only;        /* the choice is the kernel's for groups of IPv6 only */
+};
+/* Reads the text of one, for groups of this family. 0 or DGRAM_EBADINTERFACE. */
+int dg_interface_read(sa_family_t family, const char *text, struct dg_interface *ret_interface);
+/* The index of the interface that a zone names, 0 if it names none. */
+unsigned dg_zone_read(const char *zone);
+/* Whether it is written as an IPv4 address. */
+bool dg_interface_is_in4(const char *text);
+
+/* ---- group.c ------------------------------------------------------------------------------- */
+
+/* The descriptor is closed, and the kernel has left all groups. */
+void dg_memberships_forget(struct dgram_socket *socket);
 
 /* ---- error.c ------------------------------------------------------------------------------- */
 

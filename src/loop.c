@@ -630,6 +630,7 @@ static void loop_free_forked(struct dgram_loop *loop)
         }
         dg_receive_discard_held(socket);
         dg_requests_forget(&socket->parked, loop);
+        dg_memberships_forget(socket);
         dg_release(socket);
     }
     for (uint32_t i = 0; i < loop->batch->train_count; i++) {
