@@ -35,9 +35,19 @@
  * are there in `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt.
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
- * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
- * other threads; turns find that out, anything else is a data race. A program that wants more cores
- * runs a loop per core, each with its own socket on the same port (`reuse_port`).
+ * timers, for ever. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be
+ * called from other threads; turns find that out (DGRAM_EWRONGTHREAD, also from a thread that got
+ * the pthread_t of the owner after its end), anything else is a data race. When the owner has ended
+ * and was joined, or will not use the loop any more, one other thread may call dgram_loop_free(),
+ * and nothing else. A program that wants more cores runs a loop per core, each with its own socket
+ * on the same port (`reuse_port`).
+ *
+ * A callback has to return: longjmp(3), a C++ exception or pthread_exit(3) must not leave it.
+ * pthread_cancel(3) ends a thread in one place of the library: in dgram_loop_run(), between two
+ * turns. A turn comes to its end first, its callbacks included, and a loop that sleeps notices when
+ * something wakes it: dgram_loop_stop() after pthread_cancel() does. The loop is then as if
+ * dgram_loop_run() had returned, and can be freed by the thread's clean-up handlers, or by whoever
+ * has joined the thread. pthread_setcancelstate(3) is as before when a function returns.
  *
  * FORK. In a child process only dgram_loop_free() may touch a loop of the parent; every other
  * function answers DGRAM_EFORKED. The parent's loop is not disturbed.
@@ -84,10 +94,12 @@ enum dgram_code {
     DGRAM_EBADTYPE = -10002,       /* the socket type is none of enum dgram_type */
     DGRAM_EBADOPTIONS = -10003,    /* an options struct: size too small, or a value out of range */
     DGRAM_EBADPORT = -10004,       /* a port above 65,535, or a destination port of 0 */
-    DGRAM_EBADADDRESS = -10005,    /* no IP address, no well-formed name; an unusable dgram_addr */
+    DGRAM_EBADADDRESS = -10005,    /* no IP address, and no well-formed name where a name may stand
+                                      ("127.0.0.1:80", "[::1]"); an unusable dgram_addr */
     DGRAM_EBADFAMILY = -10006,     /* an IPv4 address on a udp6 socket, or the reverse */
     DGRAM_EBADTTL = -10007,        /* a TTL out of range */
-    DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of the socket's family */
+    DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of a family that the
+                                      socket takes */
     DGRAM_EBADINTERFACE = -10009,  /* not the text of an interface of this host */
     DGRAM_EBADTIME = -10010,       /* a negative delay or interval */
     DGRAM_EBADBUFFERSIZE = -10011, /* a buffer size of 0 or above INT_MAX */
@@ -131,9 +143,11 @@ struct dgram_addr {
 
 /*
  * Reads the text of an IPv4 or IPv6 address; IPv6 may carry a zone, "fe80::1%eth0" or "fe80::1%2"
- * (RFC 4007). Never asks a name server. `port` is in host order, 0 to 65,535.
- * Returns 0; DGRAM_EBADADDRESS if the text is no literal, DGRAM_EBADINTERFACE if its zone names no
- * interface of this host, DGRAM_EBADPORT, DGRAM_ENULL. Any thread.
+ * (RFC 4007): the whole rest of the text, the name or the number of an interface. Never asks a name
+ * server. `port` is in host order, 0 to 65,535. The text has no port and no brackets.
+ * Returns 0; DGRAM_EBADADDRESS if the text is no literal (a host name is none), DGRAM_EBADINTERFACE
+ * if its zone names no interface of this host ("fe80::1%eth0:80"), DGRAM_EBADPORT,
+ * DGRAM_ENULL. Any thread.
  */
 DGRAM_API int dgram_addr_parse(const char *text, uint32_t port, struct dgram_addr *ret_address);
 
@@ -234,7 +248,10 @@ DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
  * it is called (then they come while that turn unwinds, and dgram_loop_run() returns 1). Retained
  * messages stay valid. In a forked child it frees memory and closes descriptors only, without
  * callbacks. A signal handler that calls dgram_loop_stop() must be restored before.
- * Returns NULL. Loop thread.
+ * Returns NULL. Loop thread, or another one when that has ended or is done with the loop (THREADS).
+ * All said above holds there, too, on every engine. If the loop thread lives on, or has ended
+ * without the destructors of pthread_key_create(3), the uring engine has to wait until the kernel
+ * has taken its ring down, before anything is closed: 5 to 12 ms on Linux 6.18, a second at most.
  */
 DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
 
@@ -243,7 +260,8 @@ DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
  * that is not unref'd, an accepted send, a socket being closed, a started timer that is not
  * unref'd, a posted function, a buffer in use.
  * Returns 0 when nothing is left, 1 when stopped, a negative code when the engine failed;
- * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. Loop thread; not from a callback.
+ * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. A cancellation point between two turns
+ * (THREADS). Loop thread; not from a callback.
  */
 DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
 
@@ -835,9 +853,12 @@ DGRAM_API int dgram_set_multicast_loopback(struct dgram_socket *socket, bool on)
 
 /*
  * Which interface multicasts leave by (Node: setMulticastInterface). An interface here and below
- * is: on udp4 a local IPv4 address ("10.0.0.1"), on udp6 a zone ("::%eth0", no other address), on
- * both the name of an interface ("eth0"). NULL or "" lets the kernel choose. DGRAM_EBADINTERFACE
- * for other text.
+ * is: its name ("eth0") or its number ("2", if no interface is named so); for groups of IPv4 one of
+ * its addresses ("10.0.0.1"); for groups of IPv6 an address with a zone ("::%eth0"), of which only
+ * the zone counts. NULL or "" lets the kernel choose, and so does "0.0.0.0" for groups of IPv4 and
+ * "::" for groups of IPv6. DGRAM_EBADINTERFACE for other text. On udp6 without DGRAM_IPV6_ONLY an
+ * IPv4 address is about the groups of IPv4 only ("::ffff:239.1.2.3"), "::" about those of IPv6
+ * only, the rest about both.
  */
 DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
                                             const char *interface_text);
@@ -845,13 +866,23 @@ DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
 /*
  * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel
  * picks one, unless the group carries a zone ("ff02::1%eth0"); a zone that is not the interface
- * that is given is DGRAM_EBADINTERFACE. A group that another socket of this host joined on another
- * interface is heard as well (IP_MULTICAST_ALL, ip(7)): Linux's default, and Node's. Membership of
- * an unbound socket binds it to a free port of all interfaces with the next turn, unless the
- * program binds it first; from then on it keeps the loop running like any bound socket. The kernel
- * leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route,
- * so no interface to pick), -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7),
- * ipv6(7), RFC 3678.
+ * that is given is DGRAM_EBADINTERFACE. A udp6 socket without DGRAM_IPV6_ONLY joins groups of IPv4,
+ * too: "239.1.2.3" or "::ffff:239.1.2.3", which are the same. A group that another socket of this
+ * host joined on another interface is heard as well (IP_MULTICAST_ALL, ip(7)): Linux's default, and
+ * Node's.
+ *
+ * A membership lasts until it is left, also if its interface vanishes; the kernel then keeps and
+ * counts it (net.ipv4.igmp_max_memberships), and hears nothing, not even when an interface of the
+ * same name comes. It is left by the texts by which it was joined, by the name or number that its
+ * interface has, or without an interface, then the last that was joined; whether the interface is
+ * there or not. To join again by the same texts, when the interface was made anew, leaves the old
+ * one first. What the library remembers is freed at close.
+ *
+ * Membership of an unbound socket binds it to a free port of all interfaces with the next turn,
+ * unless the program binds it first; from then on it keeps the loop running like any bound socket.
+ * The kernel leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV
+ * (no route, so no interface to pick), -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined),
+ * -ENOBUFS (as many as the kernel allows), -ENOMEM. ip(7), ipv6(7), RFC 3678.
  */
 DGRAM_API int dgram_add_membership(struct dgram_socket *socket, const char *group,
                                    const char *interface_text);

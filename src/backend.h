@@ -13,7 +13,8 @@
  * Life of the objects: the core allocates and frees endpoint, watch and train; an engine keeps what
  * it needs beside them in `state`, made by attach() or the first watch() and freed by the engine no
  * later than DETACHED or unwatch(). Every function runs on the loop's thread, except that open() to
- * recv_start() may run on the creating thread before the first flush() or wait().
+ * recv_start() may run on the creating thread before the first flush() or wait(), and what follows
+ * inherit() on the one that called that.
  */
 #ifndef DGRAM_BACKEND_H
 #define DGRAM_BACKEND_H
@@ -174,6 +175,18 @@ struct backend {
      * while loans are out: RELEASED still comes. 0 or a negated errno. NULL: not here. */
     int (*lend)(struct engine *engine, struct region *region);
     void (*reclaim)(struct engine *engine, const struct region *region);
+
+    /* Takes back whatever the kernel does on behalf of this thread, which is about to end: no
+     * operation holds an endpoint or a watch any more. What was received and watched is so again
+     * from the next wait() on, and what came meanwhile is appended. NULL: nothing is bound to a
+     * thread. */
+    void (*rest)(struct engine *engine);
+
+    /* Another thread than that of the waits goes on, in order to close everything: from now on
+     * nothing is started or watched, and wait() does not sleep. 0; or -EBUSY if the kernel goes on
+     * with what rest() did not take back for some more milliseconds, for which time the sockets,
+     * what is watched and the slots stay in use. NULL: any thread will do. */
+    int (*inherit)(struct engine *engine);
 
     /* Submits everything now and never sleeps. May append records. 0 or a negated errno, which
      * means that the engine itself is broken; trains without an answer get it as their result. */

@@ -271,7 +271,8 @@ struct dgram_socket {
     bool fed;      /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
-    bool blocked;  /* the socket's buffer is full: sends are parked */
+    bool ipv6_only;
+    bool blocked;                    /* the socket's buffer is full: sends are parked */
     uint8_t drain_wanted;            /* WANTED_...: what refused a send since the last `drain` */
     uint8_t receive_errors;          /* since it received something, at most 16 */
     uint64_t receive_told;           /* loop time: when the last of them was told */
@@ -295,7 +296,7 @@ struct dgram_socket {
     uint32_t refused_size;    /* of the largest that the queue refused since the last `drain`, */
     uint32_t refused_stalled; /* and that the part for stalled ones refused */
     uint32_t futile;          /* timed retries since something was sent */
-    uint32_t joined;          /* multicast groups */
+    struct membership *memberships; /* the last to be joined comes first */
     uint64_t queue_bytes, queue_count, queue_limit;
     uint64_t
         stalled; /* of the queue's charge: waits for names, and for destinations without room */
@@ -312,6 +313,15 @@ struct dgram_socket {
     void *error_user;
 
     struct dgram_socket_stats stats;
+};
+
+/* A multicast group that a socket has joined, and how. */
+struct membership {
+    struct membership *next;
+    struct dgram_addr group; /* without port and zone */
+    struct in_addr local;    /* of the interface, as it was given */
+    unsigned index;          /* of the interface: where the kernel has the membership; 0: unknown */
+    char where[];            /* the text of the interface or zone, without address; "": none */
 };
 
 struct socket_list {
@@ -552,10 +562,13 @@ struct dgram_loop {
     struct gathering gathering;
     struct spinning spinning;
     uint64_t delivered; /* datagrams, to handlers */
-    bool in_turn, owned, freeing, free_requested;
+    bool in_turn, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
     bool arms;       /* a watch was armed since the engine last submitted */
-    pthread_t owner;
+    uint64_t owner;  /* the number of the thread of the first turn; 0: there was none yet */
+    bool attended;   /* in the list of loops whose owner is to be looked after when it ends */
+    struct dgram_loop *owned_previous, *owned_next; /* in that list */
+    int cancel_state; /* of the thread, while it is in a turn: as the program had set it */
     unsigned fork_generation;
     uint64_t turns, flushes;
     uint64_t sent_at; /* when the last of these was; 0: never */
@@ -600,6 +613,21 @@ int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t lea
 
 /* Copies a result struct into the caller's, as much as its `size` member says. */
 int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size);
+
+/* ---- owner.c ------------------------------------------------------------------------------- */
+
+void dg_owners_open(void);
+/* Whether the loop belongs to another thread than this one. */
+bool dg_owner_is_other(const struct dgram_loop *loop);
+/* The loop belongs to this thread, at whose end the engine is put to rest. */
+void dg_owner_attend(struct dgram_loop *loop);
+/* The loop is being freed: its owner has nothing to do with it any more. */
+void dg_owner_leave(struct dgram_loop *loop);
+
+/* Between these two pthread_cancel(3) does not end the thread, whatever is called: no change of
+ * ours stays half made. hold() returns what release() is to restore. */
+int dg_cancel_hold(void);
+void dg_cancel_release(int state);
 
 /* ---- wait.c -------------------------------------------------------------------------------- */
 
@@ -915,9 +943,24 @@ enum dg_fallback { DG_ANY, DG_LOOPBACK };
 int dg_address_read(sa_family_t family, const char *text, uint32_t port, enum dg_fallback fallback,
                     struct dgram_addr *ret_address);
 void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
-/* An interface named by text: its index, or 0 and the local IPv4 address that was written. */
-int dg_interface_read(sa_family_t family, const char *text, unsigned *ret_index,
-                      struct in_addr *ret_local);
+
+/* What multicasts come or leave by. */
+struct dg_interface {
+    unsigned index;       /* 0: the kernel chooses, unless `local` says */
+    struct in_addr local; /* an address of the interface, for groups of IPv4; INADDR_ANY: none */
+    bool in6_only;        /* the choice is the kernel's for groups of IPv6 only */
+};
+/* Reads the text of one, for groups of this family. 0 or DGRAM_EBADINTERFACE. */
+int dg_interface_read(sa_family_t family, const char *text, struct dg_interface *ret_interface);
+/* The index of the interface that a zone names, 0 if it names none. */
+unsigned dg_zone_read(const char *zone);
+/* Whether it is written as an IPv4 address. */
+bool dg_interface_is_in4(const char *text);
+
+/* ---- group.c ------------------------------------------------------------------------------- */
+
+/* The descriptor is closed, and the kernel has left all groups. */
+void dg_memberships_forget(struct dgram_socket *socket);
 
 /* ---- error.c ------------------------------------------------------------------------------- */
 
@@ -941,6 +984,8 @@ void dg_timers_free(struct dgram_loop *loop);
 int dg_inbox_open(struct dgram_loop *loop);
 void dg_inbox_end(struct dgram_loop *loop); /* takes no more */
 void dg_inbox_close(struct dgram_loop *loop);
+/* Waits until the kernel holds nothing any more of what the engine had watched. */
+void dg_inbox_await(struct dgram_loop *loop);
 void dg_inbox_run(struct dgram_loop *loop);
 bool dg_inbox_waiting(struct dgram_loop *loop);
 

@@ -11,20 +11,7 @@
 
 #include "src/core.h"
 
-/* ---- fork ---------------------------------------------------------------------------------- */
-
 unsigned dg_fork_generation = 1;
-
-static void forked_in_child(void)
-{
-    dg_fork_generation++;
-}
-
-static void fork_watch_once(void)
-{
-    /* Failing (no memory) costs the protection of a child that misuses the loop, nothing else. */
-    (void) pthread_atfork(NULL, NULL, forked_in_child);
-}
 
 /* ---- Structs that may grow ----------------------------------------------------------------- */
 
@@ -245,7 +232,6 @@ static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *o
 int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_system *system,
                       const struct backend *backend, struct dgram_loop **ret_loop)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct dgram_loop_options read = {0};
     if (ret_loop == NULL) {
         return DGRAM_ENULL;
@@ -258,7 +244,7 @@ int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_
     if (code < 0) {
         return code;
     }
-    (void) pthread_once(&once, fork_watch_once);
+    dg_owners_open();
     struct dgram_loop *loop = dg_allocate(sizeof(*loop));
     if (loop == NULL) {
         return -ENOMEM;
@@ -462,12 +448,14 @@ static int turn_begin(struct dgram_loop *loop)
     if (loop->in_turn) {
         return DGRAM_EREENTERED;
     }
-    if (loop->owned && !pthread_equal(loop->owner, pthread_self())) {
+    if (dg_owner_is_other(loop)) {
         return DGRAM_EWRONGTHREAD;
     }
-    loop->owner = pthread_self();
-    loop->owned = true;
+    if (!loop->attended) {
+        dg_owner_attend(loop);
+    }
     loop->in_turn = true;
+    loop->cancel_state = dg_cancel_hold();
     loop->now = loop->system->now();
     return 0;
 }
@@ -475,13 +463,29 @@ static int turn_begin(struct dgram_loop *loop)
 /* Leaves the turn; true if a callback had asked to free the loop, which is gone then. */
 static bool turn_end(struct dgram_loop *loop)
 {
+    int cancel_state = loop->cancel_state;
+    bool freed = loop->free_requested;
     loop->in_turn = false;
-    if (loop->free_requested) {
+    if (freed) {
         (void) dgram_loop_free(loop);
-        return true;
+    } else {
+        dg_embedding_set(loop);
     }
-    dg_embedding_set(loop);
-    return false;
+    dg_cancel_release(cancel_state);
+    return freed;
+}
+
+/* Nothing is half done between two turns: here, and nowhere else, pthread_cancel(3) may end the
+ * thread. It leaves the loop as if dgram_loop_run() had returned. */
+static void cancellation_point(struct dgram_loop *loop)
+{
+    if (loop->cancel_state == PTHREAD_CANCEL_ENABLE) {
+        loop->in_turn = false;
+        dg_cancel_release(PTHREAD_CANCEL_ENABLE);
+        pthread_testcancel();
+        (void) dg_cancel_hold();
+        loop->in_turn = true;
+    }
 }
 
 /* Looks first: an exchange locks the bus, and this is asked in every turn. */
@@ -515,6 +519,7 @@ int dgram_loop_run(struct dgram_loop *loop)
     bool stopped = false;
     dg_embedding_clear(loop);
     while (code == 0 && !stopped) {
+        cancellation_point(loop);
         stopped = stop_taken(loop);
         if (stopped || !loop_is_alive(loop)) {
             break;
@@ -589,7 +594,7 @@ static void loop_begin_end(struct dgram_loop *loop)
     }
 }
 
-/* Without the engine: it is broken, or another thread owns the ring. */
+/* Without the engine: it is broken. */
 static void abandon_all(struct dgram_loop *loop, int code)
 {
     dg_send_settle(loop, code);
@@ -629,6 +634,7 @@ static void loop_free_forked(struct dgram_loop *loop)
         dg_receive_discard_held(socket);
         dg_requests_forget(&socket->parked, loop);
         dg_stalls_forget(socket);
+        dg_memberships_forget(socket);
         dg_release(socket);
     }
     for (uint32_t i = 0; i < loop->batch->train_count; i++) {
@@ -638,10 +644,21 @@ static void loop_free_forked(struct dgram_loop *loop)
     loop_forget(loop, true);
 }
 
+/* The owner has ended, or does not use the loop any more. */
+static void loop_inherit(struct dgram_loop *loop)
+{
+    if (loop->backend->inherit != NULL && loop->backend->inherit(loop->engine) == -EBUSY) {
+        dg_inbox_await(loop);
+    }
+}
+
 static void loop_destroy(struct dgram_loop *loop)
 {
-    loop->in_turn = true;
     int code = 0;
+    loop->in_turn = true;
+    if (dg_owner_is_other(loop)) {
+        loop_inherit(loop);
+    }
     while (loop->sockets != NULL && code == 0) {
         code = loop_turn(loop, -1);
     }
@@ -663,7 +680,11 @@ struct dgram_loop *dgram_loop_free(struct dgram_loop *loop)
     if (loop == NULL) {
         return NULL;
     }
+    int cancel_state = dg_cancel_hold();
     bool forked = dg_loop_forked(loop);
+    if (!forked && !loop->in_turn) {
+        dg_owner_leave(loop);
+    }
     if (!forked) {
         loop_begin_end(loop);
     }
@@ -674,5 +695,6 @@ struct dgram_loop *dgram_loop_free(struct dgram_loop *loop)
     } else {
         loop_destroy(loop);
     }
+    dg_cancel_release(cancel_state);
     return NULL;
 }

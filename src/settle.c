@@ -573,6 +573,7 @@ void dg_send_hand_over(struct dgram_loop *loop)
 
 int dg_send_flush(struct dgram_loop *loop)
 {
+    int cancel_state = dg_cancel_hold();
     dg_send_hand_over(loop);
     loop->arms = false;
     int code = dg_send_settle(loop, loop->backend->flush(loop->engine));
@@ -586,6 +587,7 @@ int dg_send_flush(struct dgram_loop *loop)
     if (loop->pending.count > 0 || loop->due_buffers != NULL) {
         dg_loop_touch(loop); /* there is more to tell than results of sends */
     }
+    dg_cancel_release(cancel_state);
     return code;
 }
 

@@ -159,6 +159,7 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
     }
     socket->bind_patience_ms = options->bind_patience_ms;
     socket->copies = (options->flags & DGRAM_COPY) != 0;
+    socket->ipv6_only = (options->flags & DGRAM_IPV6_ONLY) != 0;
     socket->queue_limit = options->queue_limit != 0 ? options->queue_limit : SOCKET_QUEUE_LIMIT;
     socket->on_message = options->on_message;
     socket->message_user = options->user;
@@ -465,6 +466,7 @@ static void socket_free(struct dgram_socket *socket)
     sockets_unlink(loop, socket);
     loop->keeping -= socket->counted;
     (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
+    dg_memberships_forget(socket);
     dg_release(socket);
 }
 

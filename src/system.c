@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -136,12 +138,15 @@ static uint64_t host_random(void)
     return random;
 }
 
-/* A full pipe is readable already, so a failed write loses nothing. */
+/* A full pipe is readable already, so a failed write loses nothing. pthread_cancel(3) must not end
+ * the thread in write(2): what has been posted would lie there, and nobody would wake. */
 static void host_wake_signal(int fd)
 {
-    int saved = errno;
+    int saved = errno, cancel_state;
+    (void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     ssize_t ignored = write(fd, "", 1);
     (void) ignored;
+    (void) pthread_setcancelstate(cancel_state, NULL);
     errno = saved; /* for the signal handlers that end up here */
 }
 
@@ -150,6 +155,16 @@ static void host_wake_clear(int fd)
     char bytes[64];
     while (read(fd, bytes, sizeof(bytes)) == (ssize_t) sizeof(bytes)) {
     }
+}
+
+/* The write end of a pipe that nobody can read from is in error. */
+static void host_wake_outlast(const int fds[2])
+{
+    enum { SECOND_MS = 1000 };
+    struct pollfd end = {.fd = fds[1]};
+    (void) close(fds[0]);
+    (void) poll(&end, 1, SECOND_MS);
+    (void) close(fds[1]);
 }
 
 /* The kernel's answer is found out once per process: two threads that ask at the same time find the
@@ -193,6 +208,7 @@ const struct dg_system dg_system_host = {
     .wake_open = dg_host_pipe,
     .wake_signal = host_wake_signal,
     .wake_clear = host_wake_clear,
+    .wake_outlast = host_wake_outlast,
     .gather_open = dg_host_gather_open,
     .alarm_open = dg_host_alarm_open,
     .alarm_set = dg_host_alarm_set,

@@ -57,6 +57,9 @@ struct dg_system {
     int (*wake_open)(int ret_fds[2]);
     void (*wake_signal)(int fd);
     void (*wake_clear)(int fd);
+    /* Closes a wake-up, and waits until the kernel itself does not hold the read end any more
+     * either, but no longer than a second. */
+    void (*wake_outlast)(const int fds[2]);
 
     /* One descriptor that is readable while any of these is. -ENOTSUP where the host has none. */
     int (*gather_open)(const int *fds, size_t count);

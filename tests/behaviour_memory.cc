@@ -399,6 +399,23 @@ TEST_P(NoMemory, ForManySockets)
     });
 }
 
+/* A membership that cannot be remembered is not joined. */
+TEST_P(NoMemory, ForAMembership)
+{
+    struct dgram_socket *socket = open_bound(loop);
+    if (dgram_add_membership(socket, "239.1.2.3", "lo") == -ENODEV) {
+        GTEST_SKIP() << "the loopback interface of this host takes no members";
+    }
+    ASSERT_EQ(dgram_drop_membership(socket, "239.1.2.3", "lo"), 0);
+    fail_each([&] {
+        int code = dgram_add_membership(socket, "239.1.2.3", "lo");
+        fail_at = 0;
+        EXPECT_EQ(dgram_drop_membership(socket, "239.1.2.3", "lo"), code == 0 ? 0 : -EADDRNOTAVAIL);
+        return code;
+    });
+    ASSERT_EQ(dgram_add_membership(socket, "239.1.2.3", "lo"), 0); /* freed with the socket */
+}
+
 TEST_P(NoMemory, ForTimers)
 {
     Tick tick([](struct dgram_timer *) {});

@@ -6,6 +6,7 @@
  * cannot be made.
  */
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <unistd.h>
@@ -533,6 +534,109 @@ TEST_P(BareHost, EngineNeedsNoLoopback)
     ASSERT_TRUE(run("ip link set lo up"));
     expect_echo(made, open_socket(made));
     EXPECT_EQ(dgram_loop_free(made), nullptr);
+}
+
+/* ---- Interfaces that come and go ------------------------------------------------------------ */
+
+/* A tunnel, a container's veth, an adapter. */
+void interface_comes(const char *route)
+{
+    ASSERT_TRUE(run("ip link add vpn0 type veth peer name vpn1 && ip addr add 10.9.0.1/24 dev vpn0 "
+                    "&& ip -6 addr add fd00::1/64 dev vpn0 nodad && ip link set vpn1 up && ip link "
+                    "set vpn0 up" +
+                    std::string(route)));
+}
+
+void interface_goes()
+{
+    ASSERT_TRUE(run("ip link del vpn0"));
+}
+
+/* How a program goes on when its interface has vanished. */
+enum class Then { LEAVES_GONE, LEAVES_RETURNED, JOINS_ANEW };
+
+void expect_rounds(struct dgram_socket *socket, const char *group, const char *where,
+                   const char *leave, Then then, const char *route)
+{
+    const int rounds = 3;
+    for (int round = 0; round < rounds; round++) {
+        SCOPED_TRACE(round);
+        ASSERT_NO_FATAL_FAILURE(interface_comes(route));
+        const std::string number = std::to_string(if_nametoindex("vpn0"));
+        const char *text = leave != nullptr && leave[0] == '#' ? number.c_str() : leave;
+        int code = -ENODEV; /* until the kernel has found out that the link is up */
+        ASSERT_TRUE(wait_until(
+            [&] { return (code = dgram_add_membership(socket, group, where)) != -ENODEV; }));
+        ASSERT_EQ(code, 0);
+        EXPECT_EQ(dgram_add_membership(socket, group, where), -EADDRINUSE);
+        ASSERT_NO_FATAL_FAILURE(interface_goes());
+        if (then == Then::LEAVES_RETURNED) {
+            ASSERT_NO_FATAL_FAILURE(interface_comes(route));
+        }
+        if (then != Then::JOINS_ANEW || round == rounds - 1) {
+            EXPECT_EQ(dgram_drop_membership(socket, group, text), 0);
+            EXPECT_NE(dgram_drop_membership(socket, group, text), 0);
+        }
+        if (then == Then::LEAVES_RETURNED) {
+            ASSERT_NO_FATAL_FAILURE(interface_goes());
+        }
+    }
+}
+
+/* The kernel keeps what was joined on an interface that is gone, and counts it: one is all here. */
+TEST_P(BareHost, GroupsOfVanishedInterfacesCanBeLeft)
+{
+    static const struct {
+        uint32_t type;
+        const char *group, *where, *leave, *route;
+    } ways[] = {
+        {DGRAM_UDP4, "239.7.7.7", "vpn0", "vpn0", ""},
+        {DGRAM_UDP4, "239.7.7.7", "vpn0", "#", ""},
+        {DGRAM_UDP4, "239.7.7.7", "vpn0", nullptr, ""},
+        {DGRAM_UDP4, "239.7.7.7", "10.9.0.1", "10.9.0.1", ""},
+        {DGRAM_UDP4, "239.7.7.7", nullptr, nullptr, " && ip route add 224.0.0.0/4 dev vpn0"},
+        {DGRAM_UDP6, "ff15::77", "vpn0", "::%vpn0", ""},
+        {DGRAM_UDP6, "ff15::77", nullptr, nullptr, ""},
+        {DGRAM_UDP6, "ff12::77%vpn0", nullptr, nullptr, ""},
+        {DGRAM_UDP6, "239.7.7.7", "vpn0", "vpn0", ""},
+    };
+    Elsewhere bare;
+    ASSERT_TRUE(run("ip link set lo up; echo 1 > /proc/sys/net/ipv4/igmp_max_memberships"));
+    struct dgram_loop *made = make_loop();
+    for (const auto &way : ways) {
+        for (Then then : {Then::LEAVES_GONE, Then::LEAVES_RETURNED, Then::JOINS_ANEW}) {
+            SCOPED_TRACE(testing::Message()
+                         << way.group << " " << (way.where != nullptr ? way.where : "any") << " "
+                         << static_cast<int>(then));
+            struct dgram_socket *socket = open_bound(made, way.type);
+            expect_rounds(socket, way.group, way.where, way.leave, then, way.route);
+            dgram_close(socket);
+        }
+    }
+    EXPECT_EQ(dgram_loop_free(made), nullptr);
+}
+
+/* What another socket has joined on the interface that came back is not left with the old one. */
+TEST_P(BareHost, StaleMembershipsAreLeftAloneByOthers)
+{
+    Elsewhere bare;
+    ASSERT_TRUE(run("ip link set lo up"));
+    struct dgram_loop *made = make_loop();
+    Inbox inbox;
+    struct dgram_socket *stale = open_socket(made), *heard = open_socket(made);
+    ASSERT_NO_FATAL_FAILURE(interface_comes(""));
+    ASSERT_EQ(dgram_add_membership(stale, "239.7.7.7", "10.9.0.1"), 0);
+    ASSERT_NO_FATAL_FAILURE(interface_goes());
+    ASSERT_NO_FATAL_FAILURE(interface_comes(""));
+    ASSERT_EQ(dgram_on_message(heard, Inbox::take, &inbox), 0);
+    ASSERT_EQ(dgram_bind(heard, 0, nullptr), 0);
+    ASSERT_EQ(dgram_add_membership(heard, "239.7.7.7", "vpn0"), 0);
+    EXPECT_EQ(dgram_drop_membership(stale, "239.7.7.7", "10.9.0.1"), 0);
+    ASSERT_EQ(dgram_set_multicast_interface(stale, "vpn0"), 0);
+    EXPECT_EQ(send_and_wait(made, stale, "still", parse("239.7.7.7", port_of(heard))), 5);
+    EXPECT_TRUE(run_until(made, [&] { return inbox.count() == 1; }));
+    EXPECT_EQ(dgram_loop_free(made), nullptr);
+    ASSERT_NO_FATAL_FAILURE(interface_goes());
 }
 
 /* ---- IPsec --------------------------------------------------------------------------------- */

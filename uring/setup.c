@@ -129,7 +129,9 @@ static size_t buffer_ring_bytes(const struct engine *engine)
 void ring_close(struct engine *engine, bool forked)
 {
     (void) forked; /* unmapping and closing a child's copy leaves the parent's ring alone */
-    io_uring_queue_exit(&engine->ring);
+    if (!engine->down) {
+        io_uring_queue_exit(&engine->ring);
+    }
     if (engine->buffers != NULL) {
         (void) munmap(engine->buffers, buffer_ring_bytes(engine));
     }
@@ -200,6 +202,9 @@ int ring_event_fd(struct engine *engine)
 {
     if (engine->event_fd >= 0) {
         return engine->event_fd;
+    }
+    if (engine->inherited) {
+        return -ENOTSUP;
     }
     int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) {
