@@ -2,16 +2,22 @@
 /*
  * dgperf.c: main: the table of subcommands.
  *
- * Owns nothing but the choice. Options are read in options.c.
+ * Owns the choice and standard output's end. Options are read in options.c.
  */
 #include <dgram.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "engine.h"
-#include "plan.h"
+#include "harness.h"
 
 static const struct command commands[] = {
+    {"collect", "lone datagrams at a rate: CPU and delay of the receiver", collect_main,
+     FOR_COLLECT},
+    {"respond", "a DNS server that knows one address, until Ctrl-C", respond_main, FOR_RESPOND},
     {"stream", "one sender, one receiver: datagrams a second", stream_main, FOR_STREAM},
     {"fanout", "one sender, 64 receivers, a datagram to each in turn", stream_main, FOR_FANOUT},
     {"ping", "round trips against an echo server: percentiles", ping_main, FOR_PING},
@@ -35,7 +41,7 @@ static void usage(FILE *out)
     }
     fputs("\n'dgperf COMMAND --help' lists the options of one.\n"
           "Exit code: 0 all well; 1 the run failed, or datagrams were lost or wrong;\n"
-          "2 a wrong command line; 3 the engine cannot run here.\n",
+          "2 a wrong command line; 3 the engine cannot run here, or not so (--zero-copy).\n",
           out);
 }
 
@@ -50,7 +56,34 @@ static int run(const struct command *command, int argc, char **argv)
     return command->run(&plan);
 }
 
-int main(int argc, char **argv)
+/* What was printed must have arrived: a full disk, or a reader that has gone, is a failure. */
+static int output_check(int code)
+{
+    bool failed = fflush(stdout) != 0 || ferror(stdout);
+
+    if (failed) {
+        complain("standard output: %s", errno != 0 ? strerror(errno) : "writing failed");
+    }
+    return failed && code == EXIT_GOOD ? EXIT_BAD_RUN : code;
+}
+
+/* Sockets must not become a standard descriptor that was closed: results would go into them. */
+static int output_open(void)
+{
+    if (fcntl(STDOUT_FILENO, F_GETFD) < 0) {
+        complain("standard output is closed");
+        return EXIT_BAD_RUN;
+    }
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+            return EXIT_BAD_RUN;
+        }
+    }
+    signal(SIGPIPE, SIG_IGN); /* a write that fails says so */
+    return EXIT_GOOD;
+}
+
+static int choose(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
 
@@ -72,4 +105,11 @@ int main(int argc, char **argv)
     }
     usage(stderr);
     return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    int code = output_open();
+
+    return code != EXIT_GOOD ? code : output_check(choose(argc, argv));
 }

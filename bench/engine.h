@@ -32,10 +32,11 @@
 #define CACHE_LINE 128 /* two lines: the prefetcher fetches pairs */
 
 enum role {
-    ROLE_SOURCE, /* sends numbered datagrams; receives nothing */
-    ROLE_SINK,   /* receives and checks them; sends nothing */
-    ROLE_CLIENT, /* sends requests, receives replies */
-    ROLE_SERVER  /* sends back what comes */
+    ROLE_SOURCE,   /* sends numbered datagrams; receives nothing */
+    ROLE_SINK,     /* receives and checks them; sends nothing */
+    ROLE_CLIENT,   /* sends requests, receives replies */
+    ROLE_SERVER,   /* sends back what comes */
+    ROLE_COLLECTOR /* receives what stamps itself (struct stamped); sends nothing */
 };
 
 /* ---- Sizes --------------------------------------------------------------------------------- */
@@ -87,6 +88,17 @@ static inline uint64_t number_read(const void *payload)
     uint64_t little;
     memcpy(&little, payload, sizeof(little));
     return le64toh(little);
+}
+
+/* What `collect` sends: the number, and when it was sent, CLOCK_MONOTONIC in nanoseconds. */
+static inline void stamp_write(void *payload, uint64_t now)
+{
+    number_write((uint8_t *) payload + sizeof(now), now);
+}
+
+static inline uint64_t stamp_read(const void *payload)
+{
+    return number_read((const uint8_t *) payload + sizeof(uint64_t));
 }
 
 /* ---- What was received --------------------------------------------------------------------- */
@@ -169,17 +181,17 @@ struct end {
     const struct dgram_addr *peers; /* sources and clients: where to send */
     const struct sizes *sizes;
     struct sink *sink;            /* sinks */
-    end_datagram_fn *on_datagram; /* clients and servers */
+    end_datagram_fn *on_datagram; /* all others but sources */
     void *user;                   /* for on_datagram */
     const _Atomic bool *stop;     /* the run is to end: do not go on waiting for room */
 
     /* Set by open(). */
     const char *engine_name; /* the one that really runs */
     void *state;
-    uint32_t granted; /* bytes of one socket's receive buffer; 0: unknown */
-    uint32_t train;   /* datagrams a train may hold; 1: no trains */
-    uint64_t
-        elapsed_ns; /* clients: the reply's round trip, where the engine takes the time itself */
+    uint32_t granted;    /* bytes of one socket's receive buffer; 0: unknown */
+    uint32_t train;      /* datagrams a train may hold; 1: no trains */
+    uint64_t elapsed_ns; /* clients and collectors: of the round trip, or since the stamp, where the
+                       engine takes the time itself; else 0 */
     struct dgram_addr local[FANOUT_PEERS];
 
     /* Set by calls(), else COUNT_UNKNOWN: how often the kernel was given a datagram or a whole
@@ -204,18 +216,23 @@ static inline bool end_stopped(const struct end *end)
 #define ENGINE_BUSY_POLL 0x4u /* --busy-poll does */
 #define ENGINE_IDLE 0x8u      /* --idle-sockets does */
 #define ENGINE_FLOOD 0x10u    /* --flood does */
-#define ENGINE_COALESCE 0x20u /* --coalesce does */
-#define ENGINE_ALL 0x3fu
+#define ENGINE_DELAYS 0x20u   /* --max-delay does */
+#define ENGINE_ANSWERS 0x40u  /* a server's replies are the harness's: respond */
+#define ENGINE_ALL 0x7fu
 
 struct engine {
     const char *name;
     const char *summary;      /* one line */
     const char *const *modes; /* ways to send and receive, ending with NULL; NULL: only one way */
-    const char *reply_mode;   /* the way of ping and echo, where `modes` is set */
-    uint32_t traits;          /* ENGINE_... */
+    const char *const *receive_modes; /* the same for ends that only receive */
+    const char *reply_mode;           /* the way of ping and echo, where `modes` is set */
+    uint32_t traits;                  /* ENGINE_... */
 
     /* Whether it can run here: 0, or -1 with the reason in `why`. */
     int (*available)(char *why, size_t room);
+
+    /* The same of --zero-copy; all that have ENGINE_BORROWS. */
+    int (*zero_copy)(char *why, size_t room);
 
     /* Makes the end; its sockets are bound and receive when it returns. 0, or -1 with end->error;
      * close() is called after a failure too. */
@@ -259,7 +276,13 @@ extern const struct engine *const engines[];
 
 const struct engine *engine_by_name(const char *name);
 
-/* One datagram came at socket `peer` of the end. `from` may be NULL for sinks. */
+/* Whether it matters from whom datagrams come. */
+static inline bool end_wants_names(const struct end *end)
+{
+    return end->role == ROLE_CLIENT || end->role == ROLE_SERVER;
+}
+
+/* One datagram came at socket `peer` of the end. `from` may be NULL if that does not matter. */
 static inline void end_take(struct end *end, uint32_t peer, const struct dgram_addr *from,
                             const void *data, uint32_t size)
 {

@@ -35,8 +35,8 @@ static void on_datagram(void *user, uint32_t socket, const struct sockaddr *from
     struct end *end = user;
     struct dgram_addr address;
 
-    if (end->role == ROLE_SINK) {
-        sink_take(end->sink, socket, data, (uint32_t) size);
+    if (!end_wants_names(end)) {
+        end_take(end, socket, NULL, data, (uint32_t) size);
         return;
     }
     address.size = (uint32_t) from_size;
@@ -137,7 +137,7 @@ static int asio_open(struct end *end)
         .payload = end->role == ROLE_SERVER ? SIZE_MOST : end->plan->size,
         .receive_buffer = RECEIVE_BUFFER,
         .async_send = strncmp(end->mode, "async_send_to+", 14) == 0,
-        .async_receive = strstr(end->mode, "+async_receive_from") != NULL,
+        .async_receive = strstr(end->mode, "async_receive_from") != NULL,
         .take = end->role == ROLE_SOURCE ? NULL : on_datagram,
         .user = end,
     };
@@ -159,10 +159,14 @@ static void asio_close(struct end *end)
     end->state = NULL;
 }
 
+static const char *const asio_receive_modes[] = {"async_receive_from", "receive_from", NULL};
+
 const struct engine engine_asio = {
     .name = "asio",
     .summary = "standalone asio, in the best of its modes",
+    .traits = ENGINE_ANSWERS,
     .modes = asio_modes,
+    .receive_modes = asio_receive_modes,
     .reply_mode = "send_to+async_receive_from",
     .available = asio_available,
     .open = asio_open,

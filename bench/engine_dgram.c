@@ -8,9 +8,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
-#include "engine.h"
+#include "harness.h"
 
 /* --borrow: payloads lent to the library at a time, within these bytes. */
 #define LOANS_MOST 4096u
@@ -81,6 +80,53 @@ static int poll_available(char *why, size_t room)
     return probe(DGRAM_ENGINE_POLL, why, room);
 }
 
+/* What keeps a buffer of such a loop from being sent without a copy: 0, or a code. */
+static int buffer_try(struct dgram_loop *loop)
+{
+    const struct dgram_buffer_options options = {.size = sizeof(options), .flags = DGRAM_ZERO_COPY};
+    struct dgram_buffer *buffer = NULL;
+    int result = dgram_buffer_create(loop, BUFFER_BYTES, &options, &buffer);
+
+    return result == 0 ? dgram_buffer_zero_copy(buffer) : result;
+}
+
+static int zero_copy_try(uint32_t engine, char *why, size_t room)
+{
+    const struct dgram_loop_options options = {.size = sizeof(options), .engine = engine};
+    struct dgram_loop_info info = {.size = sizeof(info)};
+    struct dgram_loop *loop = NULL;
+    int result = dgram_loop_create(&options, &loop);
+
+    result = result == 0 ? dgram_loop_info(loop, &info) : result;
+    result = result == 0 ? buffer_try(loop) : result;
+    if (result == -ENOTSUP || result == -EINVAL) {
+        snprintf(why, room,
+                 "on %s the kernel copies; sending from registered memory is io_uring's, engine "
+                 "uring on Linux 6.15 and later",
+                 info.name);
+    } else {
+        snprintf(why, room, "%s%s", dgram_strerror(result),
+                 result == -ENOMEM ? "; the limit of locked memory is too low (ulimit -l)" : "");
+    }
+    dgram_loop_free(loop);
+    return result == 0 ? 0 : -1;
+}
+
+static int uring_zero_copy(char *why, size_t room)
+{
+    return zero_copy_try(DGRAM_ENGINE_URING, why, room);
+}
+
+static int poll_zero_copy(char *why, size_t room)
+{
+    return zero_copy_try(DGRAM_ENGINE_POLL, why, room);
+}
+
+static int auto_zero_copy(char *why, size_t room)
+{
+    return zero_copy_try(DGRAM_ENGINE_AUTO, why, room);
+}
+
 /* A loop says more than the probes: it reads the environment's DGRAM_ENGINE too. */
 static int auto_available(char *why, size_t room)
 {
@@ -129,7 +175,7 @@ static int loop_open(struct peer *peer, uint32_t engine)
         .engine = engine,
         .segments_max = plan->segments,
         .busy_poll_us = plan->never_spins ? DGRAM_BUSY_POLL_OFF : plan->busy_poll_us,
-        .coalesce_us = plan->coalesce_us,
+        .max_delay_us = plan->max_delay_us,
     };
     struct dgram_loop_info info = {.size = sizeof(info)};
     int result = dgram_loop_create(&options, &peer->loop);
@@ -186,17 +232,6 @@ static int socket_open(struct peer *peer, uint32_t index)
     result = dgram_get_recv_buffer_size(socket);
     end->granted = result > 0 ? (uint32_t) result : 0;
     return 0;
-}
-
-/* As many descriptors as this user may have. What is still too few shows in socket(2). */
-static void descriptors_allow(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void) setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 static void on_stray(struct dgram_socket *socket, const struct dgram_message *message, void *user)
@@ -498,6 +533,7 @@ const struct engine engine_auto = {
     .summary = "this library, on the engine that it chooses",
     .traits = ENGINE_ALL,
     .available = auto_available,
+    .zero_copy = auto_zero_copy,
     .open = auto_open,
     .send = lib_send,
     .reply = lib_reply,
@@ -512,6 +548,7 @@ const struct engine engine_uring = {
     .summary = "this library on io_uring",
     .traits = ENGINE_ALL,
     .available = uring_available,
+    .zero_copy = uring_zero_copy,
     .open = uring_open,
     .send = lib_send,
     .reply = lib_reply,
@@ -526,6 +563,7 @@ const struct engine engine_poll = {
     .summary = "this library on readiness: epoll or poll(2)",
     .traits = ENGINE_ALL,
     .available = poll_available,
+    .zero_copy = poll_zero_copy,
     .open = poll_open,
     .send = lib_send,
     .reply = lib_reply,

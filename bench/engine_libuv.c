@@ -95,8 +95,8 @@ static void on_receive(uv_udp_t *handle, ssize_t size, const uv_buf_t *buffer,
     (void) flags;
     if (size < 0) {
         peer_fail(end->state, "uv_udp_recv", (int) size);
-    } else if (from && end->role == ROLE_SINK) {
-        sink_take(end->sink, lane->index, buffer->base, (uint32_t) size);
+    } else if (from && !end_wants_names(end)) {
+        end_take(end, lane->index, NULL, buffer->base, (uint32_t) size);
     } else if (from) { /* without an address: nothing more to read, or the buffer is free again */
         take_with_address(end, lane, buffer, (uint32_t) size, from);
     }
@@ -286,12 +286,12 @@ static void mode_read(struct uv_peer *peer)
 
     if (strncmp(mode, "try_send2+", 10) == 0) {
         peer->send = send_by_many;
-    } else if (strncmp(mode, "try_send+", 9) == 0) {
-        peer->send = send_by_try;
-    } else {
+    } else if (strncmp(mode, "send+", 5) == 0) {
         peer->send = send_by_request;
+    } else {
+        peer->send = send_by_try;
     }
-    peer->batch = strstr(mode, "+recvmmsg") != NULL;
+    peer->batch = strstr(mode, "recvmmsg") != NULL;
 }
 
 static int requests_make(struct uv_peer *peer)
@@ -432,11 +432,14 @@ static void libuv_close(struct end *end)
     end->state = NULL;
 }
 
+static const char *const libuv_receive_modes[] = {"recvmmsg", "recvmsg", NULL};
+
 const struct engine engine_libuv = {
     .name = "libuv",
     .summary = "libuv, in the best of its modes",
-    .traits = ENGINE_FLOOD,
+    .traits = ENGINE_FLOOD | ENGINE_ANSWERS,
     .modes = libuv_modes,
+    .receive_modes = libuv_receive_modes,
     .reply_mode = "try_send+recvmmsg",
     .available = libuv_available,
     .open = libuv_open,

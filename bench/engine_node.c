@@ -248,7 +248,7 @@ static cJSON *place_json(const struct dgram_addr *address)
 /* What node_end.js reads; the caller frees it by cJSON_free(). */
 static char *setup_text(const struct end *end)
 {
-    static const char *const roles[] = {"source", "sink", "client", "server"};
+    static const char *const roles[] = {"source", "sink", "client", "server", "collector"};
     bool sends = end->role == ROLE_SOURCE || end->role == ROLE_CLIENT;
     cJSON *object = cJSON_CreateObject();
     cJSON *peers;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engine_raw.c: `raw-mmsg` and `raw-gso`: the kernel without any library, as far as it goes.
+ * engine_raw.c: `raw-mmsg` and `raw-gso`: the kernel without any library.
  *
- * raw-mmsg batches system calls, one datagram a message. raw-gso sends trains (UDP_SEGMENT) and
- * receives them whole (UDP_GRO): what it reaches is the limit for everybody.
+ * raw-mmsg batches system calls, one datagram a message. raw-gso sends hand-written trains
+ * (UDP_SEGMENT) and receives them whole (UDP_GRO).
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -163,7 +163,7 @@ static void raw_close(struct end *end)
 const struct engine engine_raw_mmsg = {
     .name = "raw-mmsg",
     .summary = "sendmmsg and recvmmsg of 64 datagrams",
-    .traits = ENGINE_BUSY_POLL | ENGINE_FLOOD,
+    .traits = ENGINE_BUSY_POLL | ENGINE_FLOOD | ENGINE_ANSWERS,
     .available = mmsg_available,
     .open = mmsg_open,
     .send = raw_send,
@@ -174,8 +174,8 @@ const struct engine engine_raw_mmsg = {
 
 const struct engine engine_raw_gso = {
     .name = "raw-gso",
-    .summary = "the same with UDP_SEGMENT trains and UDP_GRO: the kernel's limit",
-    .traits = ENGINE_TRAINS | ENGINE_BUSY_POLL | ENGINE_FLOOD,
+    .summary = "the same with hand-written trains: UDP_SEGMENT, UDP_GRO",
+    .traits = ENGINE_TRAINS | ENGINE_BUSY_POLL | ENGINE_FLOOD | ENGINE_ANSWERS,
     .available = gso_available,
     .open = gso_open,
     .send = raw_send,

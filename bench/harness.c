@@ -8,11 +8,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,9 +53,24 @@ static void live_clear(void)
     }
 }
 
+/* How many columns standard error has. Of a terminal that does not tell: any number. */
+static int live_columns(void)
+{
+    const char *columns = getenv("COLUMNS");
+    struct winsize window = {.ws_col = 0};
+    long told = columns ? strtol(columns, NULL, 10) : 0;
+
+    if (told <= 0 && ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0) {
+        told = window.ws_col;
+    }
+    return told > 0 && told < INT_MAX ? (int) told : INT_MAX;
+}
+
+/* A line that is too long would go on in the next, from where it cannot be cleared. The last column
+ * stays free: some terminals go on to the next line when it is written. */
 static void live_show(const char *text)
 {
-    fprintf(stderr, "\r\033[K%s", text);
+    fprintf(stderr, "\r\033[K%.*s", live_columns() - 1, text);
     fflush(stderr);
     live_shown = true;
 }
@@ -184,6 +202,16 @@ static void thread_pin(int cpu)
     pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
+void descriptors_allow(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 /* ---- Sides --------------------------------------------------------------------------------- */
 
 static void side_enter(struct side *side, enum side_state state)
@@ -229,7 +257,7 @@ static void side_run(struct side *side)
 
 static const struct spot *spot_of(const struct plan *plan, enum role role)
 {
-    return &plan->spots[role == ROLE_SINK || role == ROLE_SERVER];
+    return &plan->spots[role == ROLE_SINK || role == ROLE_SERVER || role == ROLE_COLLECTOR];
 }
 
 /* A namespace is a thread's: the sockets that it opens, and the processes, are there. */
@@ -485,23 +513,27 @@ int end_drain(struct end *end)
     return 0;
 }
 
-void end_announce(const struct end *end)
+int end_announce(const struct end *end)
 {
     FILE *out = end->plan->json ? stderr : stdout;
     char text[DGRAM_ADDR_TEXT_MAX];
 
     fprintf(out, "%s, %s: %s port %u\n", end->plan->scenario, end->engine_name,
             dgram_addr_text(&end->local[0], text), dgram_addr_port(&end->local[0]));
-    fflush(out);
+    return fflush(out) == 0 ? 0 : -1;
 }
 
-int engine_check(const struct engine *engine)
+int engine_check(const struct plan *plan, const struct engine *engine)
 {
     char why[256] = "";
 
-    if (engine->available(why, sizeof(why)) == 0) {
-        return 0;
+    if (engine->available(why, sizeof(why)) != 0) {
+        complain("--engine %s cannot run here: %s", engine->name, why);
+        return EXIT_UNAVAILABLE;
     }
-    complain("--engine %s cannot run here: %s", engine->name, why);
-    return EXIT_UNAVAILABLE;
+    if (plan->zero_copy && engine->zero_copy(why, sizeof(why)) != 0) {
+        complain("--zero-copy: engine %s cannot here: %s", engine->name, why);
+        return EXIT_UNAVAILABLE;
+    }
+    return 0;
 }

@@ -98,6 +98,9 @@ double crew_time_left(const struct crew *crew, double elapsed);
 /* How many CPUs this process may use. */
 unsigned cpus_usable(void);
 
+/* As many descriptors as this user may have. What is still too few shows in socket(2). */
+void descriptors_allow(void);
+
 /* ---- Ends and plans ------------------------------------------------------------------------ */
 
 void sizes_fill(struct sizes *sizes, const struct plan *plan);
@@ -108,11 +111,12 @@ void end_init(struct end *end, struct crew *crew, const struct engine *engine, e
 /* Has the kernel take what the end has accepted, unless it does not want to. 0, or -1. */
 int end_drain(struct end *end);
 
-/* Says where the end listens; with --json not on standard output, whose only line is the object. */
-void end_announce(const struct end *end);
+/* Says where the end listens; with --json not on standard output, whose only line is the object.
+ * 0, or -1: nobody can have heard it. */
+int end_announce(const struct end *end);
 
-/* 0, or EXIT_UNAVAILABLE after saying why. */
-int engine_check(const struct engine *engine);
+/* Whether it can run here, as the plan wants it: 0, or EXIT_UNAVAILABLE after saying why not. */
+int engine_check(const struct plan *plan, const struct engine *engine);
 
 /* Has SIGINT and SIGTERM end the run with its summary; a second one kills. */
 void interrupts_catch(void);

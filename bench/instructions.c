@@ -58,8 +58,9 @@ static void instant_detach(struct engine *engine, struct endpoint *endpoint)
         (struct completion){.kind = COMPLETION_DETACHED, .endpoint = endpoint};
 }
 
-static int instant_provide(struct engine *engine, const struct slots *slots)
+static int instant_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
+    (void) ret_call;
     engine->slots = *slots;
     return 0;
 }
@@ -135,9 +136,10 @@ static void train_arrives(struct engine *engine, uint32_t slot)
     };
 }
 
-static int instant_wait(struct engine *engine, int64_t timeout_ns)
+static int instant_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     (void) timeout_ns;
+    (void) gathers;
     for (uint32_t i = 0; i < engine->trains_due; i++) {
         train_arrives(engine, i);
     }

@@ -11,6 +11,7 @@ const { role, family, bind, sockets, size, sizes, peers, buffer } = JSON.parse(p
 const [SENT, ELAPSED, FAILED, OPENED] = [0xffffff01, 0xffffff02, 0xffffff03, 0xffffff10];
 const RECORD = 16;
 const RECORDS = 512; // at most in one write
+const TELL_MS = 20;
 const RING = 1024; // payloads that may be with libuv at a time
 
 // ---- Records for dgperf ------------------------------------------------------------------------
@@ -46,6 +47,13 @@ function tell(kind, value, number) {
   bytes.writeBigUInt64LE(BigInt(number), record(kind, value));
 }
 
+// The same of a time as a double, which is exact for three months, in cheaper words.
+function tellElapsed(nanoseconds) {
+  const place = record(ELAPSED, 0) / 4;
+  words[place] = nanoseconds >>> 0;
+  words[place + 1] = Math.floor(nanoseconds / 4294967296);
+}
+
 function fail(error) {
   const text = Buffer.from(String(error.message));
   tell(FAILED, text.length, 0);
@@ -64,13 +72,21 @@ function onMessage(socket, index, message, from) {
     sentAt.delete(message.readUInt32LE(0));
     if (at !== undefined) tell(ELAPSED, 0, process.hrtime.bigint() - at);
   }
+  if (role === 'collector' && message.length >= 16) {
+    const [seconds, nanoseconds] = process.hrtime();
+    const sent = message.readUInt32LE(12) * 4294967296 + message.readUInt32LE(8);
+    tellElapsed(seconds * 1e9 + nanoseconds - sent);
+  }
   const place = record(index, message.length);
   for (let i = 0; i < 8; i++) bytes[place + i] = message[i];
-  if (!waiting) {
+  if (!waiting && role !== 'collector') {
     waiting = true;
     setImmediate(flushWhenQuiet);
   }
 }
+
+// What a collector costs is to be the receiving: it tells in bulk.
+if (role === 'collector') setInterval(flush, TELL_MS);
 
 // Addresses are never names: nothing to look up.
 const lookup = (address, version, callback) => callback(null, address, version);

@@ -19,12 +19,16 @@
 #define SECONDS_LEAST 0.01
 #define SECONDS_MOST 86400.0
 #define COUNT_MOST UINT64_C(100000000000000) /* a run's mark stands above it: oneway.h */
+#define RATE_DEFAULT 20000u
+#define SENDERS_DEFAULT 8u
 #define RATE_MOST UINT64_C(1000000000)
 
 #define FOR_RATE (FOR_STREAM | FOR_FANOUT)
 #define FOR_SIDES (FOR_SEND | FOR_RECV)
-#define FOR_NUMBERS (FOR_RATE | FOR_PING | FOR_SIDES)
-#define FOR_RUNS (FOR_NUMBERS | FOR_ECHO)
+#define FOR_NUMBERS (FOR_RATE | FOR_PING | FOR_SIDES | FOR_COLLECT)
+#define FOR_SERVERS (FOR_ECHO | FOR_RESPOND)
+#define FOR_RUNS (FOR_NUMBERS | FOR_SERVERS)
+#define FOR_TRAINS (FOR_RUNS & ~FOR_COLLECT)
 
 /* Each reads one option's text. Returns 0, or -1 after saying what is wrong with it. */
 typedef int read_fn(struct plan *plan, const char *name, const char *text);
@@ -143,14 +147,23 @@ static int read_busy_poll(struct plan *plan, const char *name, const char *text)
     return result;
 }
 
-static int read_coalesce(struct plan *plan, const char *name, const char *text)
+static int read_max_delay(struct plan *plan, const char *name, const char *text)
 {
-    int result = number_parse32(name, text, 0, 1000, &plan->coalesce_us);
+    plan->max_delay_given = true;
+    return number_parse32(name, text, 0, 100000, &plan->max_delay_us);
+}
 
-    if (result == 0 && plan->coalesce_us == 0) {
-        plan->coalesce_us = DGRAM_COALESCE_OFF;
-    }
-    return result;
+static int read_senders(struct plan *plan, const char *name, const char *text)
+{
+    return number_parse32(name, text, 1, SENDERS_MOST, &plan->senders);
+}
+
+static int read_saturate(struct plan *plan, const char *name, const char *text)
+{
+    (void) name;
+    (void) text;
+    plan->rate = 0;
+    return 0;
 }
 
 /* "NAME=ADDRESS" up to `end`; the address is the rest of the text, or what is before the comma. */
@@ -279,38 +292,48 @@ static const struct option_entry entries[] = {
     {"server-engine", "NAME", "of ping's own server (as --engine)", read_server_engine, FOR_PING},
     {"mode", "NAME", "how libuv and asio are used (the best, after short trials)", read_mode,
      FOR_RATE},
-    {"mode", "NAME", "how libuv and asio are used (a good one)", read_mode, FOR_SIDES},
+    {"mode", "NAME", "how libuv and asio receive (the cheapest, after short trials)", read_mode,
+     FOR_COLLECT},
+    {"mode", "NAME", "how libuv and asio are used (a good one)", read_mode,
+     FOR_SIDES | FOR_RESPOND},
     {"host", "ADDRESS", "the server (an own one)", read_host, FOR_PING},
-    {"host", "ADDRESS", "where to listen (127.0.0.1)", read_host, FOR_ECHO},
+    {"host", "ADDRESS", "where to listen (127.0.0.1)", read_host, FOR_SERVERS},
     {"host", "ADDRESS", "where to listen (0.0.0.0)", read_host, FOR_RECV},
     {"host", "ADDRESS", "where recv listens (127.0.0.1)", read_host, FOR_SEND},
     {"port", "NUMBER", "of the server", read_port, FOR_PING},
-    {"port", "NUMBER", "where to listen (any)", read_port, FOR_ECHO | FOR_RECV},
+    {"port", "NUMBER", "where to listen (any)", read_port, FOR_SERVERS | FOR_RECV},
     {"port", "NUMBER", "where recv listens; must be given", read_port, FOR_SEND},
     {"size", "BYTES", "payload of each datagram, 8 to 65507 (64)", read_size,
      FOR_RATE | FOR_PING | FOR_SEND},
+    {"size", "BYTES", "payload of each datagram, 16 to 65507 (64)", read_size, FOR_COLLECT},
     {"size", "BYTES", "the sender's --size (64)", read_size, FOR_RECV},
     {"distinct-sizes", NULL, "sizes from 8 to --size, no two neighbours equal", read_distinct_sizes,
      FOR_RATE | FOR_PING | FOR_SEND},
     {"distinct-sizes", NULL, "as the sender has it", read_distinct_sizes, FOR_RECV},
-    {"seconds", "NUMBER", "how long (3)", read_seconds, FOR_RATE | FOR_PING | FOR_SEND},
-    {"seconds", "NUMBER", "how long (until Ctrl-C)", read_seconds, FOR_ECHO},
+    {"seconds", "NUMBER", "how long (3)", read_seconds,
+     FOR_RATE | FOR_PING | FOR_SEND | FOR_COLLECT},
+    {"seconds", "NUMBER", "how long (until Ctrl-C)", read_seconds, FOR_SERVERS},
     {"seconds", "NUMBER", "how long (until the sender's end)", read_seconds, FOR_RECV},
     {"count", "NUMBER", "how many datagrams, in place of --seconds", read_count, FOR_NUMBERS},
     {"rate", "NUMBER", "datagrams a second; 0: as fast as it goes (0)", read_rate, FOR_SEND},
+    {"rate", "NUMBER", "datagrams a second on average; 0: as fast as it goes (20000)", read_rate,
+     FOR_COLLECT},
+    {"saturate", NULL, "the same as --rate 0", read_saturate, FOR_COLLECT},
+    {"senders", "NUMBER", "sockets that send them in turn, 1 to 1024 (8)", read_senders,
+     FOR_COLLECT},
     {"window", "NUMBER", "datagrams under way (half the receive buffer, at most 16384; ping: 1)",
      read_window, FOR_RATE | FOR_PING},
     {"segments", "NUMBER", "datagrams a train may hold, 1 to 128; 1: no trains", read_segments,
-     FOR_RUNS},
+     FOR_TRAINS},
     {"busy-poll", "MICROSECONDS",
      "look so long for datagrams before sleeping (the library: as long as it pays; others: 0)",
      read_busy_poll, FOR_RUNS},
-    {"coalesce", "MICROSECONDS",
-     "one wake-up for the datagrams of so long (the library's default, 20); 0: not", read_coalesce,
+    {"max-delay", "MICROSECONDS",
+     "the library may let datagrams wait so long for others, 0 to 100000 (0)", read_max_delay,
      FOR_RUNS},
     {"between", "A=ADDRESS,B=ADDRESS",
      "in these network namespaces: sender or client, receiver or server", read_between,
-     FOR_RATE | FOR_PING},
+     FOR_RATE | FOR_PING | FOR_COLLECT},
     {"flood", "NUMBER", "datagrams to another socket of the own server before each request (0)",
      read_flood, FOR_PING},
     {"idle-sockets", "NUMBER", "silent ones beside the receiver; the library's engines only (0)",
@@ -343,6 +366,17 @@ static const struct {
      "JSON: rtt_ns.percentiles is a list of pairs, percentile and nanoseconds, at 10, 20 ...\n"
      "90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98 and 99.99 (above what the number of\n"
      "round trips can tell: the longest)."},
+    {FOR_COLLECT,
+     "\nThe senders are plain sockets of one thread that never sleeps; the gaps between their\n"
+     "datagrams are exponential and the same in every run. The receiver has the first CPU, the\n"
+     "senders the second. CPU is the receiver's thread (of node: its process), user and system,\n"
+     "and includes what reading the clock for each datagram takes; delays are from just before\n"
+     "sendto() to the receiver's callback. Sent CPU is without the senders' busy waiting (JSON:\n"
+     "send_wait_ns). turns: how often the receiver's loop went round; wakeups: how often its\n"
+     "thread had slept; null of node. With --saturate a loss is a result and no failure."},
+    {FOR_RESPOND,
+     "\nAnswers each question for an A record with 127.0.0.1; what else is a query with no data.\n"
+     "A client for it: scripts/bench_respond, which runs dnsperf."},
     {FOR_SEND,
      "\nThere is no credit between two machines: without --rate it sends as fast as it\n"
      "goes, and what recv cannot take is lost. What was received only recv can tell (JSON\n"
@@ -400,75 +434,82 @@ static void long_options_fill(const struct command *command, struct option *opti
 
 /* ---- What does not go together ------------------------------------------------------------- */
 
-static bool mode_exists(const struct engine *engine, const char *mode)
+static bool mode_exists(const char *const *modes, const char *mode)
 {
-    const char *const *candidate = engine->modes;
-
-    while (candidate && *candidate && strcmp(*candidate, mode) != 0) {
-        candidate++;
+    while (modes && *modes && strcmp(*modes, mode) != 0) {
+        modes++;
     }
-    return candidate && *candidate;
+    return modes && *modes;
 }
 
 static int mode_check(const struct plan *plan)
 {
-    if (!plan->mode || mode_exists(plan->engine, plan->mode)) {
+    bool receives = plan->senders > 0;
+    const char *const *modes = receives ? plan->engine->receive_modes : plan->engine->modes;
+
+    if (!plan->mode || mode_exists(modes, plan->mode)) {
         return 0;
     }
     complain("--mode %s: not a mode of engine %s", plan->mode, plan->engine->name);
-    for (const char *const *mode = plan->engine->modes; mode && *mode; mode++) {
+    for (const char *const *mode = modes; mode && *mode; mode++) {
         complain("  --mode %s is one", *mode);
     }
     return EXIT_USAGE;
 }
 
-/* An option that only the library's engines know; NULL: none of them is given. */
-static const char *choice_of_the_library(const struct plan *plan)
+/* "auto, uring, poll": the engines that have one of ENGINE_... */
+static const char *engines_with(uint32_t trait, char *text, size_t room)
 {
-    if (plan->borrow || plan->no_gro) {
-        return plan->borrow ? "borrow" : "no-gro";
+    text[0] = '\0';
+    for (const struct engine *const *engine = engines; *engine; engine++) {
+        size_t used = strlen(text);
+
+        if ((*engine)->traits & trait) {
+            snprintf(text + used, room - used, "%s%s", used > 0 ? ", " : "", (*engine)->name);
+        }
     }
-    if (plan->in_place) {
-        return plan->zero_copy ? "zero-copy" : "in-place";
+    return text;
+}
+
+/* Options that an engine may lack: a choice is of no use where nothing is to be chosen. */
+static int traits_check(const struct plan *plan, const struct engine *engine)
+{
+    bool client_only = engine != plan->engine; /* ping's server sleeps if it cannot spin */
+    const struct {
+        const char *option;
+        bool given;
+        uint32_t trait;
+    } choices[] = {
+        {"--busy-poll", plan->busy_poll_us > 0 && !client_only, ENGINE_BUSY_POLL},
+        {"--segments", plan->segments > 1, ENGINE_TRAINS},
+        {"--borrow", plan->borrow, ENGINE_BORROWS},
+        {"--no-gro", plan->no_gro, ENGINE_BORROWS},
+        {"--zero-copy", plan->zero_copy, ENGINE_BORROWS},
+        {"--in-place", plan->in_place, ENGINE_BORROWS},
+        {"--idle-sockets", plan->idle_sockets > 0, ENGINE_IDLE},
+        {"--max-delay", plan->max_delay_given && !client_only, ENGINE_DELAYS},
+        {"--flood", plan->flood > 0, ENGINE_FLOOD},
+        {"respond", strcmp(plan->scenario, "respond") == 0, ENGINE_ANSWERS},
+    };
+    char names[256];
+
+    for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+        if (choices[i].given && !(engine->traits & choices[i].trait)) {
+            complain("%s: engine %s has no such choice; these have: %s", choices[i].option,
+                     engine->name, engines_with(choices[i].trait, names, sizeof(names)));
+            return EXIT_USAGE;
+        }
     }
-    return NULL;
+    return 0;
 }
 
 static int engine_options_check(const struct plan *plan, const struct engine *engine)
 {
-    bool client_only = engine != plan->engine; /* ping's server sleeps if it cannot spin */
-
-    if (plan->busy_poll_us > 0 && !(engine->traits & ENGINE_BUSY_POLL) && !client_only) {
-        complain("--busy-poll: not supported by this engine yet: %s", engine->name);
-        return EXIT_USAGE;
-    }
-    if (plan->segments > 1 && !(engine->traits & ENGINE_TRAINS)) {
-        complain("--segments %" PRIu32 ": engine %s makes no trains; only 1 is possible",
-                 plan->segments, engine->name);
-        return EXIT_USAGE;
-    }
-    if (choice_of_the_library(plan) != NULL && !(engine->traits & ENGINE_BORROWS)) {
-        complain("--%s: engine %s has no such choice; auto, uring and poll have",
-                 choice_of_the_library(plan), engine->name);
-        return EXIT_USAGE;
-    }
     if (plan->borrow && plan->in_place) {
         complain("--borrow and --in-place exclude each other");
         return EXIT_USAGE;
     }
-    if (plan->idle_sockets > 0 && !(engine->traits & ENGINE_IDLE)) {
-        complain("--idle-sockets: engine %s cannot; auto, uring and poll can", engine->name);
-        return EXIT_USAGE;
-    }
-    if (plan->coalesce_us > 0 && !(engine->traits & ENGINE_COALESCE)) {
-        complain("--coalesce: engine %s cannot; auto, uring and poll can", engine->name);
-        return EXIT_USAGE;
-    }
-    if (plan->flood > 0 && !(engine->traits & ENGINE_FLOOD)) {
-        complain("--flood: not supported by this engine: %s", engine->name);
-        return EXIT_USAGE;
-    }
-    return mode_check(plan);
+    return traits_check(plan, engine) == 0 ? mode_check(plan) : EXIT_USAGE;
 }
 
 static int ping_options_check(const struct plan *plan, bool server_given)
@@ -514,6 +555,11 @@ static int plan_check(const struct command *command, const struct plan *plan, bo
     }
     if (plan->distinct_sizes && plan->size == SIZE_LEAST) {
         complain("--distinct-sizes needs --size from %u to %u", SIZE_LEAST + 1, SIZE_MOST);
+        return EXIT_USAGE;
+    }
+    if (command->bit == FOR_COLLECT && plan->size < SIZE_STAMPED) {
+        complain("--size %" PRIu32 ": collect needs %u to %u: a number and a time are in each",
+                 plan->size, SIZE_STAMPED, SIZE_MOST);
         return EXIT_USAGE;
     }
     if (command->bit == FOR_SEND) {
@@ -574,6 +620,8 @@ int options_read(const struct command *command, int argc, char **argv, struct pl
         .scenario = command->name,
         .size = 64,
         .peers = command->bit == FOR_FANOUT ? FANOUT_PEERS : 1,
+        .rate = command->bit == FOR_COLLECT ? RATE_DEFAULT : 0,
+        .senders = command->bit == FOR_COLLECT ? SENDERS_DEFAULT : 0,
     };
     code = options_take(command, argc, argv, plan);
     if (code != 0) {
@@ -585,7 +633,7 @@ int options_read(const struct command *command, int argc, char **argv, struct pl
     }
     code = plan_check(command, plan, server_given);
     if (code == 0 && plan->seconds <= 0 && plan->count == 0 &&
-        !(command->bit & (FOR_ECHO | FOR_RECV))) {
+        !(command->bit & (FOR_SERVERS | FOR_RECV))) {
         plan->seconds = SECONDS_DEFAULT;
     }
     return code;

@@ -12,20 +12,11 @@
 
 #include "report.h"
 #include "server.h"
-
-/* An installed library has a folder for it, its source has none (meson.build). */
-#ifndef DGPERF_HDR_HEADER
-#define DGPERF_HDR_HEADER <hdr_histogram.h>
-#endif
-#include DGPERF_HDR_HEADER
+#include "times.h"
 
 #define RETRANSMIT_NS (UINT64_C(200) * 1000000)
 #define SCAN_NS (UINT64_C(10) * 1000000) /* how often slots are looked through */
 #define GIVE_UP_NS (UINT64_C(5) * 1000000000)
-
-/* Of the histogram: no reply waits longer than GIVE_UP_NS; each value is kept to a thousandth. */
-#define TIME_MOST INT64_C(10000000000)
-#define TIME_DIGITS 3
 
 #define FLOOD_BYTES 64
 
@@ -162,7 +153,7 @@ static void on_reply(struct end *end, const struct dgram_addr *from, const void 
     if (!slot->repeated) {
         uint64_t elapsed = end->elapsed_ns > 0 ? end->elapsed_ns : now - slot->sent_at;
 
-        hdr_record_value(ping->times, (int64_t) elapsed);
+        times_add(ping->times, elapsed);
     }
     slot_issue(ping, slot, now);
 }
@@ -226,29 +217,6 @@ static int client_work(struct side *side)
     return result;
 }
 
-/* ---- Percentiles --------------------------------------------------------------------------- */
-
-static struct rtt rtt_of(const struct hdr_histogram *times)
-{
-    struct rtt rtt;
-
-    if (times->total_count == 0) {
-        return (struct rtt){.samples = 0};
-    }
-    rtt = (struct rtt){
-        .samples = (uint64_t) times->total_count,
-        .min = (uint64_t) hdr_min(times),
-        .p50 = (uint64_t) hdr_value_at_percentile(times, 50),
-        .p99 = (uint64_t) hdr_value_at_percentile(times, 99),
-        .p999 = (uint64_t) hdr_value_at_percentile(times, 99.9),
-        .max = (uint64_t) hdr_max(times),
-    };
-    for (size_t i = 0; i < PERCENTILES; i++) {
-        rtt.series[i] = (uint64_t) hdr_value_at_percentile(times, percentiles[i]);
-    }
-    return rtt;
-}
-
 /* ---- The run ------------------------------------------------------------------------------- */
 
 static void ping_live(void *user, double elapsed, char *text, size_t room)
@@ -288,7 +256,7 @@ static void ping_result(const struct ping *ping, struct result *result)
         .receiver = {.seconds = seconds,
                      .cpu_ns = ping->server.side.cpu_ns,
                      .known = ping->own_server},
-        .rtt = rtt_of(ping->times),
+        .times = times_read(ping->times),
     };
 }
 
@@ -320,7 +288,7 @@ static int ping_memory(struct ping *ping)
 {
     ping->slots = calloc(ping->window, sizeof(*ping->slots));
     ping->payload = calloc(1, ping->plan->size);
-    hdr_init(1, TIME_MOST, TIME_DIGITS, &ping->times);
+    ping->times = times_open();
     if (!ping->slots || !ping->payload || !ping->times) {
         complain("not enough memory");
         return -1;
@@ -376,10 +344,10 @@ static int ping_run(struct ping *ping)
 
 static int engines_check(const struct plan *plan)
 {
-    int code = engine_check(plan->engine);
+    int code = engine_check(plan, plan->engine);
 
     if (code == 0 && !plan->host && plan->server_engine != plan->engine) {
-        code = engine_check(plan->server_engine);
+        code = engine_check(plan, plan->server_engine);
     }
     return code;
 }
@@ -402,9 +370,7 @@ int ping_main(const struct plan *plan)
         code = result_verdict(&result);
     }
     crew_destroy(&ping.crew);
-    if (ping.times) {
-        hdr_close(ping.times);
-    }
+    times_close(ping.times);
     free(ping.payload);
     free(ping.slots);
     return code;

@@ -18,10 +18,12 @@ struct engine;
 #define EXIT_UNAVAILABLE 3 /* the engine cannot run on this machine */
 
 #define SIZE_LEAST 8u    /* room for the number that each datagram carries */
+#define SIZE_STAMPED 16u /* and for the time at which it was sent */
 #define SIZE_MOST 65507u /* the largest UDP payload over IPv4 */
 #define WINDOW_MOST 1000000u
 #define FANOUT_PEERS 64u
 #define FLOOD_MOST 4096u /* what a receive buffer holds, in trains or not */
+#define SENDERS_MOST 1024u
 #define IDLE_MOST 20000u /* of the 28,000 ports that Linux gives away by itself */
 
 #define COUNT_UNKNOWN UINT64_MAX /* nobody can tell it */
@@ -36,22 +38,24 @@ struct plan {
     const struct engine *engine;
     const struct engine *server_engine; /* ping: of its own server */
     const char *scenario;               /* the subcommand's name */
-    const char *host; /* ping, send: the other side; echo, recv: where to bind; NULL: not given */
-    const char *mode; /* one of the engine's modes; NULL: the best */
+    const char *host;     /* ping, send: the other side; others: where to bind; NULL: not given */
+    const char *mode;     /* one of the engine's modes; NULL: the best */
     struct spot spots[2]; /* of the sender or client, and of the receiver or server */
     double seconds;       /* 0: until `count`, or until Ctrl-C */
     uint64_t count;       /* 0: until `seconds` are over */
-    uint64_t rate;        /* send: datagrams a second; 0: as fast as it goes */
+    uint64_t rate;        /* send, collect: datagrams a second; 0: as fast as it goes */
     uint32_t size;
     uint32_t window;       /* 0: what half of the receive buffer holds */
     uint32_t busy_poll_us; /* how long to spin before sleeping; 0: as the engine likes */
-    uint32_t coalesce_us;  /* as in dgram_loop_options: 0 is the library's default */
+    uint32_t max_delay_us; /* the library may hold datagrams back so long; if given */
     uint32_t segments;     /* datagrams a train may hold; 0: what the engine likes */
     uint32_t flood;        /* ping: datagrams to a second socket before each request */
     uint32_t idle_sockets; /* more of them at the receiving end, bound and silent */
     uint32_t peers;        /* receiving sockets: 1, for fanout FANOUT_PEERS */
+    uint32_t senders;      /* collect: sending sockets; others: 0 */
     uint16_t port;
     bool never_spins; /* that is not as it likes */
+    bool max_delay_given;
     bool distinct_sizes;
     bool borrow;
     bool no_gro;
@@ -78,9 +82,13 @@ int options_read(const struct command *command, int argc, char **argv, struct pl
 #define FOR_PEERS 0x10u
 #define FOR_SEND 0x20u
 #define FOR_RECV 0x40u
+#define FOR_COLLECT 0x80u
+#define FOR_RESPOND 0x100u
 
 int stream_main(const struct plan *plan);
+int collect_main(const struct plan *plan);
 int echo_main(const struct plan *plan);
+int respond_main(const struct plan *plan);
 int ping_main(const struct plan *plan);
 int peers_main(const struct plan *plan);
 int send_main(const struct plan *plan);

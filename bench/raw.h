@@ -48,7 +48,8 @@ struct raw_out {
 struct raw_in {
     struct end *end;
     int fds[FANOUT_PEERS];
-    int epoll; /* -1 for a single socket: it can sleep in recvmmsg */
+    int epoll;  /* -1 for a single socket: it can sleep in recvmmsg */
+    bool polls; /* it sleeps in poll, as an event loop must: collectors */
     bool gro;
     uint32_t messages; /* per recvmmsg */
     size_t stride;

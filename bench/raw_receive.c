@@ -3,11 +3,12 @@
  * raw_receive.c: recvmmsg, and trains taken apart (UDP_GRO, udp(7)).
  *
  * Owns the receive buffers and the waiting of the raw engines. A single socket sleeps in recvmmsg
- * itself, the cheapest way; many sleep in epoll.
+ * itself, the cheapest way, or in poll; many sleep in epoll.
  */
 #include "raw.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/time.h>
@@ -38,7 +39,7 @@ static int buffers_make(struct raw_in *in)
         header->msg_iov = &in->pieces[i];
         header->msg_iovlen = 1;
         header->msg_control = in->gro ? &in->controls[i] : NULL;
-        header->msg_name = in->end->role == ROLE_SINK ? NULL : &in->names[i].u;
+        header->msg_name = end_wants_names(in->end) ? &in->names[i].u : NULL;
     }
     return 0;
 }
@@ -103,6 +104,7 @@ int raw_in_open(struct raw_in *in, struct end *end, bool gro)
     in->end = end;
     in->gro = gro;
     in->epoll = -1;
+    in->polls = end->role == ROLE_COLLECTOR;
     for (uint32_t i = 0; i < FANOUT_PEERS; i++) {
         in->fds[i] = -1;
     }
@@ -166,7 +168,7 @@ static void deliver(struct raw_in *in, uint32_t socket, uint32_t i)
 /* One recvmmsg. Returns how many messages came, or -1. */
 static int receive(struct raw_in *in, uint32_t socket, int flags)
 {
-    bool named = in->end->role != ROLE_SINK;
+    bool named = end_wants_names(in->end);
     int count;
 
     for (uint32_t i = 0; i < in->messages; i++) {
@@ -209,13 +211,17 @@ static int receive_any(struct raw_in *in, bool wait)
     if (in->epoll >= 0) {
         return receive_from_ready(in, wait ? TICK_MS : 0);
     }
+    if (in->polls && wait) {
+        (void) poll(&(struct pollfd){.fd = in->fds[0], .events = POLLIN}, 1, TICK_MS);
+        wait = false;
+    }
     return receive(in, 0, wait ? MSG_WAITFORONE : MSG_DONTWAIT);
 }
 
 /* The cheapest look there is, one recvfrom, which tells no trains: for those who are sent none. */
 static int look(struct raw_in *in)
 {
-    bool named = in->end->role != ROLE_SINK;
+    bool named = end_wants_names(in->end);
     socklen_t name_size = sizeof(in->names[0].u);
     ssize_t size = recvfrom(in->fds[0], in->pieces[0].iov_base, in->pieces[0].iov_len, MSG_DONTWAIT,
                             named ? &in->names[0].u.any : NULL, named ? &name_size : NULL);

@@ -196,7 +196,7 @@ static int numbers_in_order(struct raw_out *out, uint64_t first, uint32_t count)
     return 0;
 }
 
-/* The kernel's limit for many peers: whoever writes to the kernel directly sorts what he has by
+/* Hand-written trains for many peers: whoever writes to the kernel directly sorts what he has by
  * peer. Each peer's numbers keep their order. */
 static int numbers_by_peer(struct raw_out *out, uint64_t first, uint32_t count)
 {

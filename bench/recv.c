@@ -230,9 +230,10 @@ static int recv_run(struct recv_run *run, struct result *result)
     if (side_start(&run->crew, &run->side) != 0) {
         return -1;
     }
-    end_announce(&run->side.end);
-    crew_go(&run->crew);
-    crew_watch(&run->crew, sides, 1, recv_live, run);
+    if (end_announce(&run->side.end) == 0) {
+        crew_go(&run->crew);
+        crew_watch(&run->crew, sides, 1, recv_live, run);
+    }
     if (side_join(&run->side) != 0) {
         return -1;
     }
@@ -247,7 +248,7 @@ int recv_main(const struct plan *plan)
 {
     static struct recv_run run; /* large, and aligned to cache lines */
     struct result result;
-    int code = engine_check(plan->engine);
+    int code = engine_check(plan, plan->engine);
 
     if (code == 0) {
         code = recv_init(&run, plan);

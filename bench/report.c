@@ -16,13 +16,11 @@
 int result_verdict(const struct result *result)
 {
     uint64_t count = result->unseen ? result->sent : result->received;
-    bool whole = result->lost == 0 && result->disordered == 0 && result->corrupt == 0;
+    bool all = result->lost == 0 || result->loss_is_normal;
+    bool whole = all && result->disordered == 0 && result->corrupt == 0;
 
     return whole && count > 0 ? EXIT_GOOD : EXIT_BAD_RUN;
 }
-
-const double percentiles[PERCENTILES] = {10, 20, 30, 40,   50,   60,   70,    80,    90,
-                                         95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98, 99.99};
 
 /* ---- The machine --------------------------------------------------------------------------- */
 
@@ -132,21 +130,22 @@ static void put_series(cJSON *object, const char *key, const uint64_t *series)
     }
 }
 
-static void put_rtt(cJSON *object, const struct rtt *rtt)
+static void put_times(cJSON *object, const char *key, const struct times *times)
 {
     cJSON *inner;
 
-    if (rtt->samples == 0) { /* no reply came */
-        cJSON_AddNullToObject(object, "rtt_ns");
+    if (times->samples == 0) { /* nothing came */
+        cJSON_AddNullToObject(object, key);
         return;
     }
-    inner = cJSON_AddObjectToObject(object, "rtt_ns");
-    put_count(inner, "min", rtt->min);
-    put_count(inner, "p50", rtt->p50);
-    put_count(inner, "p99", rtt->p99);
-    put_count(inner, "p999", rtt->p999);
-    put_count(inner, "max", rtt->max);
-    put_series(inner, "percentiles", rtt->series);
+    inner = cJSON_AddObjectToObject(object, key);
+    put_count(inner, "min", times->min);
+    put_count(inner, "p50", times->p50);
+    put_count(inner, "p90", times->p90);
+    put_count(inner, "p99", times->p99);
+    put_count(inner, "p999", times->p999);
+    put_count(inner, "max", times->max);
+    put_series(inner, "percentiles", times->series);
 }
 
 static void put_cpu(cJSON *object, const char *key, const struct tally *tally, uint64_t count)
@@ -206,10 +205,18 @@ static void put_extras(cJSON *object, const struct plan *plan, const struct resu
     if (plan->busy_poll_us > 0 || plan->never_spins) {
         put_count(object, "busy_poll_us", plan->busy_poll_us);
     }
-    if (plan->coalesce_us > 0) {
-        put_count(object, "coalesce_us",
-                  plan->coalesce_us == DGRAM_COALESCE_OFF ? 0 : plan->coalesce_us);
+    if (plan->max_delay_given) {
+        put_count(object, "max_delay_us", plan->max_delay_us);
     }
+}
+
+static void put_collected(cJSON *object, const struct plan *plan, const struct result *result)
+{
+    put_count(object, "rate", plan->rate);
+    put_count(object, "senders", plan->senders);
+    put_times(object, "delay_ns", &result->times);
+    put_known(object, "turns", result->turns);
+    put_known(object, "wakeups", result->wakeups);
 }
 
 static void report_as_json(const struct plan *plan, const struct result *result)
@@ -230,7 +237,10 @@ static void report_as_json(const struct plan *plan, const struct result *result)
     put_cpu(object, "send_cpu_ns", &result->sender, result->sent);
     put_cpu(object, "recv_cpu_ns", &result->receiver, result->received);
     if (strcmp(plan->scenario, "ping") == 0) {
-        put_rtt(object, &result->rtt);
+        put_times(object, "rtt_ns", &result->times);
+    }
+    if (strcmp(plan->scenario, "collect") == 0) {
+        put_collected(object, plan, result);
     }
     put_extras(object, plan, result);
     report_json(object);
@@ -314,6 +324,15 @@ static void print_heading(const struct plan *plan, const struct result *result)
     if (result->window > 0) {
         printf(", window %" PRIu32, result->window);
     }
+    if (plan->senders > 0 && plan->rate > 0) {
+        printf(", %" PRIu64 "/s", plan->rate);
+    }
+    if (plan->senders > 0) {
+        printf(" of %" PRIu32 " sockets", plan->senders);
+    }
+    if (plan->max_delay_given) {
+        printf(", delay of up to %" PRIu32 " us", plan->max_delay_us);
+    }
     if (result->segments > 1) {
         printf(", trains of up to %" PRIu32, result->segments);
     }
@@ -333,11 +352,20 @@ static void print_losses(const struct result *result)
     }
 }
 
-static void print_rtt(const struct rtt *rtt)
+static void print_times(const char *name, const struct times *times)
 {
-    printf("  round trip, microseconds: min %.1f, p50 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n",
-           (double) rtt->min / 1e3, (double) rtt->p50 / 1e3, (double) rtt->p99 / 1e3,
-           (double) rtt->p999 / 1e3, (double) rtt->max / 1e3);
+    printf("  %s, microseconds: min %.1f, p50 %.1f, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n",
+           name, (double) times->min / 1e3, (double) times->p50 / 1e3, (double) times->p90 / 1e3,
+           (double) times->p99 / 1e3, (double) times->p999 / 1e3, (double) times->max / 1e3);
+}
+
+static void print_turns(const struct result *result)
+{
+    if (result->received > 0 && result->turns != COUNT_UNKNOWN) {
+        printf("  turns of the loop a datagram %.2f, wake-ups %.2f\n",
+               (double) result->turns / (double) result->received,
+               (double) result->wakeups / (double) result->received);
+    }
 }
 
 static void report_as_table(const struct plan *plan, const struct result *result)
@@ -349,8 +377,11 @@ static void report_as_table(const struct plan *plan, const struct result *result
         print_row("received", result->received, &result->receiver);
         print_losses(result);
     }
-    if (result->rtt.samples > 0) {
-        print_rtt(&result->rtt);
+    if (result->times.samples > 0) {
+        print_times(plan->senders > 0 ? "delay" : "round trip", &result->times);
+    }
+    if (plan->senders > 0) {
+        print_turns(result);
     }
     printf("  %.3f Gbit/s of payload in %.3f s; Linux %s, %s, libdgram %s\n", gigabits(result),
            seconds_of(result), kernel_release(), cpu_name(), dgram_version());

@@ -7,14 +7,7 @@
 #define DGPERF_REPORT_H
 
 #include "plan.h"
-
-#define PERCENTILES 18u
-
-struct rtt {
-    uint64_t samples;                  /* 0: none */
-    uint64_t min, p50, p99, p999, max; /* nanoseconds */
-    uint64_t series[PERCENTILES];      /* at each of `percentiles` */
-};
+#include "times.h"
 
 /* One side. */
 struct tally {
@@ -42,11 +35,11 @@ struct result {
     uint64_t kernel_receives; /* of who counts `received` */
     struct tally sender;
     struct tally receiver;
-    struct rtt rtt;
+    uint64_t turns;      /* collect: how often the receiver's loop went round; COUNT_UNKNOWN */
+    uint64_t wakeups;    /* collect: how often its thread slept; COUNT_UNKNOWN */
+    struct times times;  /* ping: round trips; collect: from the sender's call to the receiver */
+    bool loss_is_normal; /* the sender was told not to care */
 };
-
-/* From 10 to 99.99, ever denser. */
-extern const double percentiles[PERCENTILES];
 
 /* EXIT_GOOD or EXIT_BAD_RUN. */
 int result_verdict(const struct result *result);

@@ -204,7 +204,7 @@ int send_main(const struct plan *plan)
     static struct send_run run;
     struct side *const sides[] = {&run.side};
     struct result result;
-    int code = engine_check(plan->engine);
+    int code = engine_check(plan, plan->engine);
 
     if (code == 0) {
         code = send_init(&run, plan);

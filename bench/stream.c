@@ -398,7 +398,7 @@ int stream_main(const struct plan *plan)
 {
     const char *mode = plan->mode;
     struct result result;
-    int code = engine_check(plan->engine);
+    int code = engine_check(plan, plan->engine);
 
     if (code != 0) {
         return code;

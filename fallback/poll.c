@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Datagrams or trains that one endpoint may take from the pool in one wait. recvmmsg has all of its
@@ -311,7 +312,7 @@ static void poll_detach(struct engine *engine, struct endpoint *endpoint)
 
 /* ---- Receiving ----------------------------------------------------------------------------- */
 
-static int poll_provide(struct engine *engine, const struct slots *slots)
+static int poll_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
     assert(engine->free == NULL && slots->count > 0 && slots->stride > SLOT_HEADROOM);
     engine->free = dg_allocate(slots->count * sizeof *engine->free);
@@ -321,6 +322,7 @@ static int poll_provide(struct engine *engine, const struct slots *slots)
         dg_release(engine->lent);
         engine->free = NULL;
         engine->lent = NULL;
+        *ret_call = "malloc";
         return -ENOMEM;
     }
     engine->slots = *slots;
@@ -656,10 +658,29 @@ static void dispatch(struct engine *engine, const struct ready_event *event)
 }
 
 /*
+ * Sleeps whatever becomes ready, until a signal or for most of `ns`. False if that is too short.
+ *
+ * A sleep may end later than asked by the thread's timer slack, prctl(2), usually 50 us; so it is
+ * asked to be shorter by as much. A timerfd has no slack, but costs two calls more.
+ */
+static bool nap(int64_t ns)
+{
+    enum { SLACK_NS = 50000 };
+    if (ns < 2 * SLACK_NS) {
+        return false;
+    }
+    ns -= SLACK_NS;
+    const struct timespec time = {.tv_sec = (time_t) (ns / 1000000000),
+                                  .tv_nsec = (long) (ns % 1000000000)};
+    (void) nanosleep(&time, NULL);
+    return true;
+}
+
+/*
  * Each wait begins with another of the ready entries. epoll reports those that stay ready in one
  * and the same order, and with few slots the first would take them all, every time.
  */
-static int poll_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
+static int poll_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     append_due(engine);
     lower_interest(engine);
@@ -667,7 +688,7 @@ static int poll_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
         timeout_ns = 0;
     }
     engine->refused = false;
-    if (coalesce && timeout_ns > 0 && !engine->more && dg_ready_nap(engine->ready, timeout_ns)) {
+    if (gathers && timeout_ns > 0 && !engine->more && nap(timeout_ns)) {
         timeout_ns = 0;
     }
     engine->more = false;

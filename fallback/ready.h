@@ -50,10 +50,6 @@ void dg_ready_remove(struct ready *ready, struct ready_entry *entry);
 int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *events,
                   uint32_t capacity);
 
-/* Sleeps for so long whatever becomes ready, or until a signal. False where no sleep is as short as
- * that, and it did not. */
-bool dg_ready_nap(struct ready *ready, int64_t ns);
-
 extern const char dg_ready_wait_call[]; /* the system call that it sleeps in */
 
 /* A descriptor that is readable while an entry is ready or a signal is there. -ENOTSUP without

@@ -15,7 +15,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* What one epoll call takes over; what is ready beyond it comes first in the next. */
@@ -41,7 +40,6 @@ _Static_assert(sizeof(struct timespec64) == 16, "the kernel's layout");
 
 struct ready {
     int epoll_fd;
-    int nap_fd;    /* a timer; -1: there was no descriptor left for it */
     int signal_fd; /* -1 until dg_ready_fd() */
     bool signalled;
     bool coarse; /* the kernel has no epoll_pwait2 */
@@ -63,7 +61,6 @@ int dg_ready_open(struct ready **ret_ready, const char **ret_call)
         dg_release(ready);
         return error;
     }
-    ready->nap_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
     *ret_ready = ready;
     return 0;
 }
@@ -74,9 +71,6 @@ void dg_ready_close(struct ready *ready)
 {
     if (ready->signal_fd >= 0) {
         (void) close(ready->signal_fd);
-    }
-    if (ready->nap_fd >= 0) {
-        (void) close(ready->nap_fd);
     }
     (void) close(ready->epoll_fd);
     dg_release(ready);
@@ -179,20 +173,6 @@ int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *e
         }
     }
     return found;
-}
-
-/* Other sleeps may end 50 us late (timer slack, prctl(2)); a timerfd has none. By poll(2), since
- * SA_RESTART would have read(2) sleep on after a signal. */
-bool dg_ready_nap(struct ready *ready, int64_t ns)
-{
-    const struct itimerspec when = {
-        .it_value = {.tv_sec = (time_t) (ns / 1000000000), .tv_nsec = (long) (ns % 1000000000)}};
-    struct pollfd timer = {.fd = ready->nap_fd, .events = POLLIN};
-    if (ready->nap_fd < 0 || timerfd_settime(ready->nap_fd, 0, &when, NULL) < 0) {
-        return false;
-    }
-    (void) poll(&timer, 1, -1);
-    return true;
 }
 
 int dg_ready_fd(struct ready *ready)

@@ -146,13 +146,6 @@ int dg_ready_wait(struct ready *ready, int64_t timeout_ns, struct ready_event *e
     return collect(ready, (uint32_t) marked, events, capacity);
 }
 
-bool dg_ready_nap(struct ready *ready, int64_t ns)
-{
-    (void) ready;
-    (void) ns;
-    return false;
-}
-
 int dg_ready_fd(struct ready *ready)
 {
     (void) ready;

@@ -37,9 +37,19 @@
  * counted as discarded.
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
- * timers. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be called from
- * other threads; turns find that out, anything else is a data race. A program that wants more cores
- * runs a loop per core, each with its own socket on the same port (`reuse_port`).
+ * timers, for ever. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be
+ * called from other threads; turns find that out (DGRAM_EWRONGTHREAD, also from a thread that got
+ * the pthread_t of the owner after its end), anything else is a data race. When the owner has ended
+ * and was joined, or will not use the loop any more, one other thread may call dgram_loop_free(),
+ * and nothing else. A program that wants more cores runs a loop per core, each with its own socket
+ * on the same port (`reuse_port`).
+ *
+ * A callback has to return: longjmp(3), a C++ exception or pthread_exit(3) must not leave it.
+ * pthread_cancel(3) ends a thread in one place of the library: in dgram_loop_run(), between two
+ * turns. A turn comes to its end first, its callbacks included, and a loop that sleeps notices when
+ * something wakes it: dgram_loop_stop() after pthread_cancel() does. The loop is then as if
+ * dgram_loop_run() had returned, and can be freed by the thread's clean-up handlers, or by whoever
+ * has joined the thread. pthread_setcancelstate(3) is as before when a function returns.
  *
  * FORK. In a child process only dgram_loop_free() may touch a loop of the parent; every other
  * function answers DGRAM_EFORKED. The parent's loop is not disturbed.
@@ -85,11 +95,13 @@ enum dgram_code {
     DGRAM_ENULL = -10001,          /* a pointer that must not be NULL is NULL */
     DGRAM_EBADTYPE = -10002,       /* the socket type is none of enum dgram_type */
     DGRAM_EBADOPTIONS = -10003,    /* an options struct: size too small, or a value out of range */
-    DGRAM_EBADPORT = -10004,       /* a destination port of 0 */
-    DGRAM_EBADADDRESS = -10005,    /* no IP address, no well-formed name; an unusable dgram_addr */
+    DGRAM_EBADPORT = -10004,       /* a port above 65,535, or a destination port of 0 */
+    DGRAM_EBADADDRESS = -10005,    /* no IP address, and no well-formed name where a name may stand
+                                      ("127.0.0.1:80", "[::1]"); an unusable dgram_addr */
     DGRAM_EBADFAMILY = -10006,     /* an IPv4 address on a udp6 socket, or the reverse */
     DGRAM_EBADTTL = -10007,        /* a TTL out of range */
-    DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of the socket's family */
+    DGRAM_EBADGROUP = -10008,      /* not the text of a multicast address of a family that the
+                                      socket takes */
     DGRAM_EBADINTERFACE = -10009,  /* not the text of an interface of this host */
     DGRAM_EBADTIME = -10010,       /* a negative delay or interval */
     DGRAM_EBADBUFFERSIZE = -10011, /* a buffer size of 0 or above INT_MAX */
@@ -133,11 +145,13 @@ struct dgram_addr {
 
 /*
  * Reads the text of an IPv4 or IPv6 address; IPv6 may carry a zone, "fe80::1%eth0" or "fe80::1%2"
- * (RFC 4007). Never asks a name server. `port` is in host order; 0 is allowed here.
- * Returns 0; DGRAM_EBADADDRESS if the text is no literal, DGRAM_EBADINTERFACE if its zone names no
- * interface of this host, DGRAM_ENULL. Any thread.
+ * (RFC 4007): the whole rest of the text, the name or the number of an interface. Never asks a name
+ * server. `port` is in host order, 0 to 65,535. The text has no port and no brackets.
+ * Returns 0; DGRAM_EBADADDRESS if the text is no literal (a host name is none), DGRAM_EBADINTERFACE
+ * if its zone names no interface of this host ("fe80::1%eth0:80"), DGRAM_EBADPORT,
+ * DGRAM_ENULL. Any thread.
  */
-DGRAM_API int dgram_addr_parse(const char *text, uint16_t port, struct dgram_addr *ret_address);
+DGRAM_API int dgram_addr_parse(const char *text, uint32_t port, struct dgram_addr *ret_address);
 
 /*
  * Writes the address without its port: Node's `rinfo.address`. Link-local IPv6 peers carry their
@@ -180,8 +194,6 @@ typedef void dgram_lookup_fn(struct dgram_loop *loop, struct dgram_lookup *looku
 
 /* For `busy_poll_us`: never spin. */
 #define DGRAM_BUSY_POLL_OFF UINT32_MAX
-/* For `coalesce_us`: whatever happens ends a sleep at once. */
-#define DGRAM_COALESCE_OFF UINT32_MAX
 
 struct dgram_loop_options {
     size_t size;           /* sizeof (struct dgram_loop_options) */
@@ -191,27 +203,30 @@ struct dgram_loop_options {
                               holds any datagram or train; smaller ones switch UDP_GRO off */
     uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
                               kernel takes */
-    uint64_t queue_limit; /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB */
-    const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53" */
+    uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB;
+                             shared as a socket's */
+    const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53",
+                                link-local ones with the zone of an interface: "fe80::1%eth0" */
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     uint32_t busy_poll_us; /* look so long for datagrams before sleeping: answers in a tenth of the
                               time that a wake-up takes, for a busy core. 0, the default: for up to
-                              40, in a loop that has sent something in the last 10 ms, after a short
-                              wait, as long as all looking takes no longer than 10 us for each wait
-                              that found something so, and 1/64 of the time: two loops that talk to
-                              each other without a pause use a core each, 80,000 requests a second
-                              that come at random hardly more than by sleeping. 1 to 1,000,000:
-                              before every sleep; what comes later than that finds it asleep.
-                              DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does not look: a
-                              program that never sleeps calls that again and again */
-    uint32_t coalesce_us;  /* fewer wake-ups for some delay, as network cards do it: in a loop
-                              that has sent nothing for 10 ms, after a turn that received two or
-                              more and was not full, the next sleep lasts so many microseconds
-                              whatever happens; what comes meanwhile is delivered then, posts too.
-                              Timers and timeouts are kept. 0: 20, the default; 1 to 1,000: give
-                              the sockets receive buffers for what comes in that time;
-                              DGRAM_COALESCE_OFF, for a program that answers otherwise. Not where
-                              busy_poll_us is 1 to 1,000,000 */
+                              40, after a short wait, in a loop that has sent something in the last
+                              10 ms, where a trial has shown that a datagram costs less CPU so: two
+                              loops that talk to each other without a pause use a core each and a
+                              fifth of the CPU for an answer; where requests come whenever they
+                              come it costs more, and is tried again for 64 waits each 2.5 s. 1 to
+                              1,000,000: before every sleep; what comes later than that finds it
+                              asleep. DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does not
+                              look: a program that never sleeps calls that again and again */
+    uint32_t max_delay_us; /* the delay that the program allows for fewer wake-ups, 1 to 100,000;
+                              0, the default: none. With it the loop gathers whenever three
+                              datagrams or more are to be expected in that time, by the rate of
+                              the last 16: a sleep then lasts so long whatever comes, or until
+                              half of a receive buffer is full at that rate, and datagrams, posts
+                              and what else came are delivered at its end. Timers and timeouts
+                              end it. A collector's CPU falls to a third at 20,000 datagrams a
+                              second and 1,000. Not where busy_poll_us is 1 to 1,000,000, nor by
+                              default in addition to it: a loop with a budget does not spin */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };
@@ -235,7 +250,10 @@ DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
  * it is called (then they come while that turn unwinds, and dgram_loop_run() returns 1). Retained
  * messages stay valid. In a forked child it frees memory and closes descriptors only, without
  * callbacks. A signal handler that calls dgram_loop_stop() must be restored before.
- * Returns NULL. Loop thread.
+ * Returns NULL. Loop thread, or another one when that has ended or is done with the loop (THREADS).
+ * All said above holds there, too, on every engine. If the loop thread lives on, or has ended
+ * without the destructors of pthread_key_create(3), the uring engine has to wait until the kernel
+ * has taken its ring down, before anything is closed: 5 to 12 ms on Linux 6.18, a second at most.
  */
 DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
 
@@ -244,7 +262,8 @@ DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
  * that is not unref'd, an accepted send, a socket being closed, a started timer that is not
  * unref'd, a posted function, a buffer in use.
  * Returns 0 when nothing is left, 1 when stopped, a negative code when the engine failed;
- * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. Loop thread; not from a callback.
+ * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. A cancellation point between two turns
+ * (THREADS). Loop thread; not from a callback.
  */
 DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
 
@@ -260,8 +279,9 @@ DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
 DGRAM_API int dgram_loop_turn(struct dgram_loop *loop, int64_t timeout_ns);
 
 /*
- * Submits every queued send now instead of at the end of the turn. Waits for nothing (but tries for
- * up to a second where the kernel has no memory for requests), runs no callback.
+ * Submits every queued send now instead of at the end of the turn, but for those that wait: for
+ * room, a name, a `listening` handler. Waits for nothing itself (but tries for up to a second where
+ * the kernel has no memory for requests), runs no callback.
  * Works before the first turn, too, and does not make this thread the loop's owner.
  * Returns 0 or a negative code when the engine failed. Loop thread.
  */
@@ -343,10 +363,10 @@ struct dgram_loop_info {
 /*
  * Answers a lookup: `code` 0 with an address of the asked family (its port is ignored), good for
  * `ttl_seconds` (one at least), or a negative code, for instance DGRAM_ENOTFOUND, remembered as
- * long (-ENOMEM, -ECANCELED and DGRAM_EBADFAMILY are not: they tell nothing of the name). The
- * lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY (the lookup
- * is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL (nothing
- * happened: it must still be answered). Loop thread.
+ * long (an errno, -ENOMEM for instance, and DGRAM_EBADFAMILY are not: they tell nothing of the
+ * name). The lookup is gone then. Valid also after the loop was freed. Returns 0; DGRAM_EBADFAMILY
+ * (the lookup is gone all the same, and fails with it); DGRAM_EFORKED (gone, too); DGRAM_ENULL
+ * (nothing happened: it must still be answered). Loop thread.
  */
 DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
                                   const struct dgram_addr *address, uint32_t ttl_seconds);
@@ -416,7 +436,9 @@ struct dgram_message {
     uint64_t reserved[2];
 };
 
-/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. */
+/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. A
+ * receive that fails ("recvmsg") is tried again every millisecond until it works. Of failures in a
+ * row 16 are told, and from then on one a second; `errors_lost` counts the others. */
 struct dgram_error {
     size_t size;           /* sizeof (struct dgram_error) */
     int code;              /* as returned by functions */
@@ -457,9 +479,20 @@ struct dgram_socket_options {
     uint32_t send_buffer_size; /* SO_SNDBUF in bytes; default: the kernel's */
     uint64_t queue_limit;      /* bytes that may be queued; default 4 MiB. A datagram is charged its
                                   size plus 64; one that would exceed the limit gets -EAGAIN, unless
-                                  the queue is empty */
+                                  the queue is empty. What waits for names, or for destinations
+                                  without room in the kernel (ENOBUFS), may take half of it, and one
+                                  name or destination four fifths of that at most, less the more
+                                  others wait: so they keep nobody else out */
     dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
     void *user;                   /* for on_message */
+    uint32_t bind_patience_ms;    /* dgram_bind() to a port that is in use blocks for so many
+                                     milliseconds and tries again each millisecond, before it gives
+                                     -EADDRINUSE: 0, the default, to 1,000. A process that is killed
+                                     or ends without dgram_loop_free() keeps the ports of its uring
+                                     loops for some 10 ms after it is gone, because the kernel takes
+                                     rings down in the background: 100 is enough for who restarts
+                                     it. A bind to a name does not wait */
+    uint32_t reserved0;
 };
 
 /*
@@ -478,11 +511,13 @@ DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
  * "all interfaces". Port 0 takes a free one: dgram_address() tells which. `listening` follows in
  * the next turn; a failed bind may be tried again. A name is looked up first: until then the socket
  * is neither unbound nor bound (DGRAM_EALREADYBOUND, DGRAM_ENOTBOUND), its sends wait, and a
- * failure is an `error` event ("bind") that completes them with the same code.
- * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
- * -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop thread.
+ * failure is an `error` event ("bind") that completes them with the same code. Does not block,
+ * unless the socket has `bind_patience_ms` and the port is in use.
+ * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADPORT (above 65,535), DGRAM_EBADADDRESS,
+ * DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop
+ * thread.
  */
-DGRAM_API int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address);
+DGRAM_API int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address);
 
 /*
  * address (manual: dgram.address). Where the socket is bound; asked from the kernel at each call.
@@ -493,7 +528,8 @@ DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_
 /*
  * close (manual: dgram.close). No `message` follows. Sends that are queued get one attempt in this
  * turn, so `send(); close();` delivers; what the kernel does not take then completes with
- * -ECANCELED. What was received and not delivered, by the kernel too, is counted as discarded. Then
+ * -ECANCELED, and so does what waits for a name: it is not sent (dgram_end() waits for it). What was
+ * received and not delivered, by the kernel too, is counted as discarded. Then
  * `close` is emitted, when the port is free again. Until that handler has returned the handle
  * answers DGRAM_ENOTRUNNING; then the library frees it.
  * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
@@ -538,12 +574,14 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  *            a handler that took long for the last ones may have in its turn; replaces `message`
  *            while set.
  * listening  the socket is bound, explicitly or by its first send; dgram_address() is valid. Not
- *            emitted if the socket is closed before.
+ *            emitted if the socket is closed before. While a handler is set and has not been called
+ *            since the bind, sends wait for it: options that it sets hold for the first datagram.
  * error      a failure that no call returned and no send callback took. Without a handler it is
  *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
  *            above that is counted only.
  * drain      sends were refused with -EAGAIN; now the queues of socket and loop have fallen to half
- *            their limits, and each of those sends would fit.
+ *            their limits, and each of those sends would fit; or the name or destination that
+ *            refused one has sent half of what it held.
  * close      the socket's last event: the port is free, every send has completed.
  */
 DGRAM_API int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *user);
@@ -569,22 +607,27 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * fail. A name is looked up without blocking, once for all sends that wait for it, and its answer
  * used for its TTL (256 names, one second at least); the datagram joins the order of its
  * destination when the name is resolved. A name that failed is not asked for again for a second:
- * sends to it fail with the same code. An unbound socket is first bound to a free port of all
+ * sends to it fail with the same code. What this host lacks is no such failure: where no descriptor
+ * or memory is left (-EMFILE, -ENFILE, -ENOMEM), or resolv.conf is there and cannot be read
+ * (-EACCES, ...), the next send asks again. When that file changes, later questions go by it. An
+ * unbound socket is first bound to a free port of all
  * interfaces; `listening` follows. The datagram leaves at the latest at the end of the turn;
  * datagrams to one peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)). That a
  * peer does not listen (ICMP) is no error of an unconnected socket.
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called, unless the socket has
- * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. (A
- * received message ends with its handler: to forward it with `fn`, retain it or use DGRAM_COPY.)
+ * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. A
+ * received message may be sent on by a socket of its loop in its handler, with `fn` as without: it
+ * is copied (a retained one perhaps, too).
  *
- * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT or
- * DGRAM_EDNSFAILED if the name has no answer). Else nothing was kept: DGRAM_EBADPORT,
- * DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the queue is full;
- * `drain` follows), -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the
- * errno of the implicit bind. Loop thread.
+ * Returns 0: accepted, completes exactly once (with DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT,
+ * DGRAM_EDNSFAILED or such an errno if the name has no answer). Else nothing was kept:
+ * DGRAM_EBADPORT, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EMSGSIZE, -EAGAIN (the
+ * queue is full, or the part of it that this name or destination may take; `drain` follows),
+ * -ENOMEM, DGRAM_ENOTRUNNING, DGRAM_ENULL (data may be NULL if size is 0), or the errno of the
+ * implicit bind. Loop thread.
  */
-DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
+DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                          const char *address, dgram_sent_fn *fn, void *user);
 
 /* The same to a binary address: a message's `from`, or what dgram_addr_parse() gave. Nothing is
@@ -626,7 +669,7 @@ DGRAM_API int dgram_send_many(struct dgram_socket *socket, struct dgram_outgoing
  * DGRAM_EBADTYPE, DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 struct dgram_destination;
-DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t port,
                                        const char *address,
                                        struct dgram_destination **ret_destination);
 
@@ -636,7 +679,8 @@ DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, u
  * the answer, and it does not keep the loop running. (Whoever has something to send does so, and
  * learns it in the callback.)
  * Returns 0; -EAGAIN until a name has its first answer; then, until it has an address, the failure
- * of the last lookup (DGRAM_ENOTFOUND, ...), which is repeated when it is a second old;
+ * of the last lookup (DGRAM_ENOTFOUND, ...), which is repeated when it is a second old, at once
+ * after an errno (-EMFILE, ...);
  * DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
  */
 DGRAM_API int dgram_destination_address(struct dgram_destination *destination,
@@ -785,7 +829,7 @@ struct dgram_socket_stats {
     uint64_t trains_refused; /* trains that had to be sent one by one */
     uint64_t parked;         /* datagrams that had to wait for room in the kernel */
     uint64_t send_errors;    /* sends that failed, with and without a callback */
-    uint64_t errors_lost;    /* errors that no handler got */
+    uint64_t errors_lost;    /* errors that no handler got: there was none, or too many errors */
     uint64_t dropped;        /* by the kernel before we saw them, datagrams or whole trains: the
                                 receive buffer was full, for the most part, or a checksum was wrong
                                 (SO_MEMINFO, Linux 4.12; modulo 2^32); 0 where the host does not
@@ -820,9 +864,12 @@ DGRAM_API int dgram_set_multicast_loopback(struct dgram_socket *socket, bool on)
 
 /*
  * Which interface multicasts leave by (Node: setMulticastInterface). An interface here and below
- * is: on udp4 a local IPv4 address ("10.0.0.1"), on udp6 a zone ("::%eth0", no other address), on
- * both the name of an interface ("eth0"). NULL or "" lets the kernel choose. DGRAM_EBADINTERFACE
- * for other text.
+ * is: its name ("eth0") or its number ("2", if no interface is named so); for groups of IPv4 one of
+ * its addresses ("10.0.0.1"); for groups of IPv6 an address with a zone ("::%eth0"), of which only
+ * the zone counts. NULL or "" lets the kernel choose, and so does "0.0.0.0" for groups of IPv4 and
+ * "::" for groups of IPv6. DGRAM_EBADINTERFACE for other text. On udp6 without DGRAM_IPV6_ONLY an
+ * IPv4 address is about the groups of IPv4 only ("::ffff:239.1.2.3"), "::" about those of IPv6
+ * only, the rest about both.
  */
 DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
                                             const char *interface_text);
@@ -830,13 +877,23 @@ DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
 /*
  * addMembership, dropMembership: join and leave a multicast group. Without an interface the kernel
  * picks one, unless the group carries a zone ("ff02::1%eth0"); a zone that is not the interface
- * that is given is DGRAM_EBADINTERFACE. A group that another socket of this host joined on another
- * interface is heard as well (IP_MULTICAST_ALL, ip(7)): Linux's default, and Node's. Membership of
- * an unbound socket binds it to a free port of all interfaces with the next turn, unless the
- * program binds it first; from then on it keeps the loop running like any bound socket. The kernel
- * leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV (no route,
- * so no interface to pick), -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined). ip(7),
- * ipv6(7), RFC 3678.
+ * that is given is DGRAM_EBADINTERFACE. A udp6 socket without DGRAM_IPV6_ONLY joins groups of IPv4,
+ * too: "239.1.2.3" or "::ffff:239.1.2.3", which are the same. A group that another socket of this
+ * host joined on another interface is heard as well (IP_MULTICAST_ALL, ip(7)): Linux's default, and
+ * Node's.
+ *
+ * A membership lasts until it is left, also if its interface vanishes; the kernel then keeps and
+ * counts it (net.ipv4.igmp_max_memberships), and hears nothing, not even when an interface of the
+ * same name comes. It is left by the texts by which it was joined, by the name or number that its
+ * interface has, or without an interface, then the last that was joined; whether the interface is
+ * there or not. To join again by the same texts, when the interface was made anew, leaves the old
+ * one first. What the library remembers is freed at close.
+ *
+ * Membership of an unbound socket binds it to a free port of all interfaces with the next turn,
+ * unless the program binds it first; from then on it keeps the loop running like any bound socket.
+ * The kernel leaves all groups at close. Return also DGRAM_EBADGROUP, DGRAM_EBADINTERFACE, -ENODEV
+ * (no route, so no interface to pick), -EADDRINUSE (joined already), -EADDRNOTAVAIL (not joined),
+ * -ENOBUFS (as many as the kernel allows), -ENOMEM. ip(7), ipv6(7), RFC 3678.
  */
 DGRAM_API int dgram_add_membership(struct dgram_socket *socket, const char *group,
                                    const char *interface_text);

@@ -6,12 +6,14 @@ bench_table.py               prints the tables, writes results/*.dat
 bench_table.py --mode NAME   prints the mode in which this engine ran mostly, if it has any
 """
 import json
+import math
 import pathlib
 import statistics
 import sys
 from collections import Counter, defaultdict
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / 'results'
+COLLECT, RESPOND = 'collect', 'respond'
 SCENARIOS = {
     'stream': 'one sender, one receiver',
     'lone': 'stream --segments 1: no trains',
@@ -30,8 +32,13 @@ SCENARIOS = {
     'requests': 'ping --window 64 of one client (io_uring) against each server',
     'requests-asleep': 'the same with --busy-poll 0',
 }
+MODERATE = {
+    COLLECT: 'lone datagrams from 8 plain sockets at random times (Poisson arrivals); libuv and '
+             'asio in the cheaper of their two ways to receive',
+    RESPOND: "a DNS server under dnsperf's 100 clients",
+}
 ROUND_TRIPS = ['ping', 'asleep', 'spin', 'flood']
-BASE, LIMITS = 'libuv', ['raw-mmsg', 'raw-gso']
+BASE, RAW = 'libuv', ['raw-mmsg', 'raw-gso']
 PLACES = {'': 'Over loopback', 'veth-': 'Between two network namespaces (veth)'}
 
 
@@ -39,7 +46,8 @@ def read(path):
     """A file's runs; what is known of round trips is theirs."""
     for line in path.read_text().splitlines() if path.exists() else []:
         run = json.loads(line)
-        yield {**run, **(run.get('rtt_ns') or {})}
+        delays = {f'delay_{key}': value for key, value in (run.get('delay_ns') or {}).items()}
+        yield {**run, **(run.get('rtt_ns') or {}), **delays}
 
 
 def runs(place):
@@ -48,6 +56,8 @@ def runs(place):
     for path in RESULTS.glob('*-*.json'):
         name = path.stem.rpartition('-')[0]
         name = 'veth-stream' if name == 'veth' else name
+        if name.removeprefix('veth-') in (COLLECT, RESPOND):
+            continue
         if name.startswith('veth-') == bool(place):
             scenario = name[len(place):]
             for run in read(path):
@@ -77,9 +87,9 @@ def ratio(items, others, key):
 
 def ratios(engines, items, key, best):
     """To libuv, and to the better of the raw engines."""
-    known = [engines[name] for name in LIMITS if median(engines.get(name, []), key)]
-    limit = best(known, key=lambda others: median(others, key), default=[])
-    return [ratio(items, others, key) for others in (engines.get(BASE, []), limit)]
+    known = [engines[name] for name in RAW if median(engines.get(name, []), key)]
+    raw = best(known, key=lambda others: median(others, key), default=[])
+    return [ratio(items, others, key) for others in (engines.get(BASE, []), raw)]
 
 
 def loss(items):
@@ -108,6 +118,84 @@ def markdown(heading, rows):
     rule = ['-' * width if left else '-' * (width - 1) + ':' for width, left in zip(widths, words)]
     return '\n'.join([text(heading), text(rule), *map(text, rows)])
 
+
+# ---- Moderate rates --------------------------------------------------------------------------
+
+def by_number(name):
+    """The number in the file's name -> label -> runs; of an engine's modes the one that costs the
+    receiver least."""
+    table = {}
+    for path in RESULTS.glob(f'{name}-*.json'):
+        modes = defaultdict(lambda: defaultdict(list))
+        for run in read(path):
+            label = run['engine'] + ('-1ms' if run.get('max_delay_us') else '')
+            modes[label][run.get('mode')].append(run)
+        table[int(path.stem.rpartition('-')[2])] = {
+            label: min(ways.values(), key=lambda items: median(items, 'recv_cpu_ns') or math.inf)
+            for label, ways in modes.items()}
+    # As many as are answered, 0, is the most.
+    return dict(sorted(table.items(), key=lambda item: item[0] or math.inf))
+
+
+def label_text(label):
+    return label.replace('-1ms', ', up to 1 ms')
+
+
+def labels_of(table):
+    return list(dict.fromkeys(label for engines in table.values() for label in engines))
+
+
+def cost_cell(engines, label, key='recv_cpu_ns'):
+    """CPU, in brackets times libuv's, and what was lost."""
+    items = engines.get(label, [])
+    if median(items, key) is None:
+        return '-'
+    text = number(median(items, key))
+    if label != BASE and engines.get(BASE):
+        text += f' ({ratio(items, engines[BASE], key)})'
+    return text + ('' if loss(items) == '0' else f', lost {loss(items)}')
+
+
+def delay_cell(items):
+    if median(items, 'delay_p50') is None:
+        return '-'
+    return ' / '.join(number(median(items, key) / 1000, 0) for key in ('delay_p50', 'delay_p99'))
+
+
+def collect_tables(place):
+    table = by_number(place + COLLECT)
+    if not table:
+        return []
+    heading = [f'{rate:,}/s' for rate in table]
+    return [
+        markdown(['CPU of the receiver, ns a datagram', *heading],
+                 [[label_text(label), *(cost_cell(engines, label) for engines in table.values())]
+                  for label in labels_of(table)]),
+        markdown(['delay, µs, p50 / p99', *heading],
+                 [[label_text(label), *(delay_cell(engines.get(label, []))
+                                        for engines in table.values())]
+                  for label in labels_of(table)])]
+
+
+def respond_table(place):
+    table = by_number(place + RESPOND)
+    if not table:
+        return []
+    heading = [f'{queries:,}/s' if queries else 'unlimited' for queries in table]
+    rows = [[label_text(label), *(cost_cell(engines, label) for engines in table.values()),
+             *(number(median(engines.get(label, []), 'answered')) for engines in table.values())]
+            for label in labels_of(table)]
+    return [markdown(['DNS server: CPU ns a query at', *heading,
+                      *(f'answered/s, {text}' for text in heading)], rows)]
+
+
+def write_collected(place):
+    write_columns(place + COLLECT, 'rate', [
+        (rate, {label: median(items, 'recv_cpu_ns') for label, items in engines.items()})
+        for rate, engines in by_number(place + COLLECT).items()])
+
+
+# ---- Rates and round trips -------------------------------------------------------------------
 
 def rate_table(table):
     rows = []
@@ -139,6 +227,8 @@ def ping_table(table):
                f'p50 / {BASE}', 'p50 / raw', f'p99 / {BASE}', 'p99 / raw']
     return markdown(heading, rows) if rows else ''
 
+
+# ---- Charts ----------------------------------------------------------------------------------
 
 def write_columns(name, heading, rows):
     """A chart's data: a line for each of what is varied, a column an engine."""
@@ -203,11 +293,13 @@ def print_head(everything, names):
           f"medians of {max(run['round'] for run in everything)} rounds, ± is half the range."
           + ''.join(f' {engine} ran as {", ".join(sorted(names))}.'
                     for engine, names in modes.items()) + '\n')
-    print('\n'.join(f'- {name}: {SCENARIOS[name]}' for name in SCENARIOS if name in names) + '\n')
+    known = {**MODERATE, **SCENARIOS}
+    print('\n'.join(f'- {name}: {known[name]}' for name in known if name in names) + '\n')
 
 
 def print_place(place, table):
-    texts = [text for text in (rate_table(table), ping_table(table)) if text]
+    texts = [text for text in (*collect_tables(place), *respond_table(place), rate_table(table),
+                               ping_table(table)) if text]
     if texts:
         print(f'## {PLACES[place]}\n\n' + '\n\n'.join(texts) + '\n')
 
@@ -216,15 +308,20 @@ def main(arguments):
     tables = {place: runs(place) for place in PLACES}
     everything = [run for table in tables.values() for engines in table.values()
                   for items in engines.values() for run in items]
+    everything += [run for name in (COLLECT, RESPOND) for place in PLACES
+                   for engines in by_number(place + name).values()
+                   for items in engines.values() for run in items]
     if arguments[:1] == ['--mode']:
         print_mode(everything, arguments[1])
         return
     if not everything:
         sys.exit('no results')
-    print_head(everything, {scenario for table in tables.values() for scenario, _ in table})
+    print_head(everything, {scenario for table in tables.values() for scenario, _ in table}
+               | {run['scenario'] for run in everything})
     for place, table in tables.items():
         print_place(place, table)
         write_round_trips(place, table)
+        write_collected(place)
     print(f'/ {BASE}, / raw: the median of the ratios of each round, in which the engines ran one '
           'right after the other;\nraw is the better of raw-mmsg and raw-gso in that scenario. Of '
           'round trips less is better.')

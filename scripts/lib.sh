@@ -71,29 +71,43 @@ need_build_tools() {
     need liburing-dev has_pc liburing
 }
 
-# The library of dgperf's percentiles: a package, or its source where meson looks for it. Releases
-# that lack the package (Debian 12) get the source out of an npm package that ships it.
+# The library of dgperf's percentiles: Ubuntu's libhdr-histogram-dev, or its source where meson
+# looks for it. Releases that lack the package (Debian 12 and 13) get the source out of an npm
+# package that ships it.
 hdr_source=build-deps/HdrHistogram_c/src
 hdr_package=native-hdr-histogram@1.0.0
 hdr_sum=eb6feca66739e670eac90d41fbbe69a6eb084491f3e7cf8556d31ac651c1d600
 
 has_hdr() { has_pc hdr_histogram || [ -e $hdr_source/hdr_histogram.c ]; }
+want_hdr() { want libhdr-histogram-dev has_hdr; }
 
-# After install_missing. False, and said so, if it cannot be had.
+# has_npm: also after installing it.
+has_npm() {
+    has npm >/dev/null && return
+    has apt-get >/dev/null && as_root apt-get install -qq -y --no-install-recommends npm >/dev/null
+}
+
+# After install_missing. False, and said why, if it cannot be had.
 fetch_hdr() (
     has_hdr && return
-    if $no_install || ! { has npm || as_root apt-get install -qq -y --no-install-recommends npm; } \
-        >/dev/null; then
-        echo "not here: HdrHistogram_c (libhdrhistogram-dev, or 'npm pack $hdr_package')" >&2
+    fail() {
+        echo "not here: HdrHistogram_c, of which dgperf takes its percentiles: $*" >&2
         return 1
+    }
+    if $no_install; then
+        fail "libhdr-histogram-dev, or 'npm pack $hdr_package' in build-deps/"
+        return
     fi
+    has_npm || { fail "npm, which would fetch it, cannot be installed"; return; }
     echo "fetching: $hdr_package"
-    mkdir -p build-deps
-    cd build-deps || return
-    archive=$(npm pack --silent $hdr_package) &&
-        echo "$hdr_sum  $archive" | sha256sum --check --quiet &&
-        tar xzf "$archive" --strip-components=1 package/HdrHistogram_c &&
-        rm "$archive"
+    mkdir -p build-deps && cd build-deps || return
+    archive=$(npm pack --loglevel=error $hdr_package 2>npm.log) ||
+        { fail "npm pack $hdr_package failed: $(tail -n 3 npm.log)"; return; }
+    if ! echo "$hdr_sum  $archive" | sha256sum --check --quiet >&2; then
+        fail "$hdr_package is not what was expected"
+        return
+    fi
+    tar xzf "$archive" --strip-components=1 package/HdrHistogram_c && rm "$archive" npm.log
 )
 
 # configure DIRECTORY OPTION...: makes a build directory or brings it up to date. One that another
@@ -108,4 +122,10 @@ configure() {
     fi
     rm -rf "$directory"
     meson setup "$directory" "$@"
+}
+
+# Whether clang has libFuzzer and the sanitizers that go with it.
+fuzzer_works() {
+    echo 'int LLVMFuzzerTestOneInput(const char *d, long s) { return d != 0 && s < 0; }' |
+        clang -fsanitize=fuzzer,address,undefined -xc -o /dev/null -
 }

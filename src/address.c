@@ -14,10 +14,21 @@
 
 _Static_assert(DGRAM_ADDR_TEXT_MAX >= INET6_ADDRSTRLEN + IF_NAMESIZE + 1, "a literal and its zone");
 
+/* As the kernel names interfaces. if_nametoindex(3) is less strict: it takes "eth0:1" for an alias
+ * of eth0, as ifconfig once called it, so a port behind a zone would get lost. */
+static bool is_interface_name(const char *text)
+{
+    size_t length = strcspn(text, ":/ \t\n\v\f\r");
+    return length > 0 && length < IF_NAMESIZE && text[length] == '\0';
+}
+
 /* A zone is the name or the number of an interface. 0 is none: libuv takes it for "the default"
  * silently; a mistyped zone deserves an error. */
-static unsigned zone_read(const char *zone)
+unsigned dg_zone_read(const char *zone)
 {
+    if (!is_interface_name(zone)) {
+        return 0;
+    }
     unsigned index = if_nametoindex(zone);
     if (index == 0 && zone[0] >= '1' && zone[0] <= '9') {
         char *end = NULL;
@@ -44,7 +55,7 @@ static int read_in6(const char *text, struct sockaddr_in6 *in6)
         return DGRAM_EBADADDRESS;
     }
     if (percent != NULL) {
-        in6->sin6_scope_id = zone_read(percent + 1);
+        in6->sin6_scope_id = dg_zone_read(percent + 1);
         if (in6->sin6_scope_id == 0) {
             return DGRAM_EBADINTERFACE;
         }
@@ -53,17 +64,20 @@ static int read_in6(const char *text, struct sockaddr_in6 *in6)
     return 0;
 }
 
-int dgram_addr_parse(const char *text, uint16_t port, struct dgram_addr *ret_address)
+int dgram_addr_parse(const char *text, uint32_t port, struct dgram_addr *ret_address)
 {
     if (text == NULL || ret_address == NULL) {
         return DGRAM_ENULL;
     }
-    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    if (port > UINT16_MAX) {
+        return DGRAM_EBADPORT;
+    }
+    struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
     if (inet_pton(AF_INET, text, &in4.sin_addr) == 1) {
         dg_address_set(ret_address, &in4, sizeof(in4));
         return 0;
     }
-    struct sockaddr_in6 in6 = {.sin6_port = htons(port)};
+    struct sockaddr_in6 in6 = {.sin6_port = htons((uint16_t) port)};
     int code = read_in6(text, &in6);
     if (code == 0) {
         dg_address_set(ret_address, &in6, sizeof(in6));
@@ -78,7 +92,7 @@ void dg_address_set(struct dgram_addr *address, const void *name, size_t size)
     memcpy(&address->u, name, size);
 }
 
-int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg_fallback fallback,
+int dg_address_read(sa_family_t family, const char *text, uint32_t port, enum dg_fallback fallback,
                     struct dgram_addr *ret_address)
 {
     assert(family == AF_INET || family == AF_INET6);
@@ -187,34 +201,38 @@ static unsigned zone_after_address(const char *text, const char *percent)
     }
     memcpy(literal, text, length);
     literal[length] = '\0';
-    return inet_pton(AF_INET6, literal, &ignored) == 1 ? zone_read(percent + 1) : 0;
+    return inet_pton(AF_INET6, literal, &ignored) == 1 ? dg_zone_read(percent + 1) : 0;
+}
+
+bool dg_interface_is_in4(const char *text)
+{
+    struct in_addr ignored;
+    return text != NULL && inet_pton(AF_INET, text, &ignored) == 1;
 }
 
 /*
- * An interface is named by its name ("eth0"), on IPv6 by an address with a zone ("::%eth0", Node's
- * form), on IPv4 by one of its addresses (Node's form). Text that is none of these must not fall
- * back to the default (S30).
+ * For groups of IPv4, an interface is named by one of its addresses (Node's form), for those of
+ * IPv6 by an address with a zone ("::%eth0", Node's form), for both by its name or number ("eth0",
+ * "2"). Nothing, and the wildcard address of the family, leave the choice to the kernel. Text that
+ * is none of these must not fall back to that (S30).
  */
-int dg_interface_read(sa_family_t family, const char *text, unsigned *ret_index,
-                      struct in_addr *ret_local)
+int dg_interface_read(sa_family_t family, const char *text, struct dg_interface *ret_interface)
 {
-    const char *percent = strchr(text, '%');
-    struct in_addr local = {.s_addr = INADDR_ANY};
-    unsigned index = 0;
-    if (family == AF_INET && inet_pton(AF_INET, text, &local) == 1) {
-        *ret_index = 0;
-        *ret_local = local;
-        return 0;
+    struct dg_interface found = {0};
+    bool chosen = text != NULL && text[0] != '\0';
+    if (chosen && family == AF_INET6 && strcmp(text, "::") == 0) {
+        found.in6_only = true;
+    } else if (chosen && (family != AF_INET || inet_pton(AF_INET, text, &found.local) != 1)) {
+        const char *percent = strchr(text, '%');
+        if (percent == NULL) {
+            found.index = dg_zone_read(text);
+        } else if (family == AF_INET6) {
+            found.index = zone_after_address(text, percent);
+        }
+        if (found.index == 0) {
+            return DGRAM_EBADINTERFACE;
+        }
     }
-    if (percent == NULL) {
-        index = zone_read(text);
-    } else if (family == AF_INET6) {
-        index = zone_after_address(text, percent);
-    }
-    if (index == 0) {
-        return DGRAM_EBADINTERFACE;
-    }
-    *ret_index = index;
-    *ret_local = local;
+    *ret_interface = found;
     return 0;
 }

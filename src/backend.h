@@ -13,7 +13,8 @@
  * Life of the objects: the core allocates and frees endpoint, watch and train; an engine keeps what
  * it needs beside them in `state`, made by attach() or the first watch() and freed by the engine no
  * later than DETACHED or unwatch(). Every function runs on the loop's thread, except that open() to
- * recv_start() may run on the creating thread before the first flush() or wait().
+ * recv_start() may run on the creating thread before the first flush() or wait(), and what follows
+ * inherit() on the one that called that.
  */
 #ifndef DGRAM_BACKEND_H
 #define DGRAM_BACKEND_H
@@ -151,8 +152,9 @@ struct backend {
     int (*attach)(struct engine *engine, struct endpoint *endpoint);
     void (*detach)(struct engine *engine, struct endpoint *endpoint);
 
-    /* Gives the slots, all free. Once, before the first recv_start(). 0 or a negated errno. */
-    int (*provide)(struct engine *engine, const struct slots *slots);
+    /* Gives the slots, all free. Once, next after open(): whoever is refused can still take another
+     * engine. 0, or a negated errno with *ret_call naming the call that failed. */
+    int (*provide)(struct engine *engine, const struct slots *slots, const char **ret_call);
 
     /* Receive into free slots until STOPPED, which comes exactly once for each recv_start(): with
      * -ENOBUFS when no slot is free, with 0 after recv_stop(). recv_start() is legal only before
@@ -175,6 +177,18 @@ struct backend {
     int (*lend)(struct engine *engine, struct region *region);
     void (*reclaim)(struct engine *engine, const struct region *region);
 
+    /* Takes back whatever the kernel does on behalf of this thread, which is about to end: no
+     * operation holds an endpoint or a watch any more. What was received and watched is so again
+     * from the next wait() on, and what came meanwhile is appended. NULL: nothing is bound to a
+     * thread. */
+    void (*rest)(struct engine *engine);
+
+    /* Another thread than that of the waits goes on, in order to close everything: from now on
+     * nothing is started or watched, and wait() does not sleep. 0; or -EBUSY if the kernel goes on
+     * with what rest() did not take back for some more milliseconds, for which time the sockets,
+     * what is watched and the slots stay in use. NULL: any thread will do. */
+    int (*inherit)(struct engine *engine);
+
     /* Submits everything now and never sleeps. May append records. 0 or a negated errno, which
      * means that the engine itself is broken; trains without an answer get it as their result. */
     int (*flush)(struct engine *engine);
@@ -187,10 +201,10 @@ struct backend {
 
     /* Submits everything, sleeps until a record or a failed train is there or `timeout_ns` has
      * passed (negative: no limit; 0: does not sleep), appends what is there. May return early with
-     * nothing, after a signal for one. `coalesce`, with a limit only: it may sleep on although
+     * nothing, after a signal for one. `gathers`, with a limit only: it may sleep on although
      * something is there, for all of the time or until that is much, so that one wake-up serves
      * several. The only call that blocks. 0 or an error as flush(). */
-    int (*wait)(struct engine *engine, int64_t timeout_ns, bool coalesce);
+    int (*wait)(struct engine *engine, int64_t timeout_ns, bool gathers);
 
     /* Looks for received datagrams in the cheapest way there is and never sleeps: what a busy loop
      * calls again and again between two wait(). May miss whatever is not a datagram. Appends

@@ -64,6 +64,7 @@ void dg_turn_look(struct dgram_socket *socket)
 struct held_copy {
     struct held held; /* first, so that the two convert */
     struct dgram_addr from;
+    uint32_t size;
     unsigned char bytes[];
 };
 
@@ -127,6 +128,7 @@ static struct held *parcel_copy(const struct parcel *parcel)
     copy->held.parcel.from = &copy->from;
     copy->held.parcel.owner = DG_OWNER_HELD;
     copy->held.slot = DG_NO_SLOT;
+    copy->size = parcel->size;
     return &copy->held;
 }
 
@@ -138,6 +140,17 @@ void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel)
     } else {
         socket->stats.discarded += dg_parcel_count(parcel);
     }
+}
+
+bool dg_backlog_owns(const struct dgram_loop *loop, const void *data)
+{
+    bool found = false;
+    for (const struct held *h = loop->served; h != loop->served_end && !found; h = h->next) {
+        const struct held_copy *copy = (const struct held_copy *) h;
+        found =
+            h->slot == DG_NO_SLOT && (uintptr_t) data - (uintptr_t) copy->bytes < copy->size;
+    }
+    return found;
 }
 
 static struct held *held_take(struct dgram_socket *socket)

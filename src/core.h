@@ -67,6 +67,25 @@ struct request_list {
     struct request *head, *tail;
 };
 
+/* What waits for one destination or name, as a part of what the queues hold. */
+struct share {
+    uint64_t charge;     /* sizes, and QUEUE_OVERHEAD for each */
+    uint64_t refused_at; /* its charge when it last refused a send; 0: none since a `drain` */
+    struct share *whole; /* of all sockets for the same name; NULL: there is no more than this */
+};
+
+/* A destination of a socket for which the kernel had no memory (ENOBUFS), and what waits for it. */
+struct stall {
+    struct stall *next; /* the socket's, in the order of their turns */
+    struct stall *hash_next;
+    struct dgram_socket *socket;
+    union dg_name name;
+    struct share share;
+    struct request_list requests; /* in order */
+    struct request_list again;    /* refused in the submission that is being settled */
+    bool goes;                    /* what was tried last has left: the rest may go, too */
+};
+
 /*
  * One destination of one socket within a submission. Its *lane* is the fast way into its last
  * train: so many more datagrams of exactly this size and without a callback may simply be copied to
@@ -81,6 +100,7 @@ struct flow {
     socklen_t name_size;
     uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
     struct dgram_socket *socket;
+    struct stall *stall; /* what waits for it without room, or NULL */
     struct flow **bucket, *hash_next;
     struct dg_train *head, *tail;
 };
@@ -134,11 +154,13 @@ struct batch {
     uint32_t in_buffers;   /* trains */
     uint32_t buffer_bytes; /* of theirs, and of what their lanes may take: beside the arena */
     unsigned char *arena, *arena_top, *arena_end;
+    uint64_t secrets[3]; /* multipliers of the hash of names: odd, nobody else's */
 };
 
 /* A destination that refused a train: datagrams of that size and more go to it alone for a while.
  * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
- * (EIO: IPsec, or no checksum offload) are about trains as such and are noted as size 0. */
+ * (EIO: IPsec, or no checksum offload; EPERM: a firewall) are about trains as such and are noted as
+ * size 0. */
 struct refusal {
     union dg_name name;
     uint32_t size;
@@ -203,6 +225,12 @@ struct held {
     uint32_t slot;
 };
 
+/* Bits of dgram_socket.drain_wanted. */
+enum {
+    WANTED_QUEUE = 1 << 0,  /* room in the queue */
+    WANTED_STALLED = 1 << 1 /* room in the part of it for what is stalled */
+};
+
 enum receive_state {
     RECEIVE_OFF,
     RECEIVE_ON,
@@ -247,27 +275,35 @@ struct dgram_socket {
     bool fed;      /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
-    bool blocked;  /* the kernel has no room: sends are parked */
-    bool drain_wanted;
-    uint8_t receive_errors;         /* since it received something */
-    in_port_t bind_port;            /* network order, while `binding` */
-    struct name *binding;           /* the name to which it is to be bound, or NULL */
-    struct dgram_socket *bind_next; /* in that name's list */
-    bool detached;                  /* DETACHED was seen */
+    bool ipv6_only;
+    bool blocked;                    /* the socket's buffer is full: sends are parked */
+    uint8_t drain_wanted;            /* WANTED_...: what refused a send since the last `drain` */
+    uint8_t receive_errors;          /* since it received something, at most 16 */
+    uint64_t receive_told;           /* loop time: when the last of them was told */
+    in_port_t bind_port;             /* network order, while `binding` */
+    struct name *binding;            /* the name to which it is to be bound, or NULL */
+    struct dgram_socket *bind_next;  /* in that name's list, */
+    struct dgram_socket **bind_link; /* and what points here */
+    struct waiter *waiters;          /* for names that its sends wait for */
     sa_family_t family;
     socklen_t name_size;
     uint32_t size_max, segments_max;
+    uint32_t bind_patience_ms;
 
     struct flow *last_flow;           /* of the current submission, or NULL */
     struct request_list parked;       /* wait for room, in order */
     struct request_list parked_again; /* refused in the submission that is being settled */
+    struct stall *stalls, *stalls_tail;
     struct dg_watch writable;
-    uint32_t refused_trains; /* by one destination after the other, since one took a train */
-    uint64_t alone_until;    /* loop time: no trains before */
-    uint32_t refused_size;   /* of the largest that was refused since the last `drain` */
-    uint32_t futile;         /* timed retries since something was sent */
-    uint32_t joined;         /* multicast groups */
+    uint32_t refused_trains;  /* by one destination after the other, since one took a train */
+    uint64_t alone_until;     /* loop time: no trains before */
+    uint32_t refused_size;    /* of the largest that the queue refused since the last `drain`, */
+    uint32_t refused_stalled; /* and that the part for stalled ones refused */
+    uint32_t futile;          /* timed retries since something was sent */
+    struct membership *memberships; /* the last to be joined comes first */
     uint64_t queue_bytes, queue_count, queue_limit;
+    uint64_t
+        stalled; /* of the queue's charge: waits for names, and for destinations without room */
 
     struct held *held_head, *held_tail; /* taken from the kernel, to be delivered first */
     uint32_t held_slots;                /* of them, those that lie in slots */
@@ -287,6 +323,15 @@ struct dgram_socket {
     struct dgram_socket_stats stats;
 };
 
+/* A multicast group that a socket has joined, and how. */
+struct membership {
+    struct membership *next;
+    struct dgram_addr group; /* without port and zone */
+    struct in_addr local;    /* of the interface, as it was given */
+    unsigned index;          /* of the interface: where the kernel has the membership; 0: unknown */
+    char where[];            /* the text of the interface or zone, without address; "": none */
+};
+
 struct socket_list {
     struct dgram_socket *head, *tail;
 };
@@ -302,14 +347,15 @@ enum {
 /* A host name in one family, what is known of it, and who waits for it. */
 struct name {
     struct name *hash_next;
-    struct dgram_lookup *lookup; /* under way, or NULL */
-    struct request_list sends;   /* wait for an answer; their `name` holds the port */
-    struct dgram_socket *binds;  /* sockets that wait to be bound to it */
-    uint32_t destinations;       /* handles that name it */
-    uint64_t used;               /* the turn of its last use */
-    uint64_t expires;            /* loop time; the address is good until then */
-    uint64_t failed_until;       /* the last question failed; until then it is not asked again */
-    int failed_code;             /* of the last question; 0: it had an answer, or there was none */
+    struct dgram_lookup *lookup;           /* under way, or NULL */
+    struct waiter *waiters, *waiters_tail; /* sockets whose sends wait for an answer */
+    struct share whole;                    /* of all of them */
+    struct dgram_socket *binds;            /* sockets that wait to be bound to it */
+    uint32_t destinations;                 /* handles that name it */
+    uint64_t used;                         /* the turn of its last use */
+    uint64_t expires;                      /* loop time; the address is good until then */
+    uint64_t failed_until; /* the last question failed; until then it is not asked again */
+    int failed_code;       /* of the last question; 0: it had an answer, or there was none */
     union dg_name address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;
@@ -322,7 +368,9 @@ struct dgram_lookup {
     struct name *name;
     struct dgram_lookup *next; /* in the list of questions, then of answers */
     bool answered;
-    bool remembered; /* nobody was asked: a failure of a moment ago */
+    bool remembered;         /* nobody was asked: a failure of a moment ago */
+    struct channel *channel; /* dns.c: of c-ares, that was asked, */
+    uint32_t lacks;          /* and how often this host had lacked something then */
     int code;
     uint32_t ttl;
     struct dgram_addr address;
@@ -425,9 +473,17 @@ struct embedding {
 
 /* ---- The loop ------------------------------------------------------------------------------ */
 
-/* What the last wait brought. */
-struct intake {
-    uint32_t records, bytes;
+/* The rate of datagrams, and whether gathering pays at that rate (wait.c). A train counts once. */
+struct gathering {
+    int64_t budget_ns;        /* the longest delay that the program allows; 0: none */
+    uint64_t since;           /* when the window began, */
+    uint32_t records;         /* and the datagrams in it, */
+    uint64_t bytes;           /* as receive buffers are charged for them */
+    uint64_t bytes_in_budget; /* the same in the time of the budget, at the last window's rate */
+    uint64_t buffer;          /* the least receive buffer of a socket; 0: to be asked */
+    uint32_t came;            /* datagrams since the last wait */
+    bool pays;                /* at the last window's rate */
+    bool in_vain;             /* the last sleep brought nothing */
 };
 
 /* What the message handlers of a turn have used up (backlog.c). */
@@ -442,16 +498,36 @@ struct turn {
     bool spent;             /* nothing more is delivered in it */
 };
 
-/* Whether spinning pays: what it has saved and what it has cost, in nanoseconds of CPU. */
+/* What datagrams cost: nanoseconds of the thread's CPU, and of time. */
+struct price {
+    uint64_t cpu, time, datagrams;
+};
+
+enum spin_state {
+    SPIN_TRIES, /* by turns asleep and awake */
+    SPIN_HOLDS, /* awake, since that pays */
+    SPIN_RESTS  /* asleep, since it does not */
+};
+
+/* Whether spinning pays, which is tried out by epochs of some waits (wait.c). */
 struct spinning {
-    int64_t credit;
-    uint64_t judged_at; /* up to when the allowance is in it */
-    uint64_t start;     /* of the last wait or, if it was one, spin */
-    unsigned looks;     /* so far */
-    bool adapts;        /* the credit decides; else the program has decided */
-    bool promises;      /* the last wait was short */
-    bool found;         /* something, the last spin, */
-    bool at_once;       /* and with its first look */
+    struct price epoch;     /* CPU, clock and datagrams when it began */
+    unsigned epoch_waits;   /* in it, so far */
+    unsigned epochs;        /* of the trial, so far, */
+    struct price prices[2]; /* and what they cost, asleep and awake */
+    uint64_t until;         /* the next trial; of HOLDS and RESTS, */
+    uint64_t held_at;       /* which began then */
+    uint64_t rest_ns;       /* of the next RESTS */
+    uint64_t answered_at;   /* the last wait of a loop that answers */
+    uint64_t start;         /* of the last wait or, if it was one, spin */
+    unsigned looks;         /* so far */
+    uint8_t state;          /* enum spin_state */
+    bool adapts;            /* it is tried; else the program has decided */
+    bool awake;             /* it spins */
+    bool hoped;             /* the last trial saved no CPU, but the other side may try, too */
+    bool promises;          /* the last wait was short */
+    bool found;             /* something, the last spin, */
+    bool at_once;           /* and with its first look */
 };
 
 struct dgram_loop {
@@ -472,10 +548,11 @@ struct dgram_loop {
     struct socket_list blocked; /* waiting for a moment, after ENOBUFS or failed receives */
     uint64_t blocked_until;
 
-    struct pool *pool;              /* NULL until the first socket receives */
+    struct pool *pool;
     struct socket_list starved;     /* got nothing since they were started: first in turn */
     struct socket_list starved_fed; /* got something */
     struct socket_list backlog;     /* held parcels may be delivered; the next to be served first */
+    const struct held *served, *served_end; /* of them, those that a handler has, up to the end */
     struct turn turn;
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
     unsigned char *joined;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
@@ -498,17 +575,22 @@ struct dgram_loop {
     uint64_t zero_copy_sends, zero_copy_copied, zero_copy_spared;
 
     uint64_t now;
-    uint64_t queue_charge, queue_limit; /* of all sockets */
-    uint32_t drains_wanted;             /* sockets that are owed a `drain` */
-    uint32_t keeping;                   /* sockets that keep the loop alive */
+    uint64_t queue_charge, queue_limit, stalled; /* of all sockets */
+    struct stall *stalls[BATCH_BUCKETS];
+    uint32_t drains_wanted; /* sockets that are owed a `drain` */
+    uint32_t keeping;       /* sockets that keep the loop alive */
     uint32_t segments_max, slots, slot_size;
-    int64_t busy_poll_ns, coalesce_ns; /* 0: never */
-    struct intake intake;
+    int64_t busy_poll_ns; /* 0: never */
+    struct gathering gathering;
     struct spinning spinning;
-    bool in_turn, owned, freeing, free_requested;
+    uint64_t delivered; /* datagrams, to handlers */
+    bool in_turn, freeing, free_requested;
     bool dispatches; /* `dispatching` is being walked */
     bool arms;       /* a watch was armed since the engine last submitted */
-    pthread_t owner;
+    uint64_t owner;  /* the number of the thread of the first turn; 0: there was none yet */
+    bool attended;   /* in the list of loops whose owner is to be looked after when it ends */
+    struct dgram_loop *owned_previous, *owned_next; /* in that list */
+    int cancel_state; /* of the thread, while it is in a turn: as the program had set it */
     unsigned fork_generation;
     uint64_t turns, flushes;
     uint64_t sent_at; /* when the last of these was; 0: never */
@@ -554,6 +636,21 @@ int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t lea
 /* Copies a result struct into the caller's, as much as its `size` member says. */
 int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size);
 
+/* ---- owner.c ------------------------------------------------------------------------------- */
+
+void dg_owners_open(void);
+/* Whether the loop belongs to another thread than this one. */
+bool dg_owner_is_other(const struct dgram_loop *loop);
+/* The loop belongs to this thread, at whose end the engine is put to rest. */
+void dg_owner_attend(struct dgram_loop *loop);
+/* The loop is being freed: its owner has nothing to do with it any more. */
+void dg_owner_leave(struct dgram_loop *loop);
+
+/* Between these two pthread_cancel(3) does not end the thread, whatever is called: no change of
+ * ours stays half made. hold() returns what release() is to restore. */
+int dg_cancel_hold(void);
+void dg_cancel_release(int state);
+
 /* ---- wait.c -------------------------------------------------------------------------------- */
 
 bool dg_wait_options_are_good(const struct dgram_loop_options *options);
@@ -565,6 +662,9 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns);
  * The loop's clock tells then when it ended.
  * `limited`: by the program; the wait then lasts as long unless something happens. */
 int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited);
+/* These RECEIVED records were delivered, as so many datagrams. */
+void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count,
+                      uint64_t datagrams);
 
 /* ---- embed.c ------------------------------------------------------------------------------- */
 
@@ -577,8 +677,8 @@ void dg_embedding_close(struct dgram_loop *loop);
 
 /* ---- engine.c ------------------------------------------------------------------------------ */
 
-/* Opens the given engine, or if it is NULL the wanted or the best one; fills the loop's backend,
- * engine and refused_... */
+/* Opens the given engine, or if it is NULL the wanted or the best one, and gives it the loop's
+ * pool; fills the loop's backend, engine and refused_... */
 int dg_engine_open(struct dgram_loop *loop, const struct backend *given, uint32_t engine);
 uint32_t dg_engine_number(const struct backend *backend);
 
@@ -596,6 +696,12 @@ static inline int dg_socket_check(const struct dgram_socket *socket)
     return socket->state >= SOCKET_CLOSING ? DGRAM_ENOTRUNNING : 0;
 }
 
+/* Whether the `listening` handler is still to be called: sends wait for it. */
+static inline bool dg_socket_announces(const struct dgram_socket *socket)
+{
+    return (socket->due & DUE_LISTENING) && socket->on_listening != NULL;
+}
+
 void dg_socket_due(struct dgram_socket *socket, unsigned bits);
 void dg_socket_begin_close(struct dgram_socket *socket);
 /* An ending socket has sent all. */
@@ -607,6 +713,8 @@ void dg_socket_prepare_due(struct dgram_loop *loop);
 /* Events; with `closes`, `close` events only: they come last in a turn. */
 void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes);
 void dg_socket_detached(struct dgram_socket *socket);
+/* The least receive buffer of the loop's bound sockets, in bytes; UINT64_MAX without one. */
+uint64_t dg_sockets_receive_buffer(const struct dgram_loop *loop);
 
 /* The loop is being freed and its engine is of no use: closes without it. */
 void dg_socket_abandon(struct dgram_socket *socket, int code);
@@ -635,6 +743,8 @@ void dg_requests_append(struct request_list *list, struct request *request);
 /* The same to a list of those that wait for room. */
 void dg_request_park(struct request_list *list, struct request *request);
 struct request *dg_requests_pop(struct request_list *list);
+/* Moves all of `first` before what is in `list`. */
+void dg_requests_prepend(struct request_list *list, struct request_list *first);
 /* The request's datagram has its result: its callback is due, or it is done. */
 void dg_request_complete(struct request *request, int result);
 /* Callbacks that are due. Part of the dispatch. */
@@ -649,6 +759,33 @@ void dg_queue_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t coun
 bool dg_queue_is_full(struct dgram_socket *socket, uint32_t size);
 int dg_queue_refuse(struct dgram_socket *socket, uint32_t size);
 void dg_queue_check_drains(struct dgram_loop *loop);
+
+/* What is stalled takes half of the queue at most, and each destination or name a share of that
+ * which leaves room for others. A share that is NULL is one that holds nothing yet. */
+bool dg_share_is_full(const struct dgram_socket *socket, const struct share *share, uint32_t size);
+int dg_share_refuse(struct dgram_socket *socket, struct share *share, uint32_t size);
+/* A datagram of the queue begins to wait, and waits no longer. */
+void dg_share_charge(struct dgram_socket *socket, struct share *share, uint32_t size);
+void dg_share_release(struct dgram_socket *socket, struct share *share, uint32_t size);
+/* After releases: a share that has refused and has room again is a reason for `drain`. */
+void dg_share_settle(struct dgram_socket *socket, struct share *share);
+
+/* ---- stall.c ------------------------------------------------------------------------------- */
+
+/* NULL if the socket may send to the destination at once. */
+struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_name *name);
+/* NULL when memory ran out. */
+struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *name);
+/* To one of the two lists of the stall. */
+void dg_stall_append(struct stall *stall, struct request_list *list, struct request *request);
+/* The submission is settled: ends the stall if nothing waits in it. */
+void dg_stall_rejoin(struct stall *stall);
+/* Destinations have their turns: some of them, and again in a moment; all, once. */
+void dg_stalls_retry(struct dgram_socket *socket);
+void dg_stalls_retry_all(struct dgram_socket *socket);
+/* What waits is completed with a code; in a forked child it is only released. */
+void dg_stalls_cancel(struct dgram_socket *socket, int code);
+void dg_stalls_forget(struct dgram_socket *socket);
 
 /* ---- settle.c ------------------------------------------------------------------------------ */
 
@@ -681,9 +818,9 @@ struct payload {
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
 int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
                    const struct payload *payload, dgram_sent_fn *fn, void *user);
-/* Accepts a datagram into the list of a name that is being looked up. */
-int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_port_t port,
-                  const struct payload *payload, dgram_sent_fn *fn, void *user);
+/* Accepts a datagram into the list of a name that is being looked up, as part of that share. */
+int dg_send_await(struct dgram_socket *socket, struct request_list *list, struct share *share,
+                  in_port_t port, const struct payload *payload, dgram_sent_fn *fn, void *user);
 /* The wait is over: to this address, or with this code; an `error` event names the host. */
 void dg_send_resolved(struct request *request, const union dg_name *address);
 void dg_send_unresolved(struct request *request, int code, const char *host);
@@ -717,6 +854,8 @@ int dg_destination_check(const struct dgram_socket *socket,
 void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup);
 uint64_t dg_dns_deadline(const struct dgram_loop *loop);
 void dg_dns_run(struct dgram_loop *loop); /* its timeouts */
+/* How often c-ares has looked at its timeouts or sockets so far. */
+uint64_t dg_dns_called(const struct dgram_loop *loop);
 void dg_dns_close(struct dgram_loop *loop, bool forked);
 
 /* socket.c: what dg_resolve_bind() was for. */
@@ -724,13 +863,19 @@ int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union d
 
 /* ---- train.c ------------------------------------------------------------------------------- */
 
-int dg_batch_create(struct batch **ret_batch);
+/* `random`: 64 bits that nobody else knows. */
+int dg_batch_create(uint64_t random, struct batch **ret_batch);
 void dg_batch_free(struct batch *batch);
 void dg_batch_reset(struct batch *batch);
 
 /* The flow of a socket to a peer in this submission. There is always room for one. */
 struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
                            const union dg_name *name);
+
+/* Of 8 bits, and not to be foreseen by peers. `socket` may be NULL. */
+uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
+                        const union dg_name *name);
+bool dg_name_equal(const union dg_name *one, const union dg_name *two);
 
 /* The same if there is one already, else NULL. */
 struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name);
@@ -748,7 +893,8 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
 void dg_flow_sync(struct flow *flow);
 void dg_batch_sync(struct batch *batch);
 
-/* Readies every train for the engine, trains of one flow next to each other; returns how many. */
+/* Readies every train for the engine, trains of one flow next to each other; returns how many. Not
+ * those that wait for a `listening`. */
 size_t dg_batch_order(struct dgram_loop *loop);
 void dg_train_ready(struct dg_train *train);
 
@@ -788,6 +934,9 @@ void dg_receive_stopped(struct dgram_socket *socket, int result);
 void dg_receive_retry(struct dgram_socket *socket);
 /* Delivers held parcels of the socket for a quantum. */
 void dg_receive_serve(struct dgram_socket *socket);
+/* Whether these bytes are a received message's, which ends with its handler. (A retained one may
+ * lie there, too: its slot is pinned.) */
+bool dg_receive_owns(const struct dgram_loop *loop, const void *data);
 
 /* ---- backlog.c ----------------------------------------------------------------------------- */
 
@@ -835,6 +984,9 @@ struct dgram_socket *dg_backlog_next(struct dgram_loop *loop);
 /* Copies what lies in one slot, for a socket that starves. Not while handlers run. */
 bool dg_backlog_make_room(struct dgram_loop *loop);
 
+/* Whether these bytes are of a copy that a handler has. */
+bool dg_backlog_owns(const struct dgram_loop *loop, const void *data);
+
 /* Datagrams that are left of a parcel. */
 uint64_t dg_parcel_count(const struct parcel *parcel);
 
@@ -853,6 +1005,7 @@ void dg_ending_count(struct dgram_socket *socket);
 
 int dg_pool_create(uint32_t slots, uint32_t slot_size, struct pool **ret_pool);
 const struct slots *dg_pool_slots(const struct pool *pool);
+bool dg_pool_contains(const struct pool *pool, const void *data);
 uint32_t dg_pool_free_count(const struct pool *pool);
 /* The core got a slot from the engine. Returns the owner to put into messages, and where to keep
  * the sender's address. */
@@ -880,12 +1033,27 @@ size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment);
 
 /* An address of the socket's family: text, or NULL and "" for `fallback`. */
 enum dg_fallback { DG_ANY, DG_LOOPBACK };
-int dg_address_read(sa_family_t family, const char *text, uint16_t port, enum dg_fallback fallback,
+int dg_address_read(sa_family_t family, const char *text, uint32_t port, enum dg_fallback fallback,
                     struct dgram_addr *ret_address);
 void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
-/* An interface named by text: its index, or 0 and the local IPv4 address that was written. */
-int dg_interface_read(sa_family_t family, const char *text, unsigned *ret_index,
-                      struct in_addr *ret_local);
+
+/* What multicasts come or leave by. */
+struct dg_interface {
+    unsigned index;       /* 0: the kernel chooses, unless `local` says */
+    struct in_addr local; /* an address of the interface, for groups of IPv4; INADDR_ANY: none */
+    bool in6_only;        /* the choice is the kernel's for groups of IPv6 only */
+};
+/* Reads the text of one, for groups of this family. 0 or DGRAM_EBADINTERFACE. */
+int dg_interface_read(sa_family_t family, const char *text, struct dg_interface *ret_interface);
+/* The index of the interface that a zone names, 0 if it names none. */
+unsigned dg_zone_read(const char *zone);
+/* Whether it is written as an IPv4 address. */
+bool dg_interface_is_in4(const char *text);
+
+/* ---- group.c ------------------------------------------------------------------------------- */
+
+/* The descriptor is closed, and the kernel has left all groups. */
+void dg_memberships_forget(struct dgram_socket *socket);
 
 /* ---- error.c ------------------------------------------------------------------------------- */
 
@@ -909,6 +1077,8 @@ void dg_timers_free(struct dgram_loop *loop);
 int dg_inbox_open(struct dgram_loop *loop);
 void dg_inbox_end(struct dgram_loop *loop); /* takes no more */
 void dg_inbox_close(struct dgram_loop *loop);
+/* Waits until the kernel holds nothing any more of what the engine had watched. */
+void dg_inbox_await(struct dgram_loop *loop);
 void dg_inbox_run(struct dgram_loop *loop);
 bool dg_inbox_waiting(struct dgram_loop *loop);
 

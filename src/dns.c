@@ -1,138 +1,231 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * dns.c: c-ares, driven by the loop: no thread, nothing that blocks.
+ * dns.c: c-ares, driven by the loop: no thread, nothing that blocks, no signal.
  *
- * Owns the channel and a pair of watches for each of its sockets. c-ares calls back inside its own
- * functions, even inside the one that asks; so its callbacks here only note answers and what its
- * sockets wait for. The channel reads the host's configuration when it is made: when the file has
- * changed, the next question that finds the channel idle makes a new one.
+ * Owns the channels, and for each of their sockets a pair of watches. c-ares calls back inside its
+ * own functions, even inside the one that asks; so its callbacks here only note answers and what
+ * its sockets wait for.
+ *
+ * A channel has the configuration of the moment when it was made. When the file has changed, or
+ * this host lacked something for which c-ares may blame its servers, the next question makes a new
+ * one; what is under way runs out on the old one.
  */
+#define CARES_NO_DEPRECATED /* 1.18 has no other names for some */
 #include <ares.h>
-#include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "src/core.h"
-
-struct dns;
+#include "src/dns.h"
 
 /* A socket of c-ares. */
 struct dns_socket {
     struct dns_socket *next;
-    struct dns *dns;
+    struct channel *channel;
     struct dg_watch readable, writable;
     bool wants_read, wants_write;
+    struct stream *stream; /* NULL: datagrams */
+};
+
+/* What came by TCP: a message behind its length. */
+struct stream {
+    uint32_t filled, taken; /* by the server, by c-ares */
+    unsigned char bytes[2 + UINT16_MAX];
+};
+
+struct channel {
+    struct channel *next;
+    struct dns *dns;
+    ares_channel cares;
+    struct dns_configuration configuration;
+    struct dns_socket *sockets;
+    uint32_t asked;    /* questions without an answer */
+    uint64_t deadline; /* c-ares is to look at its timeouts; UINT64_MAX: whenever */
+    int lack;          /* what this host lacked last, -EMFILE or the like, */
+    uint32_t lacks;    /* and how often it lacked something */
 };
 
 struct dns {
     struct dgram_loop *loop;
-    ares_channel channel;
-    bool open, forked;
-    struct dns_socket *sockets;
-    uint32_t asked; /* questions without an answer */
-    struct stat configuration;
+    struct channel *channels; /* the newest first: it is asked */
+    bool outdated;            /* unless it is to be replaced */
+    bool forked;
+    int spare;       /* a descriptor that c-ares may have while it is called; -1: none */
+    int no_spare;    /* why there is none for this call */
+    uint64_t called; /* how often c-ares looked at timeouts or sockets */
 };
-
-static const char default_resolv_conf[] = "/etc/resolv.conf";
 
 /* READY of the two watches. */
 enum { RECORDS_PER_DNS_SOCKET = 2 };
 
-/* ---- Sockets of c-ares --------------------------------------------------------------------- */
+/* ---- The spare descriptor ------------------------------------------------------------------ */
 
-static void socket_rearm(struct dns_socket *socket)
+/*
+ * c-ares reads files inside its calls (hosts(5)), and takes one that it cannot read for an empty
+ * one. So there is a descriptor that the program cannot use up, given away around each call.
+ */
+static int spare_take(struct dns *dns)
 {
-    struct dgram_loop *loop = socket->dns->loop;
-    if (socket->wants_read && !socket->readable.armed) {
-        (void) dg_watch_arm(loop, &socket->readable); /* failing, the question times out */
+    if (dns->spare < 0) {
+        dns->spare = dns->loop->system->duplicate(dns->loop->inbox.fds[0]);
     }
-    if (socket->wants_write && !socket->writable.armed) {
-        (void) dg_watch_arm(loop, &socket->writable);
+    return dns->spare < 0 ? dns->spare : 0;
+}
+
+static void spare_give(struct dns *dns)
+{
+    if (dns->spare >= 0) {
+        (void) dns->loop->system->close(dns->spare);
+        dns->spare = -1;
     }
 }
 
-static struct dns_socket *socket_find(struct dns *dns, ares_socket_t fd)
+/* Around every call of c-ares: 0, or -EMFILE or the like if it cannot read files now. */
+static int cares_enter(struct dns *dns)
 {
-    struct dns_socket *socket = dns->sockets;
+    dns->no_spare = spare_take(dns);
+    spare_give(dns);
+    return dns->no_spare;
+}
+
+static void channels_sweep(struct dns *dns);
+
+static void cares_leave(struct dns *dns)
+{
+    (void) spare_take(dns);
+    dns->no_spare = 0;
+    channels_sweep(dns);
+}
+
+/* ---- Sockets of c-ares --------------------------------------------------------------------- */
+
+static bool is_lack(int code)
+{
+    return code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -ENOBUFS;
+}
+
+/* What this host lacks is no fault of the servers, though c-ares may take it for one. */
+static void note_lack(struct channel *channel, int code)
+{
+    if (is_lack(code)) {
+        channel->lack = code;
+        channel->lacks++;
+        channel->dns->outdated = true;
+    }
+}
+
+static void watch_rearm(struct channel *channel, struct dg_watch *watch, bool wanted)
+{
+    if (wanted && !watch->armed) {
+        note_lack(channel, dg_watch_arm(channel->dns->loop, watch)); /* the question times out */
+    }
+}
+
+static void socket_rearm(struct dns_socket *socket)
+{
+    watch_rearm(socket->channel, &socket->readable, socket->wants_read);
+    watch_rearm(socket->channel, &socket->writable, socket->wants_write);
+}
+
+static struct dns_socket *socket_find(const struct channel *channel, ares_socket_t fd)
+{
+    struct dns_socket *socket = channel->sockets;
     while (socket != NULL && socket->readable.base.fd != fd) {
         socket = socket->next;
     }
     return socket;
 }
 
-/* c-ares may have closed the socket in its turn: it is looked for again. */
-static void socket_process(struct dns *dns, ares_socket_t read_fd, ares_socket_t write_fd)
+static bool stream_is_whole(const struct stream *stream)
 {
-    ares_socket_t fd = read_fd != ARES_SOCKET_BAD ? read_fd : write_fd;
-    ares_process_fd(dns->channel, read_fd, write_fd);
-    struct dns_socket *socket = socket_find(dns, fd);
+    const unsigned char *bytes = stream->bytes;
+    return stream->filled >= 2 && stream->filled == 2 + ((uint32_t) bytes[0] << 8 | bytes[1]);
+}
+
+static void channel_process(struct channel *channel, ares_socket_t read_fd, ares_socket_t write_fd);
+
+/* c-ares may close the socket in its turn, so it is looked for again. Of a message that is there,
+ * old versions read the length in one turn, and the rest in another. */
+static void socket_process(struct dns_socket *socket, bool readable)
+{
+    struct channel *channel = socket->channel;
+    struct dns *dns = channel->dns;
+    ares_socket_t fd = socket->readable.base.fd;
+    (void) cares_enter(dns);
+    do {
+        channel_process(channel, readable ? fd : ARES_SOCKET_BAD, readable ? ARES_SOCKET_BAD : fd);
+        socket = socket_find(channel, fd);
+    } while (readable && socket != NULL && socket->stream != NULL &&
+             stream_is_whole(socket->stream));
     if (socket != NULL) {
         socket_rearm(socket);
     }
+    cares_leave(dns);
 }
 
 static void socket_readable(struct dgram_loop *loop, struct dg_watch *watch)
 {
-    socket_process(loop->resolver.dns, watch->base.fd, ARES_SOCKET_BAD);
+    (void) loop;
+    size_t at = offsetof(struct dns_socket, readable);
+    socket_process((struct dns_socket *) (void *) ((char *) watch - at), true);
 }
 
 static void socket_writable(struct dgram_loop *loop, struct dg_watch *watch)
 {
-    socket_process(loop->resolver.dns, ARES_SOCKET_BAD, watch->base.fd);
+    (void) loop;
+    size_t at = offsetof(struct dns_socket, writable);
+    socket_process((struct dns_socket *) (void *) ((char *) watch - at), false);
 }
 
-static struct dns_socket *socket_make(struct dns *dns, ares_socket_t fd)
+static void socket_release(struct channel *channel, struct dns_socket *socket)
 {
-    if (dg_loop_reserve(dns->loop, RECORDS_PER_DNS_SOCKET) < 0) {
-        return NULL;
-    }
+    (void) dg_loop_reserve(channel->dns->loop, -RECORDS_PER_DNS_SOCKET);
+    dg_release(socket->stream);
+    dg_release(socket);
+}
+
+static struct dns_socket *socket_make(struct channel *channel, int type)
+{
     struct dns_socket *socket = dg_allocate(sizeof(*socket));
-    if (socket == NULL) {
-        (void) dg_loop_reserve(dns->loop, -RECORDS_PER_DNS_SOCKET);
+    if (socket == NULL || dg_loop_reserve(channel->dns->loop, RECORDS_PER_DNS_SOCKET) < 0) {
+        dg_release(socket);
         return NULL;
     }
-    socket->dns = dns;
+    if (type == SOCK_STREAM && (socket->stream = dg_allocate(sizeof(*socket->stream))) == NULL) {
+        socket_release(channel, socket);
+        return NULL;
+    }
+    return socket;
+}
+
+static void socket_link(struct channel *channel, struct dns_socket *socket, int fd)
+{
+    socket->channel = channel;
     socket->readable =
         (struct dg_watch){.base = {.fd = fd, .events = POLLIN}, .fn = socket_readable};
     socket->writable =
         (struct dg_watch){.base = {.fd = fd, .events = POLLOUT}, .fn = socket_writable};
-    socket->next = dns->sockets;
-    dns->sockets = socket;
-    return socket;
+    socket->next = channel->sockets;
+    channel->sockets = socket;
 }
 
-static void socket_end(struct dns *dns, struct dns_socket *socket)
+static void socket_unlink(struct channel *channel, struct dns_socket *socket)
 {
-    struct dns_socket **link = &dns->sockets;
+    struct dns_socket **link = &channel->sockets;
     while (*link != socket) {
         link = &(*link)->next;
     }
     *link = socket->next;
-    if (!dns->forked) {
-        dg_watch_end(dns->loop, &socket->readable);
-        dg_watch_end(dns->loop, &socket->writable);
+    if (!channel->dns->forked) {
+        dg_watch_end(channel->dns->loop, &socket->readable);
+        dg_watch_end(channel->dns->loop, &socket->writable);
     }
-    (void) dg_loop_reserve(dns->loop, -RECORDS_PER_DNS_SOCKET);
-    dg_release(socket);
 }
 
 /* c-ares tells what it waits for, and with (false, false) that it is about to close the socket. */
 static void socket_state_changed(void *user, ares_socket_t fd, int readable, int writable)
 {
-    struct dns *dns = user;
-    struct dns_socket *socket = socket_find(dns, fd);
-    if (!readable && !writable) {
-        if (socket != NULL) {
-            socket_end(dns, socket);
-        }
-        return;
-    }
-    if (socket == NULL) {
-        socket = socket_make(dns, fd);
-    }
+    struct dns_socket *socket = socket_find(user, fd);
     if (socket != NULL) {
         socket->wants_read = readable;
         socket->wants_write = writable;
@@ -140,151 +233,340 @@ static void socket_state_changed(void *user, ares_socket_t fd, int readable, int
     }
 }
 
-/* ---- The channel --------------------------------------------------------------------------- */
+/* ---- The functions of its sockets ---------------------------------------------------------- */
 
-static const char *configuration_path(const struct dgram_loop *loop)
+/* As system calls end: a result, or -1 and errno. */
+static int call_end(int result)
 {
-    const char *path = loop->resolver.resolv_conf;
-    return path != NULL ? path : default_resolv_conf;
+    errno = result < 0 ? -result : errno;
+    return result < 0 ? -1 : result;
 }
 
-static bool configuration_changed(const struct dns *dns)
+/*
+ * The spare descriptor is for files: no socket may have it. Sockets to servers have no protocol
+ * here. Those with one help to put addresses into an order (RFC 6724), and are not missed.
+ */
+static ares_socket_t guest_open(int family, int type, int protocol, void *user)
 {
-    struct stat now = {0};
-    const struct stat *then = &dns->configuration;
-    (void) stat(configuration_path(dns->loop), &now); /* gone: all zero, a change */
-    return now.st_ino != then->st_ino || now.st_size != then->st_size ||
-           now.st_mtim.tv_sec != then->st_mtim.tv_sec ||
-           now.st_mtim.tv_nsec != then->st_mtim.tv_nsec;
+    struct channel *channel = user;
+    struct dns_socket *socket = socket_make(channel, type);
+    int fd = socket != NULL ? spare_take(channel->dns) : -ENOMEM;
+    if (fd == 0) {
+        fd = channel->dns->loop->system->guest_socket(family, type);
+        spare_give(channel->dns);
+    }
+    if (fd >= 0) {
+        socket_link(channel, socket, fd);
+    } else if (socket != NULL) {
+        socket_release(channel, socket);
+    }
+    if (protocol == 0) {
+        note_lack(channel, fd);
+    }
+    return call_end(fd);
 }
 
-/* As in glibc: at least 1, at most `most`. */
-static int option_number(const char *text, int most)
+static int guest_close(ares_socket_t fd, void *user)
 {
-    long number = strtol(text, NULL, 10);
-    return number < 1 ? 1 : number > most ? most : (int) number;
+    struct channel *channel = user;
+    struct dns_socket *socket = socket_find(channel, fd);
+    socket_unlink(channel, socket);
+    socket_release(channel, socket);
+    return call_end(channel->dns->loop->system->close(fd));
 }
 
-static void option_read(const char *word, struct ares_options *options, int *mask)
+static int guest_connect(ares_socket_t fd, const struct sockaddr *given, ares_socklen_t size,
+                         void *user)
 {
-    if (strncmp(word, "timeout:", 8) == 0) {
-        options->timeout = 1000 * option_number(word + 8, 30);
-        *mask |= ARES_OPT_TIMEOUTMS;
-    } else if (strncmp(word, "attempts:", 9) == 0) {
-        options->tries = option_number(word + 9, 5);
-        *mask |= ARES_OPT_TRIES;
+    struct channel *channel = user;
+    union dg_name name = {0};
+    memcpy(&name, given, size < sizeof(name) ? size : sizeof(name));
+    int code = dg_dns_name_of_server(&channel->configuration, &name);
+    if (code == 0) {
+        code = channel->dns->loop->system->guest_connect(fd, &name.any, size);
+    }
+    note_lack(channel, code);
+    return call_end(code);
+}
+
+/*
+ * c-ares gets whole messages only. Of a connection that ends in the middle of one, 1.34.9 does not
+ * see the end: it would be called again and again until the question timed out. Here, what came is
+ * gone with the connection.
+ */
+static int stream_receive(const struct dg_system *system, int fd, struct stream *stream, void *data,
+                          size_t size)
+{
+    while (!stream_is_whole(stream)) {
+        const unsigned char *bytes = stream->bytes;
+        uint32_t wanted = stream->filled < 2 ? 2 : 2 + ((uint32_t) bytes[0] << 8 | bytes[1]);
+        int received = system->guest_receive(fd, stream->bytes + stream->filled,
+                                             wanted - stream->filled, NULL, NULL);
+        if (received <= 0) {
+            return received;
+        }
+        stream->filled += (uint32_t) received;
+    }
+    uint32_t left = stream->filled - stream->taken;
+    uint32_t taken = size < left ? (uint32_t) size : left;
+    memcpy(data, stream->bytes + stream->taken, taken);
+    stream->taken += taken;
+    if (stream->taken == stream->filled) {
+        stream->taken = stream->filled = 0;
+    }
+    return (int) taken;
+}
+
+static ares_ssize_t guest_receive(ares_socket_t fd, void *data, size_t size, int flags,
+                                  struct sockaddr *from, ares_socklen_t *from_size, void *user)
+{
+    struct channel *channel = user;
+    const struct dg_system *system = channel->dns->loop->system;
+    const struct dns_socket *socket = socket_find(channel, fd);
+    union dg_name name = {0};
+    socklen_t name_size = sizeof(name);
+    (void) flags; /* none is ever asked for */
+    if (socket->stream != NULL) {
+        return call_end(stream_receive(system, fd, socket->stream, data, size));
+    }
+    int received = system->guest_receive(fd, data, size, &name.any, &name_size);
+    if (received >= 0 && from != NULL) {
+        dg_dns_name_for_cares(&channel->configuration, &name);
+        *from_size = name_size < *from_size ? name_size : *from_size;
+        memcpy(from, &name, *from_size);
+    }
+    return call_end(received);
+}
+
+/* A datagram for which there is no room is one that was lost, and is sent again like those. */
+static ares_ssize_t guest_send(ares_socket_t fd, const struct iovec *vectors, int count, void *user)
+{
+    struct channel *channel = user;
+    const struct dns_socket *socket = socket_find(channel, fd);
+    int sent = channel->dns->loop->system->guest_send(fd, vectors, (size_t) count);
+    if (socket->stream == NULL && (sent == -EAGAIN || sent == -ENOBUFS)) {
+        sent = (int) vectors[0].iov_len;
+    }
+    note_lack(channel, sent);
+    return call_end(sent);
+}
+
+/* ---- What differs by the version of c-ares -------------------------------------------------- */
+
+#if ARES_VERSION >= 0x012200
+static int guest_option(ares_socket_t fd, ares_socket_opt_t option, const void *value,
+                        ares_socklen_t size, void *user)
+{
+    (void) fd, (void) option, (void) value, (void) size, (void) user;
+    errno = ENOSYS; /* for one, without TCP_FASTOPEN: a question is sent when it is connected */
+    return -1;
+}
+
+static int guest_connect_by(ares_socket_t fd, const struct sockaddr *name, ares_socklen_t size,
+                            unsigned int flags, void *user)
+{
+    (void) flags;
+    return guest_connect(fd, name, size, user);
+}
+
+static ares_ssize_t guest_send_to(ares_socket_t fd, const void *data, size_t size, int flags,
+                                  const struct sockaddr *name, ares_socklen_t name_size, void *user)
+{
+    const struct iovec vector = {.iov_base = (void *) (uintptr_t) data, .iov_len = size};
+    (void) flags, (void) name, (void) name_size; /* of TCP_FASTOPEN */
+    return guest_send(fd, &vector, 1, user);
+}
+
+static int guest_name(ares_socket_t fd, struct sockaddr *name, ares_socklen_t *size, void *user)
+{
+    struct channel *channel = user;
+    return call_end(channel->dns->loop->system->getsockname(fd, name, size));
+}
+
+static void functions_set(struct channel *channel)
+{
+    static const struct ares_socket_functions_ex functions = {
+        .version = 1,
+        .flags = ARES_SOCKFUNC_FLAG_NONBLOCKING,
+        .asocket = guest_open,
+        .aclose = guest_close,
+        .asetsockopt = guest_option,
+        .aconnect = guest_connect_by,
+        .arecvfrom = guest_receive,
+        .asendto = guest_send_to,
+        .agetsockname = guest_name,
+    };
+    (void) ares_set_socket_functions_ex(channel->cares, &functions, channel);
+}
+
+/* Answers are remembered by resolve.c, and for as long as it says. */
+static int cache_off(struct ares_options *options)
+{
+    options->qcache_max_ttl = 0;
+    return ARES_OPT_QUERY_CACHE;
+}
+
+static void process(ares_channel cares, ares_socket_t read_fd, ares_socket_t write_fd)
+{
+    ares_fd_events_t event = {.fd = read_fd, .events = ARES_FD_EVENT_READ};
+    if (read_fd == ARES_SOCKET_BAD) {
+        event = (ares_fd_events_t){.fd = write_fd, .events = ARES_FD_EVENT_WRITE};
+    }
+    (void) ares_process_fds(cares, &event, event.fd != ARES_SOCKET_BAD, ARES_PROCESS_FLAG_NONE);
+}
+#else
+static void functions_set(struct channel *channel)
+{
+    static const struct ares_socket_functions functions = {
+        .asocket = guest_open,
+        .aclose = guest_close,
+        .aconnect = guest_connect,
+        .arecvfrom = guest_receive,
+        .asendv = guest_send,
+    };
+    ares_set_socket_functions(channel->cares, &functions, channel);
+}
+
+static int cache_off(struct ares_options *options)
+{
+    (void) options; /* it has none */
+    return 0;
+}
+
+static void process(ares_channel cares, ares_socket_t read_fd, ares_socket_t write_fd)
+{
+    ares_process_fd(cares, read_fd, write_fd);
+}
+#endif
+
+/* ---- Timeouts ------------------------------------------------------------------------------ */
+
+/*
+ * Old versions of c-ares walk all questions to tell when the next one times out (20,000: 1 ms), so
+ * that is asked for when the time has come only, or of a single question. Else the time is one
+ * before which no question of a moment ago times out, unless it is the only one. Where many are
+ * under way the walk is as long later as keeps its share of the time small.
+ */
+#define TIMEOUT_LEAST_NS UINT64_C(250000000)
+#define WALK_NS UINT64_C(4000) /* between two walks, for each question; it takes 50 */
+#define MILLISECOND_NS UINT64_C(1000000)
+
+static uint64_t next_timeout(const struct channel *channel, uint64_t now)
+{
+    struct timeval left = {0};
+    if (ares_timeout(channel->cares, NULL, &left) == NULL) {
+        return now + TIMEOUT_LEAST_NS;
+    }
+    uint64_t rounded = MILLISECOND_NS; /* it is told in whole milliseconds, rounded off */
+    return now + (uint64_t) left.tv_sec * 1000000000u + (uint64_t) left.tv_usec * 1000u + rounded +
+           channel->asked * WALK_NS;
+}
+
+/* After each call that may have begun or ended a question. */
+static void deadline_update(struct channel *channel, bool passed)
+{
+    uint64_t now = channel->dns->loop->system->now();
+    if (channel->asked == 0) {
+        channel->deadline = UINT64_MAX;
+    } else if (passed || channel->asked == 1) {
+        channel->deadline = next_timeout(channel, now);
+    } else if (now + TIMEOUT_LEAST_NS < channel->deadline) {
+        channel->deadline = now + TIMEOUT_LEAST_NS;
     }
 }
 
-/* Two options of resolv.conf(5) that older versions of c-ares know by other names only. */
-static void options_read(const char *path, struct ares_options *options, int *mask)
+static void channel_process(struct channel *channel, ares_socket_t read_fd, ares_socket_t write_fd)
 {
-    FILE *file = fopen(path, "re");
-    char line[512];
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        char *rest = NULL;
-        const char *word = strtok_r(line, " \t\r\n", &rest);
-        if (word != NULL && strcmp(word, "options") == 0) {
-            while ((word = strtok_r(NULL, " \t\r\n", &rest)) != NULL) {
-                option_read(word, options, mask);
-            }
-        }
-    }
-    if (file != NULL) {
-        (void) fclose(file);
-    }
+    channel->dns->called++;
+    process(channel->cares, read_fd, write_fd);
+    deadline_update(channel, read_fd == ARES_SOCKET_BAD && write_fd == ARES_SOCKET_BAD);
 }
 
-static bool port_is_well_formed(const char *text)
-{
-    char *end = NULL;
-    bool digit = text[0] >= '0' && text[0] <= '9'; /* strtol() takes blanks and signs as well */
-    long port = strtol(text, &end, 10);
-    return digit && *end == '\0' && port >= 1 && port <= UINT16_MAX;
-}
+/* ---- Channels ------------------------------------------------------------------------------ */
 
-/* "192.0.2.1", "192.0.2.1:53", "2001:db8::1" or "[2001:db8::1]:53"; changes the text. */
-static bool server_is_well_formed(char *text)
-{
-    struct in6_addr address;
-    char *port = NULL;
-    int family = AF_INET6;
-    if (text[0] == '[') {
-        char *end = strchr(++text, ']');
-        if (end == NULL || (end[1] != '\0' && end[1] != ':')) {
-            return false;
-        }
-        port = end[1] == ':' ? end + 2 : NULL;
-        *end = '\0';
-    } else if (inet_pton(AF_INET6, text, &address) != 1) {
-        family = AF_INET;
-        port = strchr(text, ':');
-        if (port != NULL) {
-            *port++ = '\0';
-        }
-    }
-    return inet_pton(family, text, &address) == 1 && (port == NULL || port_is_well_formed(port));
-}
+static int code_of(int status);
 
-/* c-ares itself takes any port, half a bracket, and no server at all. */
-bool dg_dns_servers_are_well_formed(const char *text)
+static int cares_open(struct channel *channel)
 {
-    char server[INET6_ADDRSTRLEN + sizeof("[]:65535")];
-    for (bool more = true; more;) {
-        size_t length = strcspn(text, ",");
-        if (length >= sizeof(server)) {
-            return false;
-        }
-        memcpy(server, text, length);
-        server[length] = '\0';
-        if (!server_is_well_formed(server)) {
-            return false;
-        }
-        more = text[length] == ',';
-        text += length + more;
+    const struct dns_configuration *configuration = &channel->configuration;
+    struct ares_options options = {.timeout = configuration->timeout_ms,
+                                   .tries = configuration->attempts,
+                                   .resolvconf_path = channel->dns->loop->resolver.resolv_conf,
+                                   .sock_state_cb = socket_state_changed,
+                                   .sock_state_cb_data = channel};
+    int mask = ARES_OPT_SOCK_STATE_CB | cache_off(&options);
+    mask |= options.resolvconf_path != NULL ? ARES_OPT_RESOLVCONF : 0;
+    mask |= options.timeout > 0 ? ARES_OPT_TIMEOUTMS : 0;
+    mask |= options.tries > 0 ? ARES_OPT_TRIES : 0;
+    int status = ares_init_options(&channel->cares, &options, mask);
+    if (status != ARES_SUCCESS) {
+        return code_of(status);
     }
-    return true;
+    functions_set(channel);
+    if (configuration->servers != NULL) {
+        status = ares_set_servers_ports_csv(channel->cares, configuration->servers);
+    }
+    if (status != ARES_SUCCESS) {
+        ares_destroy(channel->cares);
+    }
+    return code_of(status);
 }
 
 static int channel_open(struct dns *dns)
 {
-    const struct resolver *resolver = &dns->loop->resolver;
-    struct ares_options options = {.sock_state_cb = socket_state_changed,
-                                   .sock_state_cb_data = dns};
-    int mask = ARES_OPT_SOCK_STATE_CB;
-    if (resolver->resolv_conf != NULL) {
-        options.resolvconf_path = resolver->resolv_conf;
-        mask |= ARES_OPT_RESOLVCONF;
+    struct channel *channel = dg_allocate(sizeof(*channel));
+    if (channel == NULL) {
+        return -ENOMEM;
     }
-    dns->configuration = (struct stat){0};
-    (void) stat(configuration_path(dns->loop), &dns->configuration);
-    options_read(configuration_path(dns->loop), &options, &mask);
-    int status = ares_init_options(&dns->channel, &options, mask);
-    if (status == ARES_SUCCESS && resolver->servers != NULL) {
-        status = ares_set_servers_ports_csv(dns->channel, resolver->servers);
-        if (status != ARES_SUCCESS) {
-            ares_destroy(dns->channel);
+    channel->dns = dns;
+    channel->deadline = UINT64_MAX;
+    int code = dg_dns_configuration_read(dns->loop, &channel->configuration);
+    if (code == 0) {
+        code = cares_open(channel);
+    }
+    if (code < 0) {
+        dg_dns_configuration_release(&channel->configuration);
+        dg_release(channel);
+        return code;
+    }
+    channel->next = dns->channels;
+    dns->channels = channel;
+    dns->outdated = false;
+    return 0;
+}
+
+/* Completes what is under way with ARES_EDESTRUCTION. */
+static void channel_close(struct channel *channel)
+{
+    ares_destroy(channel->cares);
+    assert(channel->sockets == NULL && channel->asked == 0);
+    dg_dns_configuration_release(&channel->configuration);
+    dg_release(channel);
+}
+
+/* Old channels go with their last answer. */
+static void channels_sweep(struct dns *dns)
+{
+    struct channel **link = &dns->channels;
+    while (*link != NULL) {
+        struct channel *channel = *link;
+        if (channel != dns->channels && channel->asked == 0) {
+            *link = channel->next;
+            channel_close(channel);
+        } else {
+            link = &channel->next;
         }
     }
-    dns->open = status == ARES_SUCCESS;
-    return status;
 }
 
-static void channel_close(struct dns *dns)
-{
-    if (dns->open) {
-        dns->open = false;
-        ares_destroy(dns->channel); /* completes what is under way with ARES_EDESTRUCTION */
-    }
-}
-
-/* A channel in its present configuration. Questions that are under way are not disturbed. */
+/* The first channel has the present configuration then. One that fails leaves the old one there:
+ * what cannot be read now may be what was read before. */
 static int channel_ready(struct dns *dns)
 {
-    if (dns->open && dns->asked == 0 && configuration_changed(dns)) {
-        channel_close(dns);
-    }
-    return dns->open ? ARES_SUCCESS : channel_open(dns);
+    const struct channel *channel = dns->channels;
+    bool good = channel != NULL && !dns->outdated &&
+                !dg_dns_configuration_changed(dns->loop, &channel->configuration);
+    return good ? 0 : channel_open(dns);
 }
 
 /* ---- Questions ----------------------------------------------------------------------------- */
@@ -331,14 +613,27 @@ static uint32_t ttl_of(const struct ares_addrinfo *result, const struct ares_add
     return ttl > 0 ? (uint32_t) ttl : 0;
 }
 
+/* What a question ended with. Where this host lacked something meanwhile, that is why servers could
+ * not be asked; and a file that could not be read may have had the name. */
+static int code_of_answer(const struct dgram_lookup *lookup, int status)
+{
+    const struct channel *channel = lookup->channel;
+    int code = code_of(status);
+    bool not_found = code == DGRAM_ENOTFOUND;
+    if (not_found && channel->dns->no_spare < 0) {
+        return channel->dns->no_spare;
+    }
+    return code < 0 && !not_found && channel->lacks != lookup->lacks ? channel->lack : code;
+}
+
 static void answered(void *user, int status, int timeouts, struct ares_addrinfo *result)
 {
     struct dgram_lookup *lookup = user;
     struct dgram_addr address = {0};
-    int code = code_of(status);
+    int code = code_of_answer(lookup, status);
     uint32_t ttl = 0;
     (void) timeouts;
-    lookup->loop->resolver.dns->asked--;
+    lookup->channel->asked--;
     if (status == ARES_EDESTRUCTION) {
         return; /* the loop ends, or a child's copy of it: nobody is told, nobody woken */
     }
@@ -361,6 +656,7 @@ static struct dns *dns_get(struct dgram_loop *loop)
     struct dns *dns = loop->resolver.dns;
     if (dns == NULL && (dns = dg_allocate(sizeof(*dns))) != NULL) {
         dns->loop = loop;
+        dns->spare = -1;
         loop->resolver.dns = dns;
     }
     return dns;
@@ -384,41 +680,68 @@ static void answer_localhost(struct dgram_lookup *lookup)
     (void) dgram_lookup_answer(lookup, code, &address, UINT32_MAX);
 }
 
-void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
+static void question_ask(struct channel *channel, struct dgram_lookup *lookup)
 {
     const struct ares_addrinfo_hints hints = {.ai_family = lookup->name->family,
                                               .ai_socktype = SOCK_DGRAM};
+    lookup->channel = channel;
+    lookup->lacks = channel->lacks;
+    channel->asked++;
+    ares_getaddrinfo(channel->cares, lookup->name->host, NULL, &hints, answered, lookup);
+    deadline_update(channel, false);
+}
+
+void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
+{
     if (is_localhost(lookup->name->host)) {
         answer_localhost(lookup);
         return;
     }
     struct dns *dns = dns_get(loop);
-    int status = dns != NULL ? channel_ready(dns) : ARES_ENOMEM;
-    if (status != ARES_SUCCESS) {
-        (void) dgram_lookup_answer(lookup, code_of(status), NULL, 0);
+    if (dns == NULL) {
+        (void) dgram_lookup_answer(lookup, -ENOMEM, NULL, 0);
         return;
     }
-    dns->asked++;
-    ares_getaddrinfo(dns->channel, lookup->name->host, NULL, &hints, answered, lookup);
+    int code = cares_enter(dns);
+    if (code == 0) {
+        code = channel_ready(dns);
+    }
+    if (code == 0) {
+        question_ask(dns->channels, lookup);
+    } else {
+        (void) dgram_lookup_answer(lookup, code, NULL, 0);
+    }
+    cares_leave(dns);
 }
 
 uint64_t dg_dns_deadline(const struct dgram_loop *loop)
 {
-    const struct dns *dns = loop->resolver.dns;
-    struct timeval left;
-    if (dns == NULL || dns->asked == 0 || ares_timeout(dns->channel, NULL, &left) == NULL) {
-        return UINT64_MAX;
+    uint64_t deadline = UINT64_MAX;
+    const struct channel *c = loop->resolver.dns != NULL ? loop->resolver.dns->channels : NULL;
+    for (; c != NULL; c = c->next) {
+        deadline = c->deadline < deadline ? c->deadline : deadline;
     }
-    return loop->system->now() + (uint64_t) left.tv_sec * 1000000000u +
-           (uint64_t) left.tv_usec * 1000u;
+    return deadline;
 }
 
 void dg_dns_run(struct dgram_loop *loop)
 {
     struct dns *dns = loop->resolver.dns;
-    if (dns != NULL && dns->asked > 0) {
-        ares_process_fd(dns->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    if (dg_dns_deadline(loop) > loop->now) {
+        return;
     }
+    (void) cares_enter(dns);
+    for (struct channel *channel = dns->channels; channel != NULL; channel = channel->next) {
+        if (channel->deadline <= loop->now) {
+            channel_process(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+        }
+    }
+    cares_leave(dns);
+}
+
+uint64_t dg_dns_called(const struct dgram_loop *loop)
+{
+    return loop->resolver.dns != NULL ? loop->resolver.dns->called : 0;
 }
 
 /* In a forked child the watches are the parent's too: its sockets are closed, no engine is
@@ -428,8 +751,12 @@ void dg_dns_close(struct dgram_loop *loop, bool forked)
     struct dns *dns = loop->resolver.dns;
     if (dns != NULL) {
         dns->forked = forked;
-        channel_close(dns);
-        assert(dns->sockets == NULL && dns->asked == 0);
+        while (dns->channels != NULL) {
+            struct channel *next = dns->channels->next;
+            channel_close(dns->channels);
+            dns->channels = next;
+        }
+        spare_give(dns);
         dg_release(dns);
         loop->resolver.dns = NULL;
     }

@@ -13,11 +13,12 @@
     X(DGRAM_ENULL, "a required pointer is NULL")                                                   \
     X(DGRAM_EBADTYPE, "the socket type is neither DGRAM_UDP4 nor DGRAM_UDP6")                      \
     X(DGRAM_EBADOPTIONS, "an options struct has a wrong size or a value out of range")             \
-    X(DGRAM_EBADPORT, "the destination port is 0")                                                 \
-    X(DGRAM_EBADADDRESS, "neither an IP address nor a host name")                                  \
+    X(DGRAM_EBADPORT, "the port is above 65535, or the destination port is 0")                     \
+    X(DGRAM_EBADADDRESS,                                                                           \
+      "not an IP address (without port or brackets) or, where allowed, a host name")               \
     X(DGRAM_EBADFAMILY, "the address is not of the socket's family")                               \
     X(DGRAM_EBADTTL, "the TTL is out of range")                                                    \
-    X(DGRAM_EBADGROUP, "not a multicast address of the socket's family")                           \
+    X(DGRAM_EBADGROUP, "not the IP address of a multicast group for this socket")                  \
     X(DGRAM_EBADINTERFACE, "not an interface of this host")                                        \
     X(DGRAM_EBADTIME, "the delay or interval is negative")                                         \
     X(DGRAM_EBADBUFFERSIZE, "the buffer size is 0 or too large")                                   \

@@ -15,6 +15,9 @@
 /* A blocking UDP socket, close-on-exec. */
 int dg_host_socket(int family);
 
+/* As in struct dg_system. */
+int dg_host_guest_socket(int family, int type);
+
 /* A pipe whose ends neither block nor survive an exec. */
 int dg_host_pipe(int ret_fds[2]);
 
@@ -33,7 +36,10 @@ int dg_host_gather_open(const int *fds, size_t count);
 int dg_host_alarm_open(void);
 void dg_host_alarm_set(int fd, uint64_t deadline);
 
-/* Asks the kernel: 1 if it has no trains, 0 if there is no loopback to ask (yet). */
+/* Fills in 64 random bits, or says no: 0 or a negated errno. */
+int dg_host_random(uint64_t *ret_random);
+
+/* Asks the kernel: 1 if it has no trains, 0 if the network does not let anybody ask now. */
 unsigned dg_host_segments_max(void);
 
 #endif

@@ -7,9 +7,11 @@
 #include <linux/filter.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -22,6 +24,16 @@ static int checked(int result)
 int dg_host_socket(int family)
 {
     return checked(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
+
+/* Without TCP_NODELAY, a second question on a connection would wait for the first one's ACK. */
+int dg_host_guest_socket(int family, int type)
+{
+    int fd = checked(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd >= 0 && type == SOCK_STREAM) {
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    }
+    return fd;
 }
 
 int dg_host_pipe(int ret_fds[2])
@@ -90,13 +102,29 @@ void dg_host_alarm_set(int fd, uint64_t deadline)
     (void) timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL); /* the arguments are valid */
 }
 
-/* A train of `count` one-byte datagrams from a socket to itself. */
-static bool train_goes(int fd, const struct sockaddr_in *self, uint16_t count)
+/* Early in a boot the kernel has none yet; a sandbox may forbid to ask. */
+int dg_host_random(uint64_t *ret_random)
 {
-    enum { SOL_UDP_ = 17, UDP_SEGMENT_ = 103, COUNT_MAX = 128 };
-    unsigned char payload[COUNT_MAX] = {0};
+    ssize_t size = getrandom(ret_random, sizeof(*ret_random), GRND_NONBLOCK);
+    if (size == (ssize_t) sizeof(*ret_random)) {
+        return 0;
+    }
+    return size < 0 ? -errno : -EAGAIN;
+}
+
+enum { SOL_UDP_ = 17, UDP_SEGMENT_ = 103 };
+
+/* More datagrams than any kernel takes in one train, and than fit one packet of its loopback. */
+enum { TRAIN_TOO_LONG = 1000 };
+
+/* A train of `count` one-byte datagrams from a socket to itself; 0: one byte without the control
+ * message. 0 or a negated errno. */
+static int train_send(int fd, const struct sockaddr_in *self, uint16_t count)
+{
+    static const unsigned char payload[TRAIN_TOO_LONG];
     _Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(sizeof(uint16_t))] = {0};
-    struct iovec vector = {.iov_base = payload, .iov_len = count};
+    struct iovec vector = {.iov_base = (void *) (uintptr_t) payload,
+                           .iov_len = count > 0 ? count : 1};
     struct msghdr header = {
         .msg_name = (void *) (uintptr_t) self,
         .msg_namelen = sizeof(*self),
@@ -111,33 +139,63 @@ static bool train_goes(int fd, const struct sockaddr_in *self, uint16_t count)
     c->cmsg_type = UDP_SEGMENT_;
     c->cmsg_len = CMSG_LEN(sizeof(segment));
     memcpy(CMSG_DATA(c), &segment, sizeof(segment));
-    return sendmsg(fd, &header, MSG_DONTWAIT) == (ssize_t) count;
+    if (count == 0) {
+        header.msg_control = NULL;
+        header.msg_controllen = 0;
+    }
+    int code = checked((int) sendmsg(fd, &header, MSG_DONTWAIT));
+    return code < 0 ? code : 0;
 }
 
-/* 128 segments since Linux 6.9 and some stable branches, 64 since 4.18: asked, not derived from a
- * version. A kernel before 4.18 ignores the unknown message and sends one datagram of 64 bytes, so
- * a receive tells the truth. */
-unsigned dg_host_segments_max(void)
+/*
+ * No train left. Where in its way through the kernel each was refused tells the limit all the same
+ * (udp_sendmsg() and udp_send_skb(); tests/kernel_test.cc): a port is chosen (EAGAIN: none is
+ * free), a control program may refuse (EPERM), a route is looked up (ENETUNREACH, EACCES), then the
+ * datagrams are counted (EINVAL: too many), then IPsec and missing checksums refuse (EIO), and
+ * netfilter last (EPERM). So if a train that is surely too long gets EINVAL, one that gets anything
+ * else has been counted and is short enough. If one datagram alone gets EINVAL, that errno tells
+ * nothing.
+ */
+static unsigned segments_by_refusals(int fd, const struct sockaddr_in *self, int code_of_128)
+{
+    if (train_send(fd, self, TRAIN_TOO_LONG) != -EINVAL) {
+        return 0;
+    }
+    if (code_of_128 != -EINVAL) {
+        return 128;
+    }
+    if (train_send(fd, self, 64) != -EINVAL) {
+        return 64;
+    }
+    return train_send(fd, self, 0) == -EINVAL ? 0 : 1;
+}
+
+static unsigned segments_of(int fd)
 {
     struct sockaddr_in self = {.sin_family = AF_INET};
     self.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof(self);
-    int fd = dg_host_socket(AF_INET);
-    if (fd < 0) {
+    const int off = 0;
+    /* A kernel before 4.18 ignores the control message and would send one large datagram. */
+    if (setsockopt(fd, SOL_UDP_, UDP_SEGMENT_, &off, sizeof(off)) < 0 && errno == ENOPROTOOPT) {
+        return 1;
+    }
+    if (bind(fd, (struct sockaddr *) &self, size) < 0 ||
+        getsockname(fd, (struct sockaddr *) &self, &size) < 0) {
         return 0;
     }
-    unsigned segments = 0;
-    unsigned char byte[2];
-    if (bind(fd, (struct sockaddr *) &self, size) == 0 &&
-        getsockname(fd, (struct sockaddr *) &self, &size) == 0) {
-        segments = train_goes(fd, &self, 128) ? 128 : train_goes(fd, &self, 64) ? 64 : 0;
-        if (segments == 0 && errno != ENETUNREACH && errno != ENETDOWN) {
-            segments = 1;
-        }
-        if (segments > 1 && recv(fd, byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) != 1) {
-            segments = 1;
-        }
+    int code = train_send(fd, &self, 128);
+    return code == 0 ? 128 : segments_by_refusals(fd, &self, code);
+}
+
+/* 128 segments since Linux 6.9 and some stable branches, 64 since 4.18: asked, not derived from a
+ * version. */
+unsigned dg_host_segments_max(void)
+{
+    int fd = dg_host_socket(AF_INET);
+    unsigned segments = fd < 0 ? 0 : segments_of(fd);
+    if (fd >= 0) {
+        (void) close(fd);
     }
-    (void) close(fd);
     return segments;
 }

@@ -10,6 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,16 +24,39 @@ static int descriptor_set(int fd, int flags)
     return 0;
 }
 
-int dg_host_socket(int family)
+static int socket_open(int family, int type, int flags)
 {
-    int fd = socket(family, SOCK_DGRAM, 0);
+    int fd = socket(family, type, 0);
     if (fd < 0) {
         return -errno;
     }
-    int code = descriptor_set(fd, 0);
+    int code = descriptor_set(fd, flags);
     if (code < 0) {
         (void) close(fd);
         return code;
+    }
+    return fd;
+}
+
+int dg_host_socket(int family)
+{
+    return socket_open(family, SOCK_DGRAM, 0);
+}
+
+/* Without TCP_NODELAY, a second question on a connection would wait for the first one's ACK. */
+int dg_host_guest_socket(int family, int type)
+{
+    int on = 1;
+    int fd = socket_open(family, type, O_NONBLOCK);
+#ifdef SO_NOSIGPIPE /* macOS, which lacks MSG_NOSIGNAL */
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on)) < 0) {
+        int code = -errno;
+        (void) close(fd);
+        return code;
+    }
+#endif
+    if (fd >= 0 && type == SOCK_STREAM) {
+        (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
     return fd;
 }
@@ -90,6 +116,17 @@ void dg_host_alarm_set(int fd, uint64_t deadline)
 {
     (void) fd;
     (void) deadline;
+}
+
+int dg_host_random(uint64_t *ret_random)
+{
+#ifdef HAVE_ARC4RANDOM
+    arc4random_buf(ret_random, sizeof(*ret_random));
+    return 0;
+#else
+    (void) ret_random;
+    return -ENOSYS;
+#endif
 }
 
 unsigned dg_host_segments_max(void)

@@ -11,20 +11,7 @@
 
 #include "src/core.h"
 
-/* ---- fork ---------------------------------------------------------------------------------- */
-
 unsigned dg_fork_generation = 1;
-
-static void forked_in_child(void)
-{
-    dg_fork_generation++;
-}
-
-static void fork_watch_once(void)
-{
-    /* Failing (no memory) costs the protection of a child that misuses the loop, nothing else. */
-    (void) pthread_atfork(NULL, NULL, forked_in_child);
-}
 
 /* ---- Structs that may grow ----------------------------------------------------------------- */
 
@@ -195,7 +182,9 @@ static int loop_memory(struct dgram_loop *loop)
 {
     loop->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
     loop->joined = dg_allocate(DGRAM_UDP6_SIZE_MAX);
-    if (loop->messages == NULL || loop->joined == NULL || dg_batch_create(&loop->batch) < 0) {
+    if (loop->messages == NULL || loop->joined == NULL ||
+        dg_batch_create(loop->system->random(), &loop->batch) < 0 ||
+        dg_pool_create(loop->slots, loop->slot_size, &loop->pool) < 0) {
         return -ENOMEM;
     }
     return dg_loop_reserve(loop, (int) loop->slots + RECORDS_PER_LOOP);
@@ -204,6 +193,7 @@ static int loop_memory(struct dgram_loop *loop)
 static void loop_release(struct dgram_loop *loop)
 {
     dg_batch_free(loop->batch);
+    dg_pool_abandon(loop->pool);
     dg_release(loop->messages);
     dg_release(loop->joined);
     dg_release(loop->pending.items);
@@ -242,7 +232,6 @@ static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *o
 int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_system *system,
                       const struct backend *backend, struct dgram_loop **ret_loop)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct dgram_loop_options read = {0};
     if (ret_loop == NULL) {
         return DGRAM_ENULL;
@@ -255,7 +244,7 @@ int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_
     if (code < 0) {
         return code;
     }
-    (void) pthread_once(&once, fork_watch_once);
+    dg_owners_open();
     struct dgram_loop *loop = dg_allocate(sizeof(*loop));
     if (loop == NULL) {
         return -ENOMEM;
@@ -362,11 +351,9 @@ static uint32_t received(struct dgram_loop *loop, const struct completion *recor
     bool sent = loop->batch->train_count > 0;
     uint64_t before = socket->stats.received;
     uint32_t taken = dg_receive_completed(loop, records, count);
-    loop->intake.records += taken;
-    for (uint32_t i = 0; i < taken; i++) {
-        loop->intake.bytes += records[i].size;
-    }
-    answers_leave(loop, sent, socket->stats.received - before);
+    uint64_t datagrams = socket->stats.received - before;
+    dg_wait_received(loop, records, taken, datagrams);
+    answers_leave(loop, sent, datagrams);
     return taken;
 }
 
@@ -377,7 +364,9 @@ static void serve_backlog(struct dgram_loop *loop)
         bool sent = loop->batch->train_count > 0;
         uint64_t before = s->stats.received;
         dg_receive_serve(s);
-        answers_leave(loop, sent, s->stats.received - before);
+        uint64_t datagrams = s->stats.received - before;
+        dg_wait_received(loop, NULL, 0, datagrams); /* their records were counted as they came */
+        answers_leave(loop, sent, datagrams);
     }
 }
 
@@ -498,12 +487,14 @@ static int turn_begin(struct dgram_loop *loop)
     if (loop->in_turn) {
         return DGRAM_EREENTERED;
     }
-    if (loop->owned && !pthread_equal(loop->owner, pthread_self())) {
+    if (dg_owner_is_other(loop)) {
         return DGRAM_EWRONGTHREAD;
     }
-    loop->owner = pthread_self();
-    loop->owned = true;
+    if (!loop->attended) {
+        dg_owner_attend(loop);
+    }
     loop->in_turn = true;
+    loop->cancel_state = dg_cancel_hold();
     loop->now = loop->system->now();
     return 0;
 }
@@ -511,13 +502,29 @@ static int turn_begin(struct dgram_loop *loop)
 /* Leaves the turn; true if a callback had asked to free the loop, which is gone then. */
 static bool turn_end(struct dgram_loop *loop)
 {
+    int cancel_state = loop->cancel_state;
+    bool freed = loop->free_requested;
     loop->in_turn = false;
-    if (loop->free_requested) {
+    if (freed) {
         (void) dgram_loop_free(loop);
-        return true;
+    } else {
+        dg_embedding_set(loop);
     }
-    dg_embedding_set(loop);
-    return false;
+    dg_cancel_release(cancel_state);
+    return freed;
+}
+
+/* Nothing is half done between two turns: here, and nowhere else, pthread_cancel(3) may end the
+ * thread. It leaves the loop as if dgram_loop_run() had returned. */
+static void cancellation_point(struct dgram_loop *loop)
+{
+    if (loop->cancel_state == PTHREAD_CANCEL_ENABLE) {
+        loop->in_turn = false;
+        dg_cancel_release(PTHREAD_CANCEL_ENABLE);
+        pthread_testcancel();
+        (void) dg_cancel_hold();
+        loop->in_turn = true;
+    }
 }
 
 /* Looks first: an exchange locks the bus, and this is asked in every turn. */
@@ -551,6 +558,7 @@ int dgram_loop_run(struct dgram_loop *loop)
     bool stopped = false;
     dg_embedding_clear(loop);
     while (code == 0 && !stopped) {
+        cancellation_point(loop);
         stopped = stop_taken(loop);
         if (stopped || !loop_is_alive(loop)) {
             break;
@@ -594,7 +602,7 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
         .slot_size = loop->slot_size,
         .name = loop->backend->name,
         .refused_code = loop->refused_code,
-        .slots_free = loop->pool != NULL ? dg_pool_free_count(loop->pool) : loop->slots,
+        .slots_free = dg_pool_free_count(loop->pool),
         .refused_call = loop->refused_call,
         .refused_advice = loop->refused_advice,
         .turns = loop->turns,
@@ -625,7 +633,7 @@ static void loop_begin_end(struct dgram_loop *loop)
     }
 }
 
-/* Without the engine: it is broken, or another thread owns the ring. */
+/* Without the engine: it is broken. */
 static void abandon_all(struct dgram_loop *loop, int code)
 {
     dg_send_settle(loop, code);
@@ -655,7 +663,6 @@ static void loop_forget(struct dgram_loop *loop, bool forked)
     dg_buffers_free(loop);
     dg_error_forget(loop);
     dg_requests_release(loop);
-    dg_pool_abandon(loop->pool);
     loop_release(loop);
 }
 
@@ -670,6 +677,8 @@ static void loop_free_forked(struct dgram_loop *loop)
         }
         dg_backlog_discard(socket);
         dg_requests_forget(&socket->parked, loop);
+        dg_stalls_forget(socket);
+        dg_memberships_forget(socket);
         dg_release(socket);
     }
     for (uint32_t i = 0; i < loop->batch->train_count; i++) {
@@ -679,10 +688,21 @@ static void loop_free_forked(struct dgram_loop *loop)
     loop_forget(loop, true);
 }
 
+/* The owner has ended, or does not use the loop any more. */
+static void loop_inherit(struct dgram_loop *loop)
+{
+    if (loop->backend->inherit != NULL && loop->backend->inherit(loop->engine) == -EBUSY) {
+        dg_inbox_await(loop);
+    }
+}
+
 static void loop_destroy(struct dgram_loop *loop)
 {
-    loop->in_turn = true;
     int code = 0;
+    loop->in_turn = true;
+    if (dg_owner_is_other(loop)) {
+        loop_inherit(loop);
+    }
     while (loop->sockets != NULL && code == 0) {
         code = loop_turn(loop, -1);
     }
@@ -704,7 +724,11 @@ struct dgram_loop *dgram_loop_free(struct dgram_loop *loop)
     if (loop == NULL) {
         return NULL;
     }
+    int cancel_state = dg_cancel_hold();
     bool forked = dg_loop_forked(loop);
+    if (!forked && !loop->in_turn) {
+        dg_owner_leave(loop);
+    }
     if (!forked) {
         loop_begin_end(loop);
     }
@@ -715,5 +739,6 @@ struct dgram_loop *dgram_loop_free(struct dgram_loop *loop)
     } else {
         loop_destroy(loop);
     }
+    dg_cancel_release(cancel_state);
     return NULL;
 }

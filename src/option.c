@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * option.c: the setters: broadcast, TTLs, multicast, buffer sizes.
+ * option.c: the setters: broadcast, TTLs, what multicasts leave by, buffer sizes.
  *
  * Owns nothing: each checks its arguments and makes one setsockopt(2), after what was sent before
  * has left if the option is one of sending. On udp6 the IPv4 twin of an option is set as well, as a
  * wish, because such a socket also sends to "::ffff:a.b.c.d".
  */
-#include <arpa/inet.h>
 #include <limits.h>
-#include <net/if.h>
-#include <string.h>
 
 #include "src/core.h"
 
@@ -76,151 +73,47 @@ int dgram_set_multicast_loopback(struct dgram_socket *socket, bool on)
 
 /* ---- Multicast ----------------------------------------------------------------------------- */
 
-struct interface {
-    unsigned index;       /* 0: the kernel chooses, unless `local` says */
-    struct in_addr local; /* INADDR_ANY: not given */
-};
-
-/* "", NULL and the wildcard addresses leave the choice to the kernel. IPv6 has no interfaces named
- * by IPv4 addresses. */
-static int interface_read(const struct dgram_socket *socket, const char *text,
-                          struct interface *ret_interface)
+static int multicast_from_in4(struct dgram_socket *socket, const struct dg_interface *interface)
 {
-    struct interface found = {0};
-    if (text != NULL && text[0] != '\0' && strcmp(text, "::") != 0) {
-        int code = dg_interface_read(socket->family, text, &found.index, &found.local);
-        if (code < 0) {
-            return code;
-        }
+    struct ip_mreqn request = {.imr_address = interface->local,
+                               .imr_ifindex = (int) interface->index};
+    int code = set_sending(socket, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof(request));
+    return code == -EADDRNOTAVAIL ? (int) DGRAM_EBADINTERFACE : code;
+}
+
+/* An IPv4 address is about the IPv4 groups of a udp6 socket, and "::" about the others; a name is
+ * about both, and about those of IPv4 as a wish. */
+static int multicast_from_in6(struct dgram_socket *socket, const char *text)
+{
+    struct dg_interface interface;
+    if (!socket->ipv6_only && dg_interface_is_in4(text)) {
+        int code = dg_interface_read(AF_INET, text, &interface);
+        return code < 0 ? code : multicast_from_in4(socket, &interface);
     }
-    *ret_interface = found;
-    return 0;
+    int code = dg_interface_read(AF_INET6, text, &interface);
+    if (code < 0) {
+        return code;
+    }
+    int index = (int) interface.index;
+    code = set_sending(socket, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof(index));
+    if (code == 0 && !socket->ipv6_only && !interface.in6_only) {
+        (void) multicast_from_in4(socket, &interface);
+    }
+    return code;
 }
 
 int dgram_set_multicast_interface(struct dgram_socket *socket, const char *interface_text)
 {
     int code = dg_socket_check(socket);
-    struct interface interface;
-    if (code == 0) {
-        code = interface_read(socket, interface_text, &interface);
-    }
+    struct dg_interface interface;
     if (code < 0) {
         return code;
     }
     if (socket->family == AF_INET6) {
-        int index = (int) interface.index;
-        return set_sending(socket, IPPROTO_IPV6, IPV6_MULTICAST_IF, &index, sizeof(index));
+        return multicast_from_in6(socket, interface_text);
     }
-    struct ip_mreqn request = {.imr_address = interface.local,
-                               .imr_ifindex = (int) interface.index};
-    code = set_sending(socket, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof(request));
-    return code == -EADDRNOTAVAIL ? (int) DGRAM_EBADINTERFACE : code;
-}
-
-static bool is_group(const struct dgram_addr *address)
-{
-    if (address->u.any.sa_family == AF_INET) {
-        return IN_MULTICAST(ntohl(address->u.in4.sin_addr.s_addr));
-    }
-    return IN6_IS_ADDR_MULTICAST(&address->u.in6.sin6_addr);
-}
-
-static int group_read(const struct dgram_socket *socket, const char *text,
-                      struct dgram_addr *ret_group)
-{
-    struct dgram_addr group;
-    if (text == NULL) {
-        return DGRAM_ENULL;
-    }
-    int code = dgram_addr_parse(text, 0, &group);
-    if (code == DGRAM_EBADINTERFACE && socket->family == AF_INET6) {
-        return code; /* the zone's */
-    }
-    if (code < 0 || group.u.any.sa_family != socket->family || !is_group(&group)) {
-        return DGRAM_EBADGROUP;
-    }
-    *ret_group = group;
-    return 0;
-}
-
-static int membership_in4(struct dgram_socket *socket, bool join, const struct dgram_addr *group,
-                          const struct interface *interface)
-{
-    struct ip_mreqn request = {
-        .imr_multiaddr = group->u.in4.sin_addr,
-        .imr_address = interface->local,
-        .imr_ifindex = (int) interface->index,
-    };
-    int name = join ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP;
-    int code = set_option(socket, IPPROTO_IP, name, &request, sizeof(request));
-    /* The kernel answers ENODEV both for "no route" and for an address that is not local. */
-    bool named = interface->local.s_addr != INADDR_ANY;
-    return named && code == -ENODEV ? (int) DGRAM_EBADINTERFACE : code;
-}
-
-static int membership_in6(struct dgram_socket *socket, bool join, const struct dgram_addr *group,
-                          const struct interface *interface)
-{
-    struct ipv6_mreq request = {
-        .ipv6mr_multiaddr = group->u.in6.sin6_addr,
-        .ipv6mr_interface = interface->index != 0 ? interface->index : group->u.in6.sin6_scope_id,
-    };
-    int name = join ? IPV6_JOIN_GROUP : IPV6_LEAVE_GROUP;
-    return set_option(socket, IPPROTO_IPV6, name, &request, sizeof(request));
-}
-
-/* Which of the two was meant? Who joins the wrong one hears nothing. */
-static bool zone_contradicts(const struct dgram_addr *group, const struct interface *interface)
-{
-    uint32_t zone = group->u.any.sa_family == AF_INET6 ? group->u.in6.sin6_scope_id : 0;
-    return zone != 0 && interface->index != 0 && zone != interface->index;
-}
-
-static int membership(struct dgram_socket *socket, bool join, const char *group_text,
-                      const char *interface_text)
-{
-    struct dgram_addr group;
-    struct interface interface;
-    int code = dg_socket_check(socket);
-    if (code == 0) {
-        code = group_read(socket, group_text, &group);
-    }
-    if (code == 0) {
-        code = interface_read(socket, interface_text, &interface);
-    }
-    if (code == 0 && zone_contradicts(&group, &interface)) {
-        code = DGRAM_EBADINTERFACE;
-    }
-    if (code < 0) {
-        return code;
-    }
-    return socket->family == AF_INET ? membership_in4(socket, join, &group, &interface)
-                                     : membership_in6(socket, join, &group, &interface);
-}
-
-/* "create, join, bind" is the commonest multicast program, so a join must not bind at once; but a
- * program that never binds wants its messages too. */
-int dgram_add_membership(struct dgram_socket *socket, const char *group, const char *interface_text)
-{
-    int code = membership(socket, true, group, interface_text);
-    if (code == 0) {
-        socket->joined++;
-    }
-    if (code == 0 && !socket->bound) {
-        dg_socket_due(socket, DUE_BIND);
-    }
-    return code;
-}
-
-int dgram_drop_membership(struct dgram_socket *socket, const char *group,
-                          const char *interface_text)
-{
-    int code = membership(socket, false, group, interface_text);
-    assert(code < 0 || socket->joined > 0);
-    if (code == 0 && --socket->joined == 0) {
-        socket->due &= (uint8_t) ~DUE_BIND;
-    }
-    return code;
+    code = dg_interface_read(AF_INET, interface_text, &interface);
+    return code < 0 ? code : multicast_from_in4(socket, &interface);
 }
 
 /* ---- Buffer sizes -------------------------------------------------------------------------- */
@@ -251,7 +144,11 @@ static int buffer_get(struct dgram_socket *socket, int name)
 
 int dgram_set_recv_buffer_size(struct dgram_socket *socket, uint32_t bytes)
 {
-    return buffer_set(socket, SO_RCVBUF, bytes);
+    int code = buffer_set(socket, SO_RCVBUF, bytes);
+    if (code == 0) {
+        socket->loop->gathering.buffer = 0; /* to be asked again */
+    }
+    return code;
 }
 
 int dgram_set_send_buffer_size(struct dgram_socket *socket, uint32_t bytes)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool.c: the receive slots of a loop: one mapping, made when the first socket starts to receive.
+ * pool.c: the receive slots of a loop: one mapping, made with the loop. A loop that only sends
+ * never touches it.
  *
  * Life of a slot: the engine's (free) - lent to the core with a RECEIVED record - free again when all
  * of it was delivered, in this dispatch as a rule, or pinned by retained messages until the last of
@@ -62,9 +63,6 @@ int dg_pool_create(uint32_t slots, uint32_t slot_size, struct pool **ret_pool)
     pool->payload = slot_size;
     atomic_init(&pool->users, 1);
     (void) pthread_mutex_init(&pool->lock, NULL); /* a default mutex: cannot fail on this libc */
-    for (uint32_t i = 0; i < slots; i++) {
-        pool->states[i].pool = pool;
-    }
     *ret_pool = pool;
     return 0;
 }
@@ -84,6 +82,12 @@ const struct slots *dg_pool_slots(const struct pool *pool)
     return &pool->slots;
 }
 
+bool dg_pool_contains(const struct pool *pool, const void *data)
+{
+    uintptr_t offset = (uintptr_t) data - (uintptr_t) pool->slots.memory;
+    return offset < (uintptr_t) pool->slots.count * pool->slots.stride;
+}
+
 uint32_t dg_pool_free_count(const struct pool *pool)
 {
     return pool->slots.count - pool->lent;
@@ -95,6 +99,7 @@ void *dg_pool_lend(struct pool *pool, uint32_t slot, struct dgram_addr **ret_fro
     assert(slot < pool->slots.count);
     assert(atomic_load_explicit(&state->messages, memory_order_relaxed) == 0);
     atomic_store_explicit(&state->messages, 1, memory_order_relaxed);
+    state->pool = pool; /* here, so that slots that are not used cost no memory */
     pool->lent++;
     *ret_from = &state->from;
     return state;

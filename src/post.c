@@ -42,6 +42,18 @@ void dg_inbox_close(struct dgram_loop *loop)
     dg_release(inbox->running);
 }
 
+/* The engine has watched the inbox's wake-up as long as it watched or received anything. The inbox
+ * goes on with another one, since callbacks of the end may still stop the loop: a write to a pipe
+ * without a reader would raise SIGPIPE. */
+void dg_inbox_await(struct dgram_loop *loop)
+{
+    struct inbox *inbox = &loop->inbox;
+    const int old[2] = {inbox->fds[0], inbox->fds[1]};
+    if (loop->system->wake_open(inbox->fds) == 0) {
+        loop->system->wake_outlast(old);
+    }
+}
+
 /* Doubles the array. The caller holds the lock. */
 static int inbox_grow(struct inbox *inbox)
 {

@@ -13,6 +13,7 @@
 #include "src/core.h"
 
 enum { ERRORS_AT_ONCE = 16 };
+#define ERRORS_PAUSE_NS UINT64_C(1000000000)
 
 /* ---- Starting and stopping ----------------------------------------------------------------- */
 
@@ -41,28 +42,9 @@ void dg_receive_update(struct dgram_socket *socket)
     }
 }
 
-static int pool_make(struct dgram_loop *loop)
-{
-    int code = dg_pool_create(loop->slots, loop->slot_size, &loop->pool);
-    if (code == 0) {
-        code = loop->backend->provide(loop->engine, dg_pool_slots(loop->pool));
-    }
-    if (code < 0) {
-        dg_pool_abandon(loop->pool);
-        loop->pool = NULL;
-    }
-    return code;
-}
-
 static void receive_begin(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    int code = loop->pool == NULL ? pool_make(loop) : 0;
-    if (code < 0) {
-        /* Told once; the next change of handlers or pause tries again. */
-        dg_error_queue(socket, "recvmsg", code, NULL, 0, 1);
-        return;
-    }
     socket->receive = RECEIVE_ON;
     loop->backend->recv_start(loop->engine, &socket->endpoint);
 }
@@ -144,11 +126,24 @@ void dg_receive_retry(struct dgram_socket *socket)
     }
 }
 
+/* The first errors in a row are all told, those of a failure that lasts once a second. */
+static void receive_tell(struct dgram_socket *socket, int result)
+{
+    uint64_t now = socket->loop->now;
+    if (socket->receive_errors < ERRORS_AT_ONCE || now - socket->receive_told >= ERRORS_PAUSE_NS) {
+        socket->receive_told = now;
+        dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    } else {
+        socket->stats.errors_lost++;
+    }
+}
+
 /* A few errors in a row are ICMP answers to as many sends. More of them without a datagram between
- * may last (ENOMEM), and would come as fast as the loop turns. */
+ * may last: the kernel has no memory for the request (ENOMEM), epoll has no place left (ENOSPC).
+ * They would come as fast as the loop turns, so the receive begins again after a millisecond. */
 static void receive_failed(struct dgram_socket *socket, int result)
 {
-    dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+    receive_tell(socket, result);
     if (socket->receive_errors < ERRORS_AT_ONCE) {
         socket->receive_errors++;
     } else if (receive_is_wanted(socket)) {
@@ -187,9 +182,6 @@ static bool somebody_starves(const struct dgram_loop *loop)
  * free: if all are flooded, each of the others would only starve again. */
 void dg_receive_prepare(struct dgram_loop *loop)
 {
-    if (loop->pool == NULL) {
-        return;
-    }
     for (uint32_t slot; dg_pool_returned(loop->pool, &slot);) {
         loop->backend->recycle(loop->engine, slot);
     }
@@ -318,6 +310,12 @@ static bool parcel_deliver(struct dgram_socket *socket, struct parcel *parcel)
 
 /* ---- What was held back -------------------------------------------------------------------- */
 
+static void serving(struct dgram_loop *loop, const struct held *first, const struct held *end)
+{
+    loop->served = first;
+    loop->served_end = end;
+}
+
 /* One array of held parcels that follow each other. Their slots are free when the handler has
  * returned. */
 static void serve_array(struct dgram_socket *socket)
@@ -328,10 +326,22 @@ static void serve_array(struct dgram_socket *socket)
         held = held->next;
         done++;
     }
+    const struct held *end = held != NULL ? held->next : NULL;
+    serving(socket->loop, socket->held_head, end);
     array_deliver(socket, count);
+    serving(socket->loop, NULL, NULL);
     for (; done > 0; done--) {
         dg_backlog_pop(socket);
     }
+}
+
+static bool serve_one_by_one(struct dgram_socket *socket)
+{
+    struct held *held = socket->held_head;
+    serving(socket->loop, held, held->next);
+    bool left = deliver_one_by_one(socket, &held->parcel);
+    serving(socket->loop, NULL, NULL);
+    return left;
 }
 
 /* Until the quantum is over, or the socket no longer delivers: the first parcel remembers where. */
@@ -342,11 +352,16 @@ void dg_receive_serve(struct dgram_socket *socket)
            !dg_loop_forked(loop)) {
         if (socket->on_messages != NULL) {
             serve_array(socket);
-        } else if (!deliver_one_by_one(socket, &socket->held_head->parcel)) {
+        } else if (!serve_one_by_one(socket)) {
             dg_backlog_pop(socket);
         }
     }
     dg_receive_update(socket);
+}
+
+bool dg_receive_owns(const struct dgram_loop *loop, const void *data)
+{
+    return dg_backlog_owns(loop, data) || dg_pool_contains(loop->pool, data);
 }
 
 /* ---- Records ------------------------------------------------------------------------------- */

@@ -3,8 +3,8 @@
  * request.c: datagrams that are remembered one by one, and the account of what is queued.
  *
  * Owns the store of requests, which grows in slabs and keeps its high-water mark, the limits of the
- * queues with `drain`, and the list of completions whose callbacks are due. It never looks at
- * trains and never submits.
+ * queues with `drain` and the shares of what is stalled in them, and the list of completions whose
+ * callbacks are due. It never looks at trains and never submits.
  */
 #include <string.h>
 
@@ -84,7 +84,8 @@ void dg_requests_append(struct request_list *list, struct request *request)
 void dg_request_park(struct request_list *list, struct request *request)
 {
     const struct dgram_socket *socket = request->socket;
-    bool for_room = socket->binding == NULL; /* else for the name that the socket binds to */
+    /* Else for the name that the socket binds to, or for its `listening`. */
+    bool for_room = socket->blocked || socket->stalls != NULL;
     if (for_room && !request->parked) {
         request->parked = true;
         request->socket->stats.parked++;
@@ -102,6 +103,19 @@ struct request *dg_requests_pop(struct request_list *list)
         }
     }
     return request;
+}
+
+void dg_requests_prepend(struct request_list *list, struct request_list *first)
+{
+    if (first->head == NULL) {
+        return;
+    }
+    first->tail->next = list->head;
+    list->head = first->head;
+    if (list->tail == NULL) {
+        list->tail = first->tail;
+    }
+    *first = (struct request_list){0};
 }
 
 void dg_requests_forget(struct request_list *list, struct dgram_loop *loop)
@@ -146,39 +160,157 @@ void dg_queue_uncount(struct dgram_socket *socket, uint64_t bytes, uint64_t coun
     }
 }
 
+/* What is stalled takes half of a limit at most, so that the other half is always for what is not;
+ * what was on its way before its destination stalled counts as no more than that half. */
+static uint64_t stalled_part(uint64_t stalled, uint64_t limit)
+{
+    return stalled < limit / 2 ? stalled : limit / 2;
+}
+
 /* An empty queue takes any one datagram, whatever the limit. */
+static bool exceeds(uint64_t charge, uint64_t stalled, uint64_t more, uint64_t limit)
+{
+    if (charge + more <= limit) {
+        return false;
+    }
+    uint64_t live = charge - stalled, half = limit / 2;
+    bool room_is_full = live > 0 && live + stalled_part(stalled, limit) + more > limit;
+    return room_is_full || (charge > half && charge - half + more > limit);
+}
+
 bool dg_queue_is_full(struct dgram_socket *socket, uint32_t size)
 {
     const struct dgram_loop *loop = socket->loop;
-    uint64_t charge = size + QUEUE_OVERHEAD;
-    bool full = socket->queue_count > 0 && queue_charge(socket) + charge > socket->queue_limit;
-    return full || (loop->queue_charge > 0 && loop->queue_charge + charge > loop->queue_limit);
+    uint64_t more = size + QUEUE_OVERHEAD;
+    return exceeds(queue_charge(socket), socket->stalled, more, socket->queue_limit) ||
+           exceeds(loop->queue_charge, loop->stalled, more, loop->queue_limit);
+}
+
+/* Notes the largest that was refused since the last `drain`. */
+static void want_drain(struct dgram_socket *socket, uint8_t what, uint32_t size, uint32_t *largest)
+{
+    bool first = (socket->drain_wanted & what) == 0;
+    *largest = first || size > *largest ? size : *largest;
+    socket->loop->drains_wanted += socket->drain_wanted == 0;
+    socket->drain_wanted |= what;
 }
 
 int dg_queue_refuse(struct dgram_socket *socket, uint32_t size)
 {
-    if (!socket->drain_wanted) {
-        socket->drain_wanted = true;
-        socket->refused_size = 0;
-        socket->loop->drains_wanted++;
-    }
-    socket->refused_size = size > socket->refused_size ? size : socket->refused_size;
+    want_drain(socket, WANTED_QUEUE, size, &socket->refused_size);
     return -EAGAIN;
 }
 
+/* What is not stalled has fallen to half of its room. */
+static bool is_low(uint64_t charge, uint64_t stalled, uint64_t limit)
+{
+    return charge - stalled <= (limit - stalled_part(stalled, limit)) / 2;
+}
+
 /* `drain` comes when both queues have fallen to half and what was refused fits: a large datagram
- * may be refused below the half, and would be again. Asked once a turn, and only while wanted. */
+ * may be refused below the half, and would be again. */
+static bool queue_is_ready(struct dgram_socket *s)
+{
+    return is_low(queue_charge(s), s->stalled, s->queue_limit) &&
+           is_low(s->loop->queue_charge, s->loop->stalled, s->loop->queue_limit) &&
+           !dg_queue_is_full(s, s->refused_size);
+}
+
+static void drain_has_come(struct dgram_socket *socket, uint8_t what)
+{
+    socket->drain_wanted &= (uint8_t) ~what;
+    socket->loop->drains_wanted -= socket->drain_wanted == 0;
+    dg_socket_due(socket, DUE_DRAIN);
+}
+
+/* Asked once a turn, and only while wanted. */
 void dg_queue_check_drains(struct dgram_loop *loop)
 {
-    if (loop->drains_wanted == 0 || loop->queue_charge > loop->queue_limit / 2) {
+    if (loop->drains_wanted == 0) {
         return;
     }
     for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
-        if (s->drain_wanted && queue_charge(s) <= s->queue_limit / 2 &&
-            !dg_queue_is_full(s, s->refused_size)) {
-            s->drain_wanted = false;
-            loop->drains_wanted--;
-            dg_socket_due(s, DUE_DRAIN);
+        if ((s->drain_wanted & WANTED_QUEUE) && queue_is_ready(s)) {
+            drain_has_come(s, WANTED_QUEUE);
+        }
+        if ((s->drain_wanted & WANTED_STALLED) && !dg_share_is_full(s, NULL, s->refused_stalled)) {
+            drain_has_come(s, WANTED_STALLED);
+        }
+    }
+}
+
+/* ---- Shares -------------------------------------------------------------------------------- */
+
+/*
+ * The half is shared as switches share their buffers (dynamic thresholds): each takes at most four
+ * times of what is left. So one that is alone gets four fifths, two get four ninths each, and there
+ * is always room for another.
+ */
+enum { SHARE_OF_FREE = 4 };
+
+static bool share_exceeds(uint64_t own, uint64_t stalled, uint64_t more, uint64_t limit)
+{
+    uint64_t half = limit / 2;
+    if (stalled == 0) {
+        return false; /* the first one is taken, whatever the limit */
+    }
+    if (stalled + more > half) {
+        return true;
+    }
+    return own > 0 && (own + more) / SHARE_OF_FREE > half - stalled - more;
+}
+
+bool dg_share_is_full(const struct dgram_socket *socket, const struct share *share, uint32_t size)
+{
+    const struct dgram_loop *loop = socket->loop;
+    uint64_t more = size + QUEUE_OVERHEAD;
+    uint64_t own = share != NULL ? share->charge : 0;
+    uint64_t whole = share != NULL && share->whole != NULL ? share->whole->charge : own;
+    return share_exceeds(own, socket->stalled, more, socket->queue_limit) ||
+           share_exceeds(whole, loop->stalled, more, loop->queue_limit);
+}
+
+/* One that holds something has room again when it holds half of that; for others room must come
+ * from whatever is stalled. */
+int dg_share_refuse(struct dgram_socket *socket, struct share *share, uint32_t size)
+{
+    if (share != NULL && share->charge > 0) {
+        share->refused_at = share->charge;
+    } else {
+        want_drain(socket, WANTED_STALLED, size, &socket->refused_stalled);
+    }
+    return -EAGAIN;
+}
+
+void dg_share_charge(struct dgram_socket *socket, struct share *share, uint32_t size)
+{
+    uint64_t charge = size + QUEUE_OVERHEAD;
+    share->charge += charge;
+    if (share->whole != NULL) {
+        share->whole->charge += charge;
+    }
+    socket->stalled += charge;
+    socket->loop->stalled += charge;
+}
+
+void dg_share_release(struct dgram_socket *socket, struct share *share, uint32_t size)
+{
+    uint64_t charge = size + QUEUE_OVERHEAD;
+    assert(share->charge >= charge && socket->stalled >= charge);
+    share->charge -= charge;
+    if (share->whole != NULL) {
+        share->whole->charge -= charge;
+    }
+    socket->stalled -= charge;
+    socket->loop->stalled -= charge;
+}
+
+void dg_share_settle(struct dgram_socket *socket, struct share *share)
+{
+    if (share->refused_at > 0 && share->charge <= share->refused_at / 2) {
+        share->refused_at = 0;
+        if (socket->state < SOCKET_CLOSING) {
+            dg_socket_due(socket, DUE_DRAIN);
         }
     }
 }

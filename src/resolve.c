@@ -16,6 +16,14 @@
 enum { TTL_LEAST = 1 };
 #define SECOND_NS UINT64_C(1000000000)
 
+/* ---- Time ---------------------------------------------------------------------------------- */
+
+/* The loop's clock stands still between turns. */
+static uint64_t time_now(const struct dgram_loop *loop)
+{
+    return loop->in_turn ? loop->now : loop->system->now();
+}
+
 /* ---- Text ---------------------------------------------------------------------------------- */
 
 static bool is_label_character(char c)
@@ -83,7 +91,7 @@ static struct name **bucket_of(struct resolver *resolver, const char *host)
 
 static bool name_is_idle(const struct name *name)
 {
-    return name->lookup == NULL && name->sends.head == NULL && name->binds == NULL &&
+    return name->lookup == NULL && name->waiters == NULL && name->binds == NULL &&
            name->destinations == 0;
 }
 
@@ -192,7 +200,7 @@ static void lookup_repeat(struct dgram_lookup *lookup)
 
 static bool name_failed_lately(const struct dgram_loop *loop, const struct name *name)
 {
-    return name->failed_until > loop->now;
+    return name->failed_until > loop->now && name->failed_until > time_now(loop);
 }
 
 static int name_ask(struct dgram_loop *loop, struct name *name)
@@ -210,7 +218,7 @@ static int name_ask(struct dgram_loop *loop, struct name *name)
 
 static bool name_is_fresh(const struct dgram_loop *loop, const struct name *name)
 {
-    return name->known && name->expires > loop->now;
+    return name->known && name->expires > loop->now && name->expires > time_now(loop);
 }
 
 static bool address_is_of(const struct dgram_addr *address, sa_family_t family)
@@ -247,45 +255,98 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
     return code;
 }
 
-/* Sends of the socket that wait for this name end with the code. */
-static void sends_forget(struct name *name, const struct dgram_socket *socket, int code)
+/* ---- Waiters ------------------------------------------------------------------------------- */
+
+/* Sends of one socket that wait for one name; in the lists of both, so that either takes them out
+ * without a look at others. */
+struct waiter {
+    struct name *name;
+    struct dgram_socket *socket;
+    struct waiter *name_previous, *name_next;     /* in the name's list, by the first send */
+    struct waiter *socket_previous, *socket_next; /* in the socket's */
+    struct request_list sends;                    /* their `name` holds the port */
+    struct share share;                           /* of the queues, that these sends take */
+};
+
+/* In whichever list is shorter. */
+static struct waiter *waiter_find(const struct dgram_socket *socket, const struct name *name)
 {
-    struct request *request = name->sends.head;
-    name->sends = (struct request_list){0};
-    for (struct request *next; request != NULL; request = next) {
-        next = request->next;
-        if (request->socket == socket) {
-            dg_send_unresolved(request, code, name->host);
-            continue;
+    struct waiter *by_name = name->waiters, *by_socket = socket->waiters;
+    while (by_name != NULL && by_socket != NULL) {
+        if (by_name->socket == socket) {
+            return by_name;
         }
-        request->next = NULL;
-        if (name->sends.tail != NULL) {
-            name->sends.tail->next = request;
-        } else {
-            name->sends.head = request;
+        if (by_socket->name == name) {
+            return by_socket;
         }
-        name->sends.tail = request;
+        by_name = by_name->name_next;
+        by_socket = by_socket->socket_next;
+    }
+    return NULL;
+}
+
+static void waiter_link(struct waiter *waiter, struct dgram_socket *socket, struct name *name)
+{
+    waiter->name = name;
+    waiter->socket = socket;
+    waiter->name_previous = name->waiters_tail;
+    *(name->waiters != NULL ? &name->waiters_tail->name_next : &name->waiters) = waiter;
+    name->waiters_tail = waiter;
+    waiter->socket_next = socket->waiters;
+    if (socket->waiters != NULL) {
+        socket->waiters->socket_previous = waiter;
+    }
+    socket->waiters = waiter;
+}
+
+static void waiter_unlink(struct waiter *waiter)
+{
+    struct name *name = waiter->name;
+    struct waiter *before = waiter->name_previous, *after = waiter->name_next;
+    *(before != NULL ? &before->name_next : &name->waiters) = after;
+    *(after != NULL ? &after->name_previous : &name->waiters_tail) = before;
+    before = waiter->socket_previous;
+    after = waiter->socket_next;
+    *(before != NULL ? &before->socket_next : &waiter->socket->waiters) = after;
+    if (after != NULL) {
+        after->socket_previous = before;
     }
 }
 
+/* It is gone before the first of its sends is told: that may close the socket. Who may send again
+ * is told. */
+static struct request *waiter_end(struct waiter *waiter)
+{
+    struct request *sends = waiter->sends.head;
+    for (const struct request *request = sends; request != NULL; request = request->next) {
+        dg_share_release(waiter->socket, &waiter->share, request->size);
+    }
+    dg_share_settle(waiter->socket, &waiter->share);
+    waiter_unlink(waiter);
+    dg_release(waiter);
+    return sends;
+}
+
+/* Sends of the socket that wait for names end with the code. */
 static void names_forget(struct dgram_socket *socket, int code)
 {
-    struct resolver *resolver = &socket->loop->resolver;
-    if (socket->queue_count == 0) {
-        return;
-    }
-    for (size_t i = 0; i < NAME_BUCKETS; i++) {
-        for (struct name *name = resolver->buckets[i]; name != NULL; name = name->hash_next) {
-            sends_forget(name, socket, code);
+    while (socket->waiters != NULL) {
+        const struct name *name = socket->waiters->name;
+        struct request *request = waiter_end(socket->waiters);
+        socket->loop->resolver.none_idle = false;
+        for (struct request *next; request != NULL; request = next) {
+            next = request->next;
+            dg_send_unresolved(request, code, name->host);
         }
     }
 }
+
+/* ---- Answers ------------------------------------------------------------------------------- */
 
 /* What waits for names of its own must fail with the bind, too: the kernel would bind the socket of
  * the first that leaves to any port. */
 static void bind_answer(struct dgram_socket *socket, const struct name *name, int code)
 {
-    socket->binding = NULL;
     if (code < 0) {
         dg_error_queue_host(socket, "bind", code, name->host);
     }
@@ -295,11 +356,31 @@ static void bind_answer(struct dgram_socket *socket, const struct name *name, in
     }
 }
 
+static void bind_link(struct dgram_socket *socket, struct name *name)
+{
+    socket->binding = name;
+    socket->bind_next = name->binds;
+    socket->bind_link = &name->binds;
+    if (name->binds != NULL) {
+        name->binds->bind_link = &socket->bind_next;
+    }
+    name->binds = socket;
+}
+
+static void bind_unlink(struct dgram_socket *socket)
+{
+    *socket->bind_link = socket->bind_next;
+    if (socket->bind_next != NULL) {
+        socket->bind_next->bind_link = socket->bind_link;
+    }
+    socket->binding = NULL;
+}
+
 static void binds_answer(struct name *name, int code)
 {
     while (name->binds != NULL) {
         struct dgram_socket *socket = name->binds;
-        name->binds = socket->bind_next;
+        bind_unlink(socket);
         bind_answer(socket, name, code);
     }
 }
@@ -320,18 +401,19 @@ static void send_answer(struct name *name, struct request *request, int code)
 
 static void sends_answer(struct name *name, int code)
 {
-    struct request *request = name->sends.head;
-    name->sends = (struct request_list){0};
-    for (struct request *next; request != NULL; request = next) {
-        next = request->next;
-        send_answer(name, request, code);
+    while (name->waiters != NULL) {
+        struct request *request = waiter_end(name->waiters);
+        for (struct request *next; request != NULL; request = next) {
+            next = request->next;
+            send_answer(name, request, code);
+        }
     }
 }
 
-/* What this host lacks, or an own mistake, says nothing of the name. */
+/* What this host lacks (an errno), or an own mistake, says nothing of the name. */
 static bool failure_is_of_name(int code)
 {
-    return code != -ENOMEM && code != -ECANCELED && code != DGRAM_EBADFAMILY;
+    return code <= DGRAM_ENULL && code != DGRAM_EBADFAMILY;
 }
 
 static void name_learn(struct dgram_loop *loop, struct name *name,
@@ -340,13 +422,13 @@ static void name_learn(struct dgram_loop *loop, struct name *name,
     if (lookup->code == 0) {
         name->known = true;
         memcpy(&name->address, &lookup->address.u, sizeof(name->address));
-        name->expires = loop->now + lookup->ttl * SECOND_NS;
+        name->expires = time_now(loop) + lookup->ttl * SECOND_NS;
         name->failed_code = 0;
         name->failed_until = 0;
     } else if (!lookup->remembered) {
         name->failed_code = lookup->code;
         if (failure_is_of_name(lookup->code)) {
-            name->failed_until = loop->now + lookup->ttl * SECOND_NS;
+            name->failed_until = time_now(loop) + lookup->ttl * SECOND_NS;
         }
     }
 }
@@ -417,18 +499,36 @@ static union dg_name name_with_port(const union dg_name *address, in_port_t port
     return with;
 }
 
-/* A send that is refused asks nothing; one that is accepted must not fail to ask. */
-static int name_await(struct dgram_socket *socket, struct name *name, in_port_t port,
+/* What may be sent to at once. To a handle the last good address will do after its time, too. */
+enum use { USE_FRESH, USE_LAST_GOOD };
+
+/* A send that is refused asks nothing; one that is accepted must not fail to ask. `use` marks it:
+ * while it waits, its family says whether the last good address will do. */
+static int name_await(struct dgram_socket *socket, struct name *name, enum use use, in_port_t port,
                       const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
-    struct dgram_lookup *lookup = NULL;
-    if (name->lookup == NULL && (lookup = lookup_make(socket->loop, name)) == NULL) {
-        return -ENOMEM;
+    struct waiter *waiter = waiter_find(socket, name), *made = NULL;
+    struct dgram_lookup *lookup = name->lookup == NULL ? lookup_make(socket->loop, name) : NULL;
+    if (waiter == NULL && (waiter = made = dg_allocate(sizeof(*made))) != NULL) {
+        made->share.whole = &name->whole;
     }
-    int code = dg_send_await(socket, &name->sends, port, payload, fn, user);
+    int code = -ENOMEM;
+    if (waiter != NULL && (lookup != NULL || name->lookup != NULL)) {
+        code = dg_send_await(socket, &waiter->sends, &waiter->share, port, payload, fn, user);
+    }
     if (code < 0) {
+        if (made != NULL) {
+            dg_share_settle(socket, &made->share);
+        }
         dg_release(lookup);
-    } else if (lookup != NULL && name_failed_lately(socket->loop, name)) {
+        dg_release(made);
+        return code;
+    }
+    if (made != NULL) {
+        waiter_link(made, socket, name);
+    }
+    waiter->sends.tail->name.any.sa_family = use == USE_FRESH ? AF_UNSPEC : name->family;
+    if (lookup != NULL && name_failed_lately(socket->loop, name)) {
         lookup_repeat(lookup);
     } else if (lookup != NULL) {
         lookup_ask(lookup);
@@ -436,26 +536,17 @@ static int name_await(struct dgram_socket *socket, struct name *name, in_port_t 
     return code;
 }
 
-/* What may be sent to at once. To a handle the last good address will do after its time, too. */
-enum use { USE_FRESH, USE_LAST_GOOD };
-
 /* Goes behind those who wait for the name already. */
 static int send_to_name(struct dgram_socket *socket, struct name *name, enum use use,
                         in_port_t port, const struct payload *payload, dgram_sent_fn *fn,
                         void *user)
 {
     bool usable = use == USE_FRESH ? name_is_fresh(socket->loop, name) : name->known;
-    if (usable && name->sends.head == NULL) {
+    if (usable && name->waiters == NULL) {
         union dg_name address = name_with_port(&name->address, port);
         return dg_send_accept(socket, &address, payload, fn, user);
     }
-    int code = name_await(socket, name, port, payload, fn, user);
-    if (code == 0) {
-        /* While it waits, its family says whether the last good address will do. */
-        sa_family_t *mark = &name->sends.tail->name.any.sa_family;
-        *mark = use == USE_FRESH ? AF_UNSPEC : name->family;
-    }
-    return code;
+    return name_await(socket, name, use, port, payload, fn, user);
 }
 
 int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t port,
@@ -470,10 +561,8 @@ int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port
     struct name *name = name_get(socket->loop, host, socket->family);
     int code = name != NULL ? name_ask(socket->loop, name) : -ENOMEM;
     if (code == 0) {
-        socket->binding = name;
         socket->bind_port = htons(port);
-        socket->bind_next = name->binds;
-        name->binds = socket;
+        bind_link(socket, name);
     }
     return code;
 }
@@ -482,12 +571,7 @@ int dg_resolve_bind(struct dgram_socket *socket, const char *host, uint16_t port
 void dg_resolve_forget(struct dgram_socket *socket)
 {
     if (socket->binding != NULL) {
-        struct dgram_socket **link = &socket->binding->binds;
-        while (*link != socket) {
-            link = &(*link)->bind_next;
-        }
-        *link = socket->bind_next;
-        socket->binding = NULL;
+        bind_unlink(socket);
         dg_send_cancel(socket, -ECANCELED);
     }
     names_forget(socket, -ECANCELED);
@@ -495,7 +579,7 @@ void dg_resolve_forget(struct dgram_socket *socket)
 
 /* ---- Destinations -------------------------------------------------------------------------- */
 
-int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t port,
+int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t port,
                              const char *address, struct dgram_destination **ret_destination)
 {
     if (loop == NULL || ret_destination == NULL) {
@@ -507,7 +591,7 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
     if (type != DGRAM_UDP4 && type != DGRAM_UDP6) {
         return DGRAM_EBADTYPE;
     }
-    if (port == 0) {
+    if (port == 0 || port > UINT16_MAX) {
         return DGRAM_EBADPORT;
     }
     struct dgram_addr literal = {0};
@@ -525,7 +609,7 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint16_t po
     }
     made->loop = loop;
     made->family = family;
-    made->port = htons(port);
+    made->port = htons((uint16_t) port);
     made->name = name;
     if (named) {
         /* Its first send asks: an expired address was nobody's last good one. */
@@ -592,7 +676,7 @@ static void destination_write(const struct dgram_destination *destination,
 static bool destination_now(const struct dgram_destination *destination, struct dgram_addr *address)
 {
     const struct name *name = destination->name;
-    if (name->sends.head != NULL || !name_is_fresh(destination->loop, name)) {
+    if (name->waiters != NULL || !name_is_fresh(destination->loop, name)) {
         return false;
     }
     destination_write(destination, address);
@@ -705,6 +789,16 @@ static void lookup_orphan(struct resolver *resolver, struct dgram_lookup *lookup
     }
 }
 
+/* Their sockets are gone. */
+static void waiters_release(struct dgram_loop *loop, struct name *name)
+{
+    for (struct waiter *waiter = name->waiters, *next; waiter != NULL; waiter = next) {
+        next = waiter->name_next;
+        dg_requests_forget(&waiter->sends, loop);
+        dg_release(waiter);
+    }
+}
+
 void dg_resolver_close(struct dgram_loop *loop, bool forked)
 {
     struct resolver *resolver = &loop->resolver;
@@ -719,7 +813,7 @@ void dg_resolver_close(struct dgram_loop *loop, bool forked)
             if (name->lookup != NULL) {
                 lookup_orphan(resolver, name->lookup);
             }
-            dg_requests_forget(&name->sends, loop);
+            waiters_release(loop, name);
             dg_release(name);
         }
     }

@@ -4,7 +4,8 @@
  *
  *     accept (here) -> batch (train.c) -> engine -> settle.c -> sent: callback, or nothing
  *
- * Owns nothing. While a socket has parked sends, new ones queue up behind them.
+ * Owns nothing. While a socket has parked sends, new ones queue up behind them; while a destination
+ * has, those to it do.
  */
 #include <string.h>
 
@@ -78,6 +79,7 @@ static void send_batched(struct dgram_socket *socket, const union dg_name *name,
     }
 }
 
+/* What is sent on from a handler is copied: it ends with the handler, the callback may be late. */
 static struct request *request_for(struct dgram_socket *socket, const struct payload *payload,
                                    dgram_sent_fn *fn, void *user)
 {
@@ -86,7 +88,8 @@ static struct request *request_for(struct dgram_socket *socket, const struct pay
         request->socket = socket;
         request->fn = fn;
         request->user = user;
-        request->data = payload->lent ? payload->data : NULL;
+        bool lasts = payload->lent && !dg_receive_owns(socket->loop, payload->data);
+        request->data = lasts ? payload->data : NULL;
         request->size = payload->size;
         request->heap = false;
         request->parked = false;
@@ -103,25 +106,45 @@ static bool must_wait(const struct dgram_socket *socket)
     return socket->parked.head != NULL || socket->blocked || socket->binding != NULL;
 }
 
+/* What waits for the same destination without room, or NULL. */
+static struct stall *stall_of(const struct dgram_socket *socket, const union dg_name *name)
+{
+    return socket->stalls != NULL ? dg_stall_find(socket, name) : NULL;
+}
+
+/* Behind the socket's others, or its destination's. */
+static void send_waits(struct dgram_socket *socket, struct stall *stall, struct request *request)
+{
+    if (must_wait(socket)) {
+        dg_request_park(&socket->parked, request);
+    } else {
+        dg_stall_append(stall, &stall->requests, request);
+    }
+}
+
 int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
                    const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct request *request = NULL;
+    struct stall *stall = stall_of(socket, name);
     if (dg_queue_is_full(socket, payload->size)) {
         return dg_queue_refuse(socket, payload->size);
+    }
+    if (stall != NULL && dg_share_is_full(socket, &stall->share, payload->size)) {
+        return dg_share_refuse(socket, &stall->share, payload->size);
     }
     if (fn != NULL && (request = request_for(socket, payload, fn, user)) == NULL) {
         return -ENOMEM;
     }
-    if (must_wait(socket)) {
+    if (stall != NULL || must_wait(socket)) {
         request = request_waiting(socket, payload, request);
         if (request == NULL) {
             return -ENOMEM;
         }
         request->name = *name;
         request->name_size = (uint8_t) socket->name_size;
-        dg_request_park(&socket->parked, request);
         dg_queue_count(socket, payload->size, 1);
+        send_waits(socket, stall, request);
     } else {
         dg_queue_count(socket, payload->size, 1);
         send_batched(socket, name, payload, request);
@@ -133,12 +156,15 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
     return 0;
 }
 
-int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_port_t port,
-                  const struct payload *payload, dgram_sent_fn *fn, void *user)
+int dg_send_await(struct dgram_socket *socket, struct request_list *list, struct share *share,
+                  in_port_t port, const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct request *request = NULL;
     if (dg_queue_is_full(socket, payload->size)) {
         return dg_queue_refuse(socket, payload->size);
+    }
+    if (dg_share_is_full(socket, share, payload->size)) {
+        return dg_share_refuse(socket, share, payload->size);
     }
     if (fn != NULL && (request = request_for(socket, payload, fn, user)) == NULL) {
         return -ENOMEM;
@@ -151,6 +177,7 @@ int dg_send_await(struct dgram_socket *socket, struct request_list *list, in_por
     request->name_size = 0; /* not an address yet */
     dg_requests_append(list, request);
     dg_queue_count(socket, payload->size, 1);
+    dg_share_charge(socket, share, payload->size);
     return 0;
 }
 
@@ -163,8 +190,9 @@ void dg_send_resolved(struct request *request, const union dg_name *address)
     request->name = *address;
     request->name.in4.sin_port = port;
     request->name_size = (uint8_t) socket->name_size;
-    if (must_wait(socket)) {
-        dg_request_park(&socket->parked, request);
+    struct stall *stall = stall_of(socket, &request->name);
+    if (stall != NULL || must_wait(socket)) {
+        send_waits(socket, stall, request);
     } else {
         send_batched(socket, &request->name, &payload, request);
     }
@@ -462,7 +490,7 @@ int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer *buffer, 
                : send_buffer(socket, buffer, offset, size, address);
 }
 
-int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint16_t port,
+int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                const char *address, dgram_sent_fn *fn, void *user)
 {
     struct dgram_addr target;
@@ -470,7 +498,7 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
     if (code < 0) {
         return code;
     }
-    if (port == 0) {
+    if (port == 0 || port > UINT16_MAX) {
         return DGRAM_EBADPORT;
     }
     code = dg_address_read(socket->family, address, port, DG_LOOPBACK, &target);
@@ -479,7 +507,8 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint1
     }
     code = dg_send_check(socket, data, size);
     struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
-    return code < 0 ? code : dg_resolve_send(socket, address, htons(port), &payload, fn, user);
+    return code < 0 ? code
+                    : dg_resolve_send(socket, address, htons((uint16_t) port), &payload, fn, user);
 }
 
 /* ---- Many at once -------------------------------------------------------------------------- */

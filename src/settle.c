@@ -5,7 +5,9 @@
  *     taken                       done: callbacks, or nothing
  *     refused, two or more        again, one by one, at once and in order
  *     an ICMP error, perhaps old  again, once
- *     no room                     parked, retried when there is
+ *     no room                     parked, retried when there is: the socket's buffer is full, and
+ *                                 all wait (EAGAIN); or the destination's (ENOBUFS): stall.c
+ *     a `listening` is to come    parked until then, without having been tried
  *     failed                      callbacks, or `error` events
  *
  * Owns the submission and the parked sends. Order: the trains of a flow are a chain (`follows`)
@@ -155,6 +157,7 @@ static struct request *request_for_parking(const struct dg_train *train, struct 
 static void train_park(struct dg_train *train, uint32_t from)
 {
     struct dgram_socket *socket = train->flow->socket;
+    struct stall *stall = train->flow->stall;
     for (uint32_t i = from; i < train->count; i++) {
         struct request *request = train_pop_request(train, i);
         struct request *parked = request_for_parking(train, request, i);
@@ -164,7 +167,32 @@ static void train_park(struct dg_train *train, uint32_t from)
         }
         parked->name = train->flow->name;
         parked->name_size = (uint8_t) train->flow->name_size;
-        dg_request_park(&socket->parked_again, parked);
+        if (stall != NULL) {
+            dg_stall_append(stall, &stall->again, parked);
+        } else {
+            dg_request_park(&socket->parked_again, parked);
+        }
+    }
+}
+
+static void chain_park(struct dg_train *train, uint32_t from)
+{
+    for (; train != NULL; train = train->next) {
+        train_park(train, from);
+        from = 0;
+    }
+}
+
+/* ENOBUFS is the destination's, EAGAIN the socket's, and so is what there is no memory to tell. */
+static void flow_block(struct flow *flow, int reason)
+{
+    if (reason == -ENOBUFS && flow->stall == NULL) {
+        flow->stall = dg_stall_open(flow->socket, &flow->name);
+    }
+    if (reason == -ENOBUFS && flow->stall != NULL) {
+        dg_socket_retry_soon(flow->socket);
+    } else {
+        socket_block(flow->socket, reason);
     }
 }
 
@@ -184,43 +212,50 @@ static void flow_park(struct dg_train *train, uint32_t from, int reason)
             refused->tries++;
         }
     }
-    socket_block(train->flow->socket, reason);
-    for (; train != NULL; train = train->next) {
-        train_park(train, from);
-        from = 0;
-    }
+    flow_block(train->flow, reason);
+    chain_park(train, from);
 }
 
 /* What could not leave goes back before what was still waiting behind it. */
 static void socket_rejoin_parked(struct dgram_socket *socket)
 {
-    if (socket->parked_again.head == NULL) {
-        return;
+    dg_requests_prepend(&socket->parked, &socket->parked_again);
+}
+
+/* Returns whether the batch ought to be submitted. */
+static bool parked_try(struct dgram_socket *socket, struct request *request)
+{
+    struct stall *stall = socket->stalls != NULL ? dg_stall_find(socket, &request->name) : NULL;
+    if (stall != NULL) {
+        dg_stall_append(stall, &stall->requests, request);
+        return false;
     }
-    socket->parked_again.tail->next = socket->parked.head;
-    if (socket->parked.head == NULL) {
-        socket->parked.tail = socket->parked_again.tail;
+    struct flow *flow = dg_batch_flow(socket->loop, socket, &request->name);
+    struct payload payload = {.data = request->data, .size = request->size};
+    return dg_batch_append(socket->loop->batch, flow, &payload, request);
+}
+
+static void futile_forget(struct dgram_socket *socket)
+{
+    if (socket->parked.head == NULL && socket->stalls == NULL) {
+        socket->futile = 0;
     }
-    socket->parked.head = socket->parked_again.head;
-    socket->parked_again = (struct request_list){0};
 }
 
 void dg_send_retry(struct dgram_socket *socket)
 {
-    struct dgram_loop *loop = socket->loop;
     socket->blocked = false;
-    while (socket->parked.head != NULL && !socket->blocked) {
+    while (socket->parked.head != NULL && !socket->blocked && !dg_socket_announces(socket)) {
         bool full = false;
         for (struct request *r; !full && (r = dg_requests_pop(&socket->parked)) != NULL;) {
-            struct flow *flow = dg_batch_flow(loop, socket, &r->name);
-            struct payload payload = {.data = r->data, .size = r->size};
-            full = dg_batch_append(loop->batch, flow, &payload, r);
+            full = parked_try(socket, r);
         }
-        (void) dg_send_flush(loop); /* a broken engine shows in the results */
+        (void) dg_send_flush(socket->loop); /* a broken engine shows in the results */
     }
-    if (socket->parked.head == NULL) {
-        socket->futile = 0;
+    if (socket->stalls != NULL && !socket->blocked) {
+        dg_socket_retry_soon(socket);
     }
+    futile_forget(socket);
 }
 
 static void blocked_forget(struct dgram_socket *socket)
@@ -246,6 +281,19 @@ void dg_send_cancel(struct dgram_socket *socket, int code)
     for (struct request *r; (r = dg_requests_pop(&socket->parked)) != NULL;) {
         dg_request_complete(r, code);
     }
+    dg_stalls_cancel(socket, code);
+}
+
+/* A moment has passed for those without room. */
+static void socket_retry(struct dgram_socket *socket)
+{
+    bool blocked = socket->blocked && !socket->writable.armed;
+    socket->futile += blocked || (socket->stalls != NULL && !socket->blocked);
+    if (blocked) {
+        dg_send_retry(socket);
+    }
+    dg_stalls_retry(socket);
+    futile_forget(socket);
 }
 
 static void retry_blocked(struct dgram_loop *loop)
@@ -258,10 +306,7 @@ static void retry_blocked(struct dgram_loop *loop)
     while (socket != NULL) {
         struct dgram_socket *next = socket->blocked_next;
         socket->in_blocked = false;
-        if (socket->blocked && !socket->writable.armed) {
-            socket->futile++;
-            dg_send_retry(socket);
-        }
+        socket_retry(socket);
         dg_receive_retry(socket);
         socket = next;
     }
@@ -299,10 +344,14 @@ static bool error_may_be_old(int code)
            code == -EHOSTDOWN || code == -EPROTO || code == -ENOPROTOOPT;
 }
 
+/* A firewall that looks at lengths, or at the rate, refuses the train and not its datagrams
+ * (EPERM), and what else the kernel may hold against a large send is not for us to list. A broken
+ * engine's code is everybody's. */
 static bool train_is_refused(const struct dg_train *train)
 {
     int code = train->base.result;
-    return train->count > 1 && (code == -EIO || code == -EINVAL || code == -EMSGSIZE);
+    return train->count > 1 && code != -ENOBUFS && !error_may_be_old(code) &&
+           code != train->flow->socket->loop->batch->code;
 }
 
 /* The train was at fault. Where nobody takes any, as on a device without checksum offload, asking
@@ -389,7 +438,8 @@ static bool datagrams_send_alone(struct dgram_loop *loop, struct dg_train *train
 }
 
 /* A refused train. Nothing is learnt of it if its datagrams fail like it: an address that cannot be
- * sent to is EINVAL, too. */
+ * sent to is EINVAL, too. Then each of its trains costs one call more than without trains; a guess
+ * that the next train's datagrams fail as well would be wrong where a firewall counts the rate. */
 static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
 {
     bool helps = false;
@@ -468,6 +518,26 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
     return goes_on;
 }
 
+static void flow_settle(struct dgram_loop *loop, struct flow *flow)
+{
+    struct dg_train *train = flow->head;
+    if (dg_socket_announces(flow->socket)) {
+        chain_park(train, 0); /* it was not handed over */
+        return;
+    }
+    while (train != NULL && train_settle(loop, train)) {
+        train = train->next;
+    }
+}
+
+static void flow_rejoin(struct flow *flow)
+{
+    socket_rejoin_parked(flow->socket);
+    if (flow->stall != NULL) {
+        dg_stall_rejoin(flow->stall);
+    }
+}
+
 int dg_send_settle(struct dgram_loop *loop, int code)
 {
     struct batch *batch = loop->batch;
@@ -476,13 +546,10 @@ int dg_send_settle(struct dgram_loop *loop, int code)
         return code;
     }
     for (uint32_t i = 0; i < batch->flow_count; i++) {
-        struct dg_train *train = batch->flows[i].head;
-        while (train != NULL && train_settle(loop, train)) {
-            train = train->next;
-        }
+        flow_settle(loop, &batch->flows[i]);
     }
     for (uint32_t i = 0; i < batch->flow_count; i++) {
-        socket_rejoin_parked(batch->flows[i].socket);
+        flow_rejoin(&batch->flows[i]);
     }
     for (uint32_t i = 0; batch->in_buffers > 0 && i < batch->train_count; i++) {
         if (batch->trains[i].buffer != NULL) {
@@ -506,6 +573,7 @@ void dg_send_hand_over(struct dgram_loop *loop)
 
 int dg_send_flush(struct dgram_loop *loop)
 {
+    int cancel_state = dg_cancel_hold();
     dg_send_hand_over(loop);
     loop->arms = false;
     int code = dg_send_settle(loop, loop->backend->flush(loop->engine));
@@ -519,6 +587,7 @@ int dg_send_flush(struct dgram_loop *loop)
     if (loop->pending.count > 0 || loop->due_buffers != NULL) {
         dg_loop_touch(loop); /* there is more to tell than results of sends */
     }
+    dg_cancel_release(cancel_state);
     return code;
 }
 

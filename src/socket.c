@@ -20,6 +20,9 @@ enum { RECV_BUFFER_DEFAULT = 4 * 1024 * 1024 };
 
 _Static_assert(sizeof(void *) != 8 || sizeof(struct dgram_message) == 64, "frozen");
 
+enum { BIND_PATIENCE_MAX_MS = 1000 };
+#define MILLISECOND_NS UINT64_C(1000000)
+
 /* A send queue's default bound, QUEUE_OVERHEAD included. */
 #define SOCKET_QUEUE_LIMIT (UINT64_C(4) * 1024 * 1024)
 
@@ -130,6 +133,9 @@ static int check_options(uint32_t type, const struct dgram_socket_options *optio
         (type == DGRAM_UDP4 && (options->flags & DGRAM_IPV6_ONLY))) {
         return DGRAM_EBADOPTIONS;
     }
+    if (options->bind_patience_ms > BIND_PATIENCE_MAX_MS || options->reserved0 != 0) {
+        return DGRAM_EBADOPTIONS;
+    }
     if ((options->recv_buffer_size > INT_MAX &&
          options->recv_buffer_size != DGRAM_KERNEL_DEFAULT) ||
         (options->send_buffer_size > INT_MAX &&
@@ -152,7 +158,9 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
     if (options->segments_max != 0 && options->segments_max < socket->segments_max) {
         socket->segments_max = options->segments_max;
     }
+    socket->bind_patience_ms = options->bind_patience_ms;
     socket->copies = (options->flags & DGRAM_COPY) != 0;
+    socket->ipv6_only = (options->flags & DGRAM_IPV6_ONLY) != 0;
     socket->queue_limit = options->queue_limit != 0 ? options->queue_limit : SOCKET_QUEUE_LIMIT;
     socket->on_message = options->on_message;
     socket->message_user = options->user;
@@ -165,6 +173,7 @@ static void sockets_link(struct dgram_loop *loop, struct dgram_socket *socket)
         socket->next->previous = socket;
     }
     loop->sockets = socket;
+    loop->gathering.buffer = 0;
 }
 
 static void sockets_unlink(struct dgram_loop *loop, struct dgram_socket *socket)
@@ -177,6 +186,22 @@ static void sockets_unlink(struct dgram_loop *loop, struct dgram_socket *socket)
     if (socket->next != NULL) {
         socket->next->previous = socket->previous;
     }
+    loop->gathering.buffer = 0;
+}
+
+uint64_t dg_sockets_receive_buffer(const struct dgram_loop *loop)
+{
+    uint64_t least = UINT64_MAX;
+    for (const struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
+        int bytes = 0;
+        socklen_t size = sizeof(bytes);
+        int fd = s->endpoint.fd;
+        if (s->bound && loop->system->getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &size) == 0 &&
+            (uint64_t) bytes < least) {
+            least = (uint64_t) bytes;
+        }
+    }
+    return least;
 }
 
 /* STOPPED and DETACHED of the endpoint, and READY of its POLLOUT watch. */
@@ -238,6 +263,7 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
         return code;
     }
     socket->bound = true;
+    socket->loop->gathering.buffer = 0;
     socket->due &= (uint8_t) ~DUE_BIND;
     keep_update(socket);
     dg_socket_due(socket, DUE_LISTENING);
@@ -245,7 +271,24 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
     return 0;
 }
 
-int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
+/* The ring of a process that was killed holds its sockets until a worker of the kernel has taken it
+ * down, 12 ms after the process is gone at most (6.18). */
+static int bind_patiently(struct dgram_socket *socket, const struct dgram_addr *address)
+{
+    const struct dg_system *system = socket->loop->system;
+    int code = bind_to(socket, address);
+    if (code != -EADDRINUSE || socket->bind_patience_ms == 0) {
+        return code;
+    }
+    uint64_t end = system->now() + socket->bind_patience_ms * MILLISECOND_NS;
+    while (code == -EADDRINUSE && system->now() < end) {
+        system->pause(MILLISECOND_NS);
+        code = bind_to(socket, address);
+    }
+    return code;
+}
+
+int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address)
 {
     int code = dg_socket_check(socket);
     if (code < 0) {
@@ -254,14 +297,17 @@ int dgram_bind(struct dgram_socket *socket, uint16_t port, const char *address)
     if (socket->bound || socket->binding != NULL) {
         return DGRAM_EALREADYBOUND;
     }
+    if (port > UINT16_MAX) {
+        return DGRAM_EBADPORT;
+    }
     struct dgram_addr local;
     code = dg_address_read(socket->family, address, port, DG_ANY, &local);
     if (code == DGRAM_EBADADDRESS && dg_name_is_well_formed(address)) {
-        code = dg_resolve_bind(socket, address, port);
+        code = dg_resolve_bind(socket, address, (uint16_t) port);
         keep_update(socket);
         return code;
     }
-    return code < 0 ? code : bind_to(socket, &local);
+    return code < 0 ? code : bind_patiently(socket, &local);
 }
 
 /* Sends that came meanwhile wait in the parked queue: now they go, or fail with the bind. */
@@ -393,10 +439,11 @@ static void close_step(struct dgram_socket *socket)
     if (socket->queue_count > 0) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
         dg_send_retry(socket);
+        dg_stalls_retry_all(socket);
     }
     dg_send_cancel(socket, -ECANCELED);
-    if (socket->drain_wanted) {
-        socket->drain_wanted = false;
+    if (socket->drain_wanted != 0) {
+        socket->drain_wanted = 0;
         loop->drains_wanted--;
     }
     dg_backlog_discard(socket);
@@ -438,10 +485,12 @@ static void socket_free(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
     assert(socket->queue_count == 0 && socket->held_head == NULL && !socket->in_blocked);
+    assert(socket->stalls == NULL && socket->stalled == 0);
     assert(!socket->in_due && !socket->in_backlog && socket->last_flow == NULL);
     sockets_unlink(loop, socket);
     loop->keeping -= socket->counted;
     (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
+    dg_memberships_forget(socket);
     dg_release(socket);
 }
 
@@ -489,10 +538,19 @@ static void emit(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
     }
 }
 
+/* Sends that waited for the handler, so that the options which it sets hold for them. */
+static void announce(struct dgram_socket *socket)
+{
+    emit(socket, socket->on_listening, socket->listening_user);
+    if (socket->state < SOCKET_CLOSING && !socket->blocked && !dg_loop_forked(socket->loop)) {
+        dg_send_retry(socket);
+    }
+}
+
 static void dispatch_step(struct dgram_socket *socket, unsigned due)
 {
     if (due & DUE_LISTENING) {
-        emit(socket, socket->on_listening, socket->listening_user);
+        announce(socket);
     }
     if (due & DUE_DRAIN) {
         emit(socket, socket->on_drain, socket->drain_user);

@@ -8,6 +8,9 @@
 #include "src/system.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -52,11 +55,64 @@ static int host_close(int fd)
     return checked(close(fd));
 }
 
+static int host_guest_connect(int fd, const struct sockaddr *name, socklen_t size)
+{
+    return checked(connect(fd, name, size));
+}
+
+/* POSIX.1-2008. macOS lacks it, and has SO_NOSIGPIPE: see dg_host_guest_socket(). */
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+
+/* What is above the least IOV_MAX of POSIX waits, as for a socket that has no room for all. */
+static int host_guest_send(int fd, const struct iovec *vectors, size_t count)
+{
+    enum { VECTORS_MAX = 16 };
+    uint16_t taken = (uint16_t) (count < VECTORS_MAX ? count : VECTORS_MAX);
+    const struct msghdr header = {.msg_iov = (struct iovec *) (uintptr_t) vectors,
+                                  .msg_iovlen = taken};
+    return checked((int) sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+static int host_guest_receive(int fd, void *data, size_t size, struct sockaddr *name,
+                              socklen_t *name_size)
+{
+    return checked((int) recvfrom(fd, data, size, MSG_DONTWAIT, name, name_size));
+}
+
+static int host_file_open(const char *path)
+{
+    return checked(open(path, O_RDONLY | O_CLOEXEC));
+}
+
+static int host_duplicate(int fd)
+{
+    return checked(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+static uint64_t clock_read(clockid_t clock)
+{
+    struct timespec time = {0};
+    (void) clock_gettime(clock, &time); /* cannot fail for these clocks */
+    return (uint64_t) time.tv_sec * 1000000000u + (uint64_t) time.tv_nsec;
+}
+
 static uint64_t host_now(void)
 {
-    struct timespec now;
-    (void) clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-    return (uint64_t) now.tv_sec * 1000000000u + (uint64_t) now.tv_nsec;
+    return clock_read(CLOCK_MONOTONIC);
+}
+
+static uint64_t host_cpu(void)
+{
+    return clock_read(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static void host_pause(uint64_t ns)
+{
+    const struct timespec time = {.tv_sec = (time_t) (ns / 1000000000u),
+                                  .tv_nsec = (long) (ns % 1000000000u)};
+    (void) nanosleep(&time, NULL);
 }
 
 static bool only_one_cpu(void)
@@ -77,12 +133,25 @@ static void host_relax(void)
     }
 }
 
-/* A full pipe is readable already, so a failed write loses nothing. */
+/* Where the host gives none: what at least differs from process to process. */
+static uint64_t host_random(void)
+{
+    uint64_t random = 0;
+    if (dg_host_random(&random) < 0) {
+        random = host_now() ^ (uint64_t) getpid() << 32 ^ (uint64_t) (uintptr_t) &random;
+    }
+    return random;
+}
+
+/* A full pipe is readable already, so a failed write loses nothing. pthread_cancel(3) must not end
+ * the thread in write(2): what has been posted would lie there, and nobody would wake. */
 static void host_wake_signal(int fd)
 {
-    int saved = errno;
+    int saved = errno, cancel_state;
+    (void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     ssize_t ignored = write(fd, "", 1);
     (void) ignored;
+    (void) pthread_setcancelstate(cancel_state, NULL);
     errno = saved; /* for the signal handlers that end up here */
 }
 
@@ -93,8 +162,19 @@ static void host_wake_clear(int fd)
     }
 }
 
-/* Once per process: two threads that probe at the same time find the same. Where there is no
- * loopback to ask (yet), 64 is a fair guess: a refused train costs no datagram. */
+/* The write end of a pipe that nobody can read from is in error. */
+static void host_wake_outlast(const int fds[2])
+{
+    enum { SECOND_MS = 1000 };
+    struct pollfd end = {.fd = fds[1]};
+    (void) close(fds[0]);
+    (void) poll(&end, 1, SECOND_MS);
+    (void) close(fds[1]);
+}
+
+/* The kernel's answer is found out once per process: two threads that ask at the same time find the
+ * same. While the network lets nobody ask, 64 is a fair guess, since a refused train costs no
+ * datagram; the next loop asks again. */
 static unsigned host_segments_max(void)
 {
     static atomic_uint known;
@@ -121,14 +201,24 @@ const struct dg_system dg_system_host = {
     .close = host_close,
     .receive = host_receive,
     .refuse = dg_host_refuse,
+    .guest_socket = dg_host_guest_socket,
+    .guest_connect = host_guest_connect,
+    .guest_send = host_guest_send,
+    .guest_receive = host_guest_receive,
+    .file_open = host_file_open,
+    .duplicate = host_duplicate,
     .drops = dg_host_drops,
     .now = host_now,
+    .cpu = host_cpu,
+    .pause = host_pause,
     .relax = host_relax,
     .wake_open = dg_host_pipe,
     .wake_signal = host_wake_signal,
     .wake_clear = host_wake_clear,
+    .wake_outlast = host_wake_outlast,
     .gather_open = dg_host_gather_open,
     .alarm_open = dg_host_alarm_open,
     .alarm_set = dg_host_alarm_set,
+    .random = host_random,
     .segments_max = host_segments_max,
 };

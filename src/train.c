@@ -19,7 +19,16 @@
  * more than a vector. */
 enum { BORROW_BYTES = 2048 };
 
-int dg_batch_create(struct batch **ret_batch)
+/* splitmix64 */
+static uint64_t number_next(uint64_t *state)
+{
+    uint64_t number = *state += 0x9e3779b97f4a7c15u;
+    number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9u;
+    number = (number ^ (number >> 27)) * 0x94d049bb133111ebu;
+    return number ^ (number >> 31);
+}
+
+int dg_batch_create(uint64_t random, struct batch **ret_batch)
 {
     struct batch *batch = dg_allocate(sizeof(*batch));
     unsigned char *arena = dg_allocate(ARENA_BYTES);
@@ -30,6 +39,9 @@ int dg_batch_create(struct batch **ret_batch)
     }
     batch->arena = batch->arena_top = arena;
     batch->arena_end = arena + ARENA_BYTES;
+    for (size_t i = 0; i < sizeof(batch->secrets) / sizeof(batch->secrets[0]); i++) {
+        batch->secrets[i] = number_next(&random) | 1;
+    }
     *ret_batch = batch;
     return 0;
 }
@@ -55,7 +67,7 @@ void dg_batch_reset(struct batch *batch)
 }
 
 /* Family, port and address fill the first 8 bytes of sockaddr_in; IPv6 adds address and scope. */
-static bool name_equal(const union dg_name *one, const union dg_name *two)
+bool dg_name_equal(const union dg_name *one, const union dg_name *two)
 {
     uint64_t first, second;
     memcpy(&first, one, sizeof(first));
@@ -66,31 +78,34 @@ static bool name_equal(const union dg_name *one, const union dg_name *two)
     return one->any.sa_family == AF_INET || memcmp(&one->in6, &two->in6, sizeof(one->in6)) == 0;
 }
 
-static uint32_t name_bucket(const struct dgram_socket *socket, const union dg_name *name)
+/* Whoever knew the multipliers could choose addresses that all fall into one bucket; with odd ones
+ * that nobody knows two names share a bucket once in 128 times at most, whatever they are. */
+uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
+                        const union dg_name *name)
 {
-    uint64_t hash;
-    memcpy(&hash, name, sizeof(hash));
+    uint64_t first;
+    memcpy(&first, name, sizeof(first));
+    uint64_t hash = (first ^ (uintptr_t) socket) * batch->secrets[0];
     if (name->any.sa_family == AF_INET6) {
         uint64_t high, low;
         memcpy(&high, &name->in6.sin6_addr.s6_addr[0], sizeof(high));
         memcpy(&low, &name->in6.sin6_addr.s6_addr[8], sizeof(low));
-        hash ^= (high * 0x9e3779b97f4a7c15u) ^ low;
+        hash += high * batch->secrets[1] + low * batch->secrets[2];
     }
-    hash ^= (uintptr_t) socket;
-    return (uint32_t) ((hash * 0x9e3779b97f4a7c15u) >> 56);
+    return (uint32_t) (hash >> 56);
 }
 
-_Static_assert(BATCH_BUCKETS == 256, "name_bucket() gives 8 bits");
+_Static_assert(BATCH_BUCKETS == 256, "dg_name_bucket() gives 8 bits");
 
 static struct refusal *refusal_of(struct dgram_loop *loop, const union dg_name *name)
 {
-    return &loop->refusals[name_bucket(NULL, name) % REFUSALS];
+    return &loop->refusals[dg_name_bucket(loop->batch, NULL, name) % REFUSALS];
 }
 
 static uint32_t trains_below(struct dgram_loop *loop, const union dg_name *name)
 {
     const struct refusal *refusal = refusal_of(loop, name);
-    bool known = refusal->until > loop->now && name_equal(&refusal->name, name);
+    bool known = refusal->until > loop->now && dg_name_equal(&refusal->name, name);
     return known ? refusal->size : UINT32_MAX;
 }
 
@@ -115,6 +130,7 @@ static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *sock
     flow->name_size = socket->name_size;
     flow->trains_below = socket->alone_until > loop->now ? 0 : trains_below(loop, name);
     flow->socket = socket;
+    flow->stall = NULL;
     flow->head = flow->tail = NULL;
     flow->bucket = bucket;
     flow->hash_next = *bucket;
@@ -126,7 +142,7 @@ static struct flow *bucket_find(struct flow *const *bucket, const struct dgram_s
                                 const union dg_name *name)
 {
     struct flow *flow = *bucket;
-    while (flow != NULL && (flow->socket != socket || !name_equal(&flow->name, name))) {
+    while (flow != NULL && (flow->socket != socket || !dg_name_equal(&flow->name, name))) {
         flow = flow->hash_next;
     }
     return flow;
@@ -135,17 +151,17 @@ static struct flow *bucket_find(struct flow *const *bucket, const struct dgram_s
 struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name)
 {
     const struct batch *batch = socket->loop->batch;
-    return bucket_find(&batch->buckets[name_bucket(socket, name)], socket, name);
+    return bucket_find(&batch->buckets[dg_name_bucket(batch, socket, name)], socket, name);
 }
 
 struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
                            const union dg_name *name)
 {
     struct flow *flow = socket->last_flow;
-    if (flow != NULL && name_equal(&flow->name, name)) {
+    if (flow != NULL && dg_name_equal(&flow->name, name)) {
         return flow;
     }
-    struct flow **bucket = &loop->batch->buckets[name_bucket(socket, name)];
+    struct flow **bucket = &loop->batch->buckets[dg_name_bucket(loop->batch, socket, name)];
     flow = bucket_find(bucket, socket, name);
     if (flow == NULL) {
         flow = flow_open(loop, socket, name, bucket);
@@ -415,7 +431,11 @@ size_t dg_batch_order(struct dgram_loop *loop)
     size_t count = 0;
     dg_batch_sync(batch);
     for (uint32_t i = 0; i < batch->flow_count; i++) {
-        for (struct dg_train *train = batch->flows[i].head; train != NULL; train = train->next) {
+        struct flow *flow = &batch->flows[i];
+        if (dg_socket_announces(flow->socket)) {
+            continue; /* settled without having been tried: it waits for its `listening` */
+        }
+        for (struct dg_train *train = flow->head; train != NULL; train = train->next) {
             dg_train_ready(train);
             if (train->buffer != NULL) {
                 dg_train_lend(loop, train);
@@ -423,7 +443,7 @@ size_t dg_batch_order(struct dgram_loop *loop)
             batch->order[count++] = &train->base;
         }
     }
-    assert(count == batch->train_count);
+    assert(count <= batch->train_count);
     return count;
 }
 

@@ -2,45 +2,44 @@
 /*
  * wait.c: how a turn waits.
  *
- * Owns the choice between sleeping, spinning, and sleeping until several datagrams are there, and
- * what the choice is made from. Calls nobody back: what came is for loop.c to dispatch.
+ * Owns the choice between sleeping, spinning and gathering (a sleep that lasts whatever comes, so
+ * that one wake-up serves several datagrams), and the figures from which it chooses. It calls
+ * nobody back: loop.c dispatches what came.
  */
 #include "src/core.h"
 
 /* ---- Settings ------------------------------------------------------------------------------ */
 
 enum { BUSY_POLL_US_MAX = 1000000 };
-enum { COALESCE_US_DEFAULT = 20, COALESCE_US_MAX = 1000 };
+enum { MAX_DELAY_US_MAX = 100000 };
 
 /*
- * What a spin may last, and what the wake-up is worth that it saves. Here (KVM, two cores) a
- * wake-up costs the one who sends 8-11 us and the one who wakes 3-5, and takes 30. The limit is
- * longer, or two loops that both sleep would never find out: as long as the other one sleeps, an
- * answer takes a wake-up and some (20 us: no pair began to spin; 30: most; 40: all).
+ * What a spin may last. A wake-up takes 30 us here (KVM, two cores). The limit is longer, or two
+ * loops that both sleep would never find out: as long as the other one sleeps, an answer takes a
+ * wake-up and some (20 us: no pair began to spin; 30: most; 40: all).
  */
-enum { SPIN_NS = 40000, SPIN_WORTH_NS = 10000 };
-/* Spins that do not pay use up the credit, and then one part in so many of the time. */
-enum { SPIN_CREDIT_NS = 1000000, SPIN_ALLOWANCE = 64 };
+enum { SPIN_NS = 40000 };
+/* From a trial that failed to the next, at least and at most; and from one that did not. */
+#define REST_LEAST_NS UINT64_C(20000000)
+#define REST_MOST_NS UINT64_C(2560000000)
+#define AWAKE_MOST_NS UINT64_C(1000000000)
 
 bool dg_wait_options_are_good(const struct dgram_loop_options *options)
 {
     bool busy =
         options->busy_poll_us <= BUSY_POLL_US_MAX || options->busy_poll_us == DGRAM_BUSY_POLL_OFF;
-    bool coalesce =
-        options->coalesce_us <= COALESCE_US_MAX || options->coalesce_us == DGRAM_COALESCE_OFF;
-    return busy && coalesce;
+    return busy && options->max_delay_us <= MAX_DELAY_US_MAX;
 }
 
 void dg_wait_set(struct dgram_loop *loop, const struct dgram_loop_options *options)
 {
     bool spins = options->busy_poll_us != DGRAM_BUSY_POLL_OFF;
-    uint32_t coalesce_us = options->coalesce_us != 0 ? options->coalesce_us : COALESCE_US_DEFAULT;
     loop->busy_poll_ns = spins ? (int64_t) options->busy_poll_us * 1000 : 0;
-    loop->coalesce_ns = coalesce_us != DGRAM_COALESCE_OFF ? (int64_t) coalesce_us * 1000 : 0;
-    loop->spinning.adapts = options->busy_poll_us == 0;
-    loop->spinning.credit = SPIN_CREDIT_NS;
-    loop->spinning.judged_at = loop->now;
-    loop->config.peeks = spins;
+    loop->gathering.budget_ns = (int64_t) options->max_delay_us * 1000;
+    loop->gathering.since = loop->now;
+    loop->spinning.adapts = options->busy_poll_us == 0 && options->max_delay_us == 0;
+    loop->spinning.rest_ns = REST_LEAST_NS;
+    loop->config.peeks = loop->busy_poll_ns > 0 || loop->spinning.adapts;
 }
 
 /* ---- Patience ------------------------------------------------------------------------------ */
@@ -80,9 +79,9 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns)
 enum { LOOKS_PER_WAIT = 32 };
 
 /* Waits, and reads the clock: nothing of this file ends without knowing the time. */
-static int wait_for(struct dgram_loop *loop, int64_t time_ns, bool coalesce)
+static int wait_for(struct dgram_loop *loop, int64_t time_ns, bool gathers)
 {
-    int code = loop->backend->wait(loop->engine, time_ns, coalesce);
+    int code = loop->backend->wait(loop->engine, time_ns, gathers);
     loop->now = loop->system->now();
     return code;
 }
@@ -147,89 +146,253 @@ static int spin_wait(struct dgram_loop *loop, int64_t patience, int64_t spin_ns,
 
 /* ---- In a loop that answers ---------------------------------------------------------------- */
 
+/* An epoch is so many waits that brought something. */
+enum { EPOCH_WAITS = 16, TRIAL_EPOCHS = 8 };
+#define ANSWERS_NS UINT64_C(10000000)
+
 /* It has sent something lately: others may wait for what it will send. */
 static bool loop_answers(const struct dgram_loop *loop)
 {
-    enum { LATELY_NS = 10000000 };
-    return loop->now - loop->sent_at < LATELY_NS;
+    return loop->now - loop->sent_at < ANSWERS_NS;
 }
 
-/* A spin costs what it lasted (no more than it may last: another thread may have had the CPU), and
- * has saved a wake-up if it found something that was not there anyway. */
-static void spin_judge(struct dgram_loop *loop, bool spun)
+/* What the datagrams of an epoch cost; and the next one begins. */
+static struct price epoch_end(struct dgram_loop *loop)
 {
     struct spinning *spinning = &loop->spinning;
-    int64_t lasted = (int64_t) (loop->now - spinning->start);
-    spinning->credit += (int64_t) (loop->now - spinning->judged_at) / SPIN_ALLOWANCE;
-    if (spun && !spinning->at_once) {
-        int64_t cost = lasted < SPIN_NS ? lasted : SPIN_NS;
-        spinning->credit += (spinning->found ? SPIN_WORTH_NS : 0) - cost;
-    }
-    if (spinning->credit > SPIN_CREDIT_NS) {
-        spinning->credit = SPIN_CREDIT_NS;
-    }
-    spinning->judged_at = loop->now;
-    /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
-    spinning->promises = loop->pending.count > 0 && lasted <= (int64_t) 2 * SPIN_NS;
+    struct price now = {
+        .cpu = loop->system->cpu(), .time = loop->now, .datagrams = loop->delivered};
+    struct price price = {.cpu = now.cpu - spinning->epoch.cpu,
+                          .time = now.time - spinning->epoch.time,
+                          .datagrams = now.datagrams - spinning->epoch.datagrams};
+    spinning->epoch = now;
+    spinning->epoch_waits = 0;
+    return price;
+}
+
+/* Whether `one`, divided by its count, is so many eighths of `two` at the most. */
+static bool is_less(uint64_t one, uint64_t one_count, uint64_t two, uint64_t two_count,
+                    unsigned eighths)
+{
+    return one_count > 0 && two_count > 0 &&
+           (double) one * (double) two_count * 8 <= (double) two * (double) one_count * eighths;
+}
+
+static void trial_begin(struct spinning *spinning)
+{
+    spinning->state = SPIN_TRIES;
+    spinning->epochs = 0;
+    spinning->awake = false;
+    spinning->prices[0] = spinning->prices[1] = (struct price){0};
+}
+
+static void spin_hold(struct dgram_loop *loop, bool awake, uint64_t ns)
+{
+    loop->spinning.state = awake ? SPIN_HOLDS : SPIN_RESTS;
+    loop->spinning.awake = awake;
+    loop->spinning.until = loop->now + ns;
+    loop->spinning.held_at = loop->now;
 }
 
 /*
- * Spins if the last wait was short and spins have not cost more than the wake-ups that they saved:
- * two loops that talk to each other then answer within 5 us instead of 70, and requests of some
- * thousand a second that come whenever they come still find a loop that sleeps.
+ * Awake the CPU of a datagram has to be less by an eighth. Once it is enough that datagrams come a
+ * quarter faster: the other side sees that, tries too, and then it is. After a trial that failed
+ * the next comes later and later.
+ */
+static void trial_judge(struct dgram_loop *loop)
+{
+    struct spinning *spinning = &loop->spinning;
+    const struct price *asleep = &spinning->prices[0], *awake = &spinning->prices[1];
+    if (is_less(awake->cpu, awake->datagrams, asleep->cpu, asleep->datagrams, 7)) {
+        spinning->rest_ns = REST_LEAST_NS;
+        spinning->hoped = false;
+        spin_hold(loop, true, AWAKE_MOST_NS);
+    } else if (!spinning->hoped &&
+               is_less(awake->time, awake->datagrams, asleep->time, asleep->datagrams, 6)) {
+        spinning->hoped = true;
+        spin_hold(loop, true, REST_LEAST_NS);
+    } else {
+        spinning->hoped = false;
+        spin_hold(loop, false, spinning->rest_ns);
+        spinning->rest_ns = spinning->rest_ns < REST_MOST_NS ? 2 * spinning->rest_ns : REST_MOST_NS;
+    }
+}
+
+/* Datagrams come half as fast again as in the trial that failed: the other side may spin now. */
+static bool is_faster(const struct dgram_loop *loop, const struct price *price)
+{
+    const struct price *then = &loop->spinning.prices[0];
+    return loop->now - loop->spinning.held_at >= REST_LEAST_NS &&
+           is_less(price->time, price->datagrams, then->time, then->datagrams, 5);
+}
+
+/* Sleeping and spinning take turns in a trial, because the traffic changes meanwhile. */
+static void epoch_count(struct dgram_loop *loop)
+{
+    struct spinning *spinning = &loop->spinning;
+    if (++spinning->epoch_waits < EPOCH_WAITS) {
+        return;
+    }
+    struct price price = epoch_end(loop);
+    if (spinning->state == SPIN_TRIES) {
+        struct price *sum = &spinning->prices[spinning->awake];
+        sum->cpu += price.cpu;
+        sum->time += price.time;
+        sum->datagrams += price.datagrams;
+        spinning->awake = !spinning->awake;
+        if (++spinning->epochs == TRIAL_EPOCHS) {
+            trial_judge(loop);
+        }
+    } else if (loop->now >= spinning->until ||
+               (spinning->state == SPIN_RESTS && is_faster(loop, &price))) {
+        trial_begin(spinning);
+    }
+}
+
+/* A conversation begins: what was found out in the one before holds if that was a moment ago. */
+static void conversation_begin(struct dgram_loop *loop)
+{
+    struct spinning *spinning = &loop->spinning;
+    if (loop->now - spinning->answered_at >= AWAKE_MOST_NS) {
+        spinning->rest_ns = REST_LEAST_NS;
+        spinning->hoped = false;
+        trial_begin(spinning);
+    }
+    (void) epoch_end(loop);
+}
+
+/*
+ * In a loop that answers it is tried out whether spinning pays. Two loops that talk to each other
+ * without a pause answer within 5 us instead of 70, for a fifth of the CPU. Requests that come
+ * whenever they come find no quicker way by it, and would cost up to a core: a loop that serves
+ * those sleeps, and spins for 64 waits every 2.5 s to find out.
  *
  * Nothing came while it spun: a turn that has a limit sleeps on until then, since its caller may
  * take the end for a timeout. One without a limit ends: its caller may wait for a signal, and that
- * may have come meanwhile.
+ * may have come meanwhile. After a wait in vain, or a long one, no spin begins.
  */
 static int answering_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
     struct spinning *spinning = &loop->spinning;
-    bool spins = spinning->promises && spinning->credit > 0;
-    spinning->start = spins ? 0 : loop->system->now();
+    if (loop->now - spinning->answered_at >= ANSWERS_NS) {
+        conversation_begin(loop);
+    }
+    bool spins = spinning->awake && spinning->promises;
+    spinning->start = loop->system->now();
     int code =
         spins ? spin_wait(loop, patience, SPIN_NS, limited) : wait_for(loop, patience, false);
-    spin_judge(loop, spins);
+    spinning->answered_at = loop->now;
+    bool found = loop->pending.count > 0;
+    /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
+    spinning->promises = found && loop->now - spinning->start <= (uint64_t) 2 * SPIN_NS;
+    if (found) {
+        epoch_count(loop);
+    }
     return code;
 }
 
-/* ---- In a loop that listens ---------------------------------------------------------------- */
+/* ---- Gathering ----------------------------------------------------------------------------- */
 
 /*
- * How long a sleep may go on whatever happens, so that one wake-up serves several datagrams: each
- * costs the sender 11 us here (KVM), and as much the receiver. 0 unless they came in quick
- * succession, two or more in the last wait; the loop is not behind, so that what waits in the
- * kernel is no danger to receive buffers; and it sends nothing and has not for 10 ms: nobody waits
- * for its answers. (Requests behind a flood to another socket of the loop: 25 us, and 75 if only
- * the last turn counts.)
+ * A wake-up by the clock costs twice as much as one by a datagram (KVM: 22 us of CPU against 11,
+ * for the timer is programmed twice), so gathering pays from three datagrams a sleep on. The rate
+ * that counts is that of the last 16, or of the time in which so many would have to come.
  */
-static int64_t loop_coalesce(const struct dgram_loop *loop, int64_t patience)
+enum { GATHER_LEAST = 3, WINDOW_RECORDS = 16 };
+
+/* A datagram is charged this in the receive buffer beside 5/4 of its size: the kernel's own account
+ * is 768 bytes for a small one and 2,304 for one of 1,200 bytes (Linux 6.18). */
+enum { RECORD_OVERHEAD = 1024 };
+
+/* Closes the window if it is full or over, and so follows the rate within 16 datagrams. */
+static void window_judge(struct gathering *gathering, uint64_t now)
 {
-    enum { RECORDS_LEAST = 2, RECORDS_MAX = 32, BYTES_MAX = 65536 };
-    const struct intake *intake = &loop->intake;
-    uint32_t records_max = loop->slots / 2 < RECORDS_MAX ? loop->slots / 2 : RECORDS_MAX;
-    bool behind = intake->records >= records_max || intake->bytes >= BYTES_MAX;
-    bool sends = loop->queue_charge > 0 || loop->lent > 0;
-    bool long_enough = patience < 0 || patience > loop->coalesce_ns;
-    bool may = intake->records >= RECORDS_LEAST && !behind && !sends && long_enough;
-    return may && !loop->freeing ? loop->coalesce_ns : 0;
+    uint64_t budget = (uint64_t) gathering->budget_ns, lasted = now - gathering->since;
+    uint64_t longest = budget * WINDOW_RECORDS / GATHER_LEAST;
+    if (gathering->records < WINDOW_RECORDS && lasted < longest) {
+        return;
+    }
+    gathering->pays = gathering->records >= WINDOW_RECORDS && lasted < longest;
+    gathering->bytes_in_budget = lasted > 0 ? gathering->bytes * budget / lasted : UINT64_MAX;
+    gathering->since = now;
+    gathering->records = 0;
+    gathering->bytes = 0;
+}
+
+/* The least receive buffer of the loop's bound sockets. Asked again when a socket came or went. */
+static uint64_t buffer_least(struct dgram_loop *loop)
+{
+    struct gathering *gathering = &loop->gathering;
+    if (gathering->buffer == 0) {
+        gathering->buffer = dg_sockets_receive_buffer(loop);
+    }
+    return gathering->buffer;
+}
+
+/* At this rate half of a receive buffer is full by then. */
+static int64_t until_half_full(struct dgram_loop *loop)
+{
+    const struct gathering *gathering = &loop->gathering;
+    uint64_t half = buffer_least(loop) / 2, bytes = gathering->bytes_in_budget;
+    if (bytes <= half) {
+        return gathering->budget_ns;
+    }
+    return (int64_t) ((double) gathering->budget_ns * (double) half / (double) bytes);
 }
 
 /*
- * Nothing came while it coalesced: a turn that has a limit sleeps on until then, since its caller
+ * How long the next sleep goes on whatever comes; 0: it ends with the first thing that comes. It
+ * does not go on if the last one brought nothing, or so much that more may be left in the kernel.
+ * While sends wait for room, POLLOUT has to end the sleep.
+ */
+static int64_t loop_gathers(struct dgram_loop *loop, int64_t patience)
+{
+    struct gathering *gathering = &loop->gathering;
+    uint32_t came = gathering->came;
+    gathering->came = 0;
+    window_judge(gathering, loop->now);
+    bool sends = loop->queue_charge > 0 || loop->lent > 0;
+    bool left = came >= loop->slots / 2;
+    if (!gathering->pays || gathering->in_vain || left || sends || loop->freeing) {
+        gathering->in_vain = false;
+        return 0;
+    }
+    int64_t longest = until_half_full(loop);
+    return patience >= 0 && patience < longest ? patience : longest;
+}
+
+void dg_wait_received(struct dgram_loop *loop, const struct completion *records, uint32_t count,
+                      uint64_t datagrams)
+{
+    struct gathering *gathering = &loop->gathering;
+    loop->delivered += datagrams;
+    if (gathering->budget_ns == 0) {
+        return;
+    }
+    gathering->came += count;
+    gathering->records += count;
+    for (uint32_t i = 0; i < count; i++) {
+        gathering->bytes += RECORD_OVERHEAD + records[i].size + records[i].size / 4;
+    }
+}
+
+/*
+ * Nothing came while it gathered: a turn that has a limit sleeps on until then, since its caller
  * may take the end for a timeout. One without a limit ends, and so does one that a signal woke
  * before its time: their callers may wait for a signal, and it may have come between two sleeps.
  */
-static int listening_wait(struct dgram_loop *loop, int64_t patience, bool limited)
+static int gathering_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
-    int64_t coalesce = loop_coalesce(loop, patience);
-    if (coalesce == 0) {
+    int64_t longest = loop_gathers(loop, patience);
+    if (longest == 0) {
         return wait_for(loop, patience, false);
     }
     uint64_t start = loop->system->now();
-    int code = wait_for(loop, coalesce, true);
+    int code = wait_for(loop, longest, true);
     int64_t spent = (int64_t) (loop->now - start);
-    if (code < 0 || dg_loop_has_work(loop) || spent < coalesce || !limited) {
+    bool found = dg_loop_has_work(loop);
+    loop->gathering.in_vain = !found;
+    if (code < 0 || found || spent < longest || !limited) {
         return code;
     }
     return wait_for(loop, patience > spent ? patience - spent : 0, false);
@@ -245,17 +408,15 @@ static int wait_somehow(struct dgram_loop *loop, int64_t patience, bool limited)
     if (loop->busy_poll_ns > 0) {
         return spin_wait(loop, patience, loop->busy_poll_ns, true);
     }
-    if (!loop_answers(loop)) {
-        return listening_wait(loop, patience, limited);
+    if (loop->gathering.budget_ns > 0) {
+        return gathering_wait(loop, patience, limited);
     }
-    return loop->spinning.adapts ? answering_wait(loop, patience, limited)
-                                 : wait_for(loop, patience, false);
+    return loop->spinning.adapts && loop_answers(loop) ? answering_wait(loop, patience, limited)
+                                                       : wait_for(loop, patience, false);
 }
 
 int dg_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
     loop->spinning.found = false;
-    int code = wait_somehow(loop, patience, limited);
-    loop->intake = (struct intake){0};
-    return code;
+    return wait_somehow(loop, patience, limited);
 }

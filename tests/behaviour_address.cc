@@ -80,7 +80,10 @@ TEST_F(Address, ZonesAreReadAndWrittenForLinkLocalAddresses)
     struct dgram_addr untouched = parse("192.0.2.1", 1);
     for (const char *text :
          {"fe80::1%", "fe80::1%no-such-if", "fe80::1%0", "fe80::1%4000000000",
-          "fe80::1%99999999999999999999", "fe80::1%-1", "fe80::1%1x", "fe80::1%lo%lo"}) {
+          "fe80::1%99999999999999999999", "fe80::1%-1", "fe80::1%1x", "fe80::1%lo%lo",
+          "fe80::1%lo:8125", "fe80::1%lo:", "::1%lo:junk", "ff02::fb%lo:5353", "fe80::1%1:8125",
+          "fe80::1%lo/64", "fe80::1%lo ", "fe80::1% lo", "fe80::1%lo\t", "fe80::1%1/64",
+          "fe80::1%longer-than-any-interface"}) {
         EXPECT_EQ(dgram_addr_parse(text, 1, &untouched), DGRAM_EBADINTERFACE) << text;
     }
     EXPECT_EQ(dgram_addr_parse("127.0.0.1%lo", 1, &untouched), DGRAM_EBADADDRESS);
@@ -120,6 +123,17 @@ TEST_F(Address, WhatIsNoLiteralIsRefused)
     EXPECT_EQ(dgram_addr_parse(nullptr, 1, &untouched), DGRAM_ENULL);
     EXPECT_EQ(dgram_addr_parse("::1", 1, nullptr), DGRAM_ENULL);
     EXPECT_EQ(text_of(&untouched), "192.0.2.1");
+}
+
+/* Whoever is told so finds the mistake: a port or brackets in the text, or a name where none may
+ * stand. */
+TEST_F(Address, TheSentenceNamesTheCommonestMistakes)
+{
+    const std::string sentence = dgram_strerror(DGRAM_EBADADDRESS);
+    for (const char *word : {"IP address", "port", "brackets", "where allowed, a host name"}) {
+        EXPECT_NE(sentence.find(word), std::string::npos) << word << ": " << sentence;
+    }
+    EXPECT_EQ(sentence.find("neither"), std::string::npos) << sentence;
 }
 
 TEST_F(Address, WhatIsNoIpAddressHasNoText)

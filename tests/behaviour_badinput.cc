@@ -3,6 +3,8 @@
  * behaviour_badinput.cc: what a program should not do: NULL handles, closed sockets, structs of the
  * wrong size, values out of range. Each gets its code, changes nothing, and the socket works on.
  */
+#include <net/if.h>
+
 #include <cstddef>
 
 #include "tests/harness.h"
@@ -251,8 +253,8 @@ TEST_P(BadOptions, LoopValuesOutOfRangeAreRefused)
             << segments;
     }
     EXPECT_EQ(create(&dgram_loop_options::busy_poll_us, 1000001), DGRAM_EBADOPTIONS);
-    for (uint32_t coalesce : {1001u, 0xfffffffeu}) {
-        EXPECT_EQ(create(&dgram_loop_options::coalesce_us, coalesce), DGRAM_EBADOPTIONS);
+    for (uint32_t delay : {100001u, 0xffffffffu}) {
+        EXPECT_EQ(create(&dgram_loop_options::max_delay_us, delay), DGRAM_EBADOPTIONS);
     }
     EXPECT_EQ(made, nullptr);
 }
@@ -401,6 +403,35 @@ TEST_P(BadArgument, ChangesNothing)
 }
 
 /* An empty datagram may have a NULL payload, in both forms. */
+/* A zone is not an interface and something: what is behind it would be lost. */
+TEST_P(BadArgument, TextBehindAZoneIsRefused)
+{
+    if (!has_ipv6() || if_nametoindex("lo") == 0) {
+        GTEST_SKIP() << "no IPv6, or no interface lo";
+    }
+    struct dgram_socket *socket = open_socket(loop, DGRAM_UDP6);
+    for (const char *text : {"::1%lo:8125", "::1%lo:", "::1%lo/64", "::1%1:53"}) {
+        struct dgram_destination *destination = nullptr;
+        EXPECT_EQ(dgram_bind(socket, 0, text), DGRAM_EBADINTERFACE) << text;
+        EXPECT_EQ(dgram_send(socket, "x", 1, 9, text, nullptr, nullptr), DGRAM_EBADINTERFACE)
+            << text;
+        EXPECT_EQ(dgram_destination_create(loop, DGRAM_UDP6, 9, text, &destination),
+                  DGRAM_EBADINTERFACE)
+            << text;
+        EXPECT_EQ(destination, nullptr);
+    }
+    for (const char *text : {"127.0.0.1:80", "[::1]:80", "[::1]", "[::1%lo]"}) {
+        struct dgram_destination *destination = nullptr;
+        EXPECT_EQ(dgram_bind(socket, 0, text), DGRAM_EBADADDRESS) << text;
+        EXPECT_EQ(dgram_send(socket, "x", 1, 9, text, nullptr, nullptr), DGRAM_EBADADDRESS) << text;
+        EXPECT_EQ(dgram_destination_create(loop, DGRAM_UDP6, 9, text, &destination),
+                  DGRAM_EBADADDRESS)
+            << text;
+        EXPECT_EQ(destination, nullptr);
+    }
+    expect_echo(loop, socket);
+}
+
 TEST_P(BadArgument, NullPayloadIsFineWhereTheSizeIsZero)
 {
     Inbox inbox;

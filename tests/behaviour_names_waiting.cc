@@ -9,8 +9,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "tests/names.h"
+
+extern "C" {
+/* src/core.h is C only. */
+uint64_t dg_dns_called(const struct dgram_loop *loop);
+}
 
 using namespace names;
 
@@ -403,6 +409,29 @@ TEST_P(NameBind, CloseInTheTurnOfTheAnswer)
     }
 }
 
+/* ---- Cost ---------------------------------------------------------------------------------- */
+
+/* c-ares is called when it has something to do, and not once a turn: old versions walk all that is
+ * under way. */
+TEST_P(NameQueue, WhatWaitsCostsOthersNothing)
+{
+    constexpr size_t NAMES = 500, TURNS = 20000;
+    Results results;
+    for (size_t n = 0; n < NAMES; n++) {
+        server->silence(numbered_name(n));
+        ASSERT_EQ(send_counted(numbered_name(n), &results), 0);
+    }
+    ASSERT_TRUE(spin_until(loop, [&] { return server->asked() == NAMES; }));
+    uint64_t before = dg_dns_called(loop), start = monotonic_ns();
+    for (size_t i = 0; i < TURNS; i++) {
+        ASSERT_GE(dgram_loop_turn(loop, 0), 0);
+    }
+    uint64_t seconds = (monotonic_ns() - start) / SECOND;
+    EXPECT_LE(dg_dns_called(loop) - before, 5 * (seconds + 1));
+    EXPECT_EQ(results.values.size(), 0u);
+    EXPECT_EQ(server->asked(), NAMES);
+}
+
 /* ---- The end of sockets and loops ---------------------------------------------------------- */
 
 TEST_P(NameEnd, CloseCancelsWhatWaits)
@@ -438,6 +467,40 @@ TEST_P(NameEnd, CloseCancelsWhatWaits)
     EXPECT_EQ(of_others.values[0], 3);
     EXPECT_EQ(log.events.back(), "close");
     EXPECT_EQ(inbox.count(), 2u);
+}
+
+/* Those of a socket that closes leave the lists of several names; the others keep their order. */
+TEST_P(NameEnd, CloseTakesOutItsOwnAndLeavesOthers)
+{
+    std::vector<struct dgram_socket *> sockets;
+    std::vector<std::unique_ptr<Results>> results;
+    for (size_t i = 0; i < 5; i++) {
+        sockets.push_back(open_socket(loop));
+        results.emplace_back(new Results);
+    }
+    for (size_t n = 0; n < 3; n++) {
+        server->address(numbered_name(n), "127.0.0.1");
+        server->hold(numbered_name(n));
+    }
+    for (unsigned k = 0; k < 60; k++) {
+        size_t i = k % 5, n = k / 5 % 3;
+        std::string payload = numbered(k, 8);
+        ASSERT_EQ(dgram_send(sockets[i], payload.data(), 8, port_of(target),
+                             numbered_name(n).c_str(), Results::take, results[i].get()),
+                  0);
+        run_until(loop, [] { return true; });
+    }
+    ASSERT_TRUE(spin_until(loop, [&] { return server->asked() == 3; }));
+    for (size_t i : {0, 4, 2}) {
+        close_and_wait(loop, sockets[i]);
+        EXPECT_EQ(results[i]->values, repeated(-ECANCELED, 12));
+    }
+    for (size_t n = 0; n < 3; n++) {
+        server->release(numbered_name(n));
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 24; }));
+    EXPECT_EQ(results[1]->values, repeated(8, 12));
+    EXPECT_EQ(results[3]->values, repeated(8, 12));
 }
 
 /* A question whose askers are all gone: its answer is remembered, or lost; nothing else. */
@@ -629,10 +692,12 @@ TEST_P(NameEnd, ForkedChildDoesNotDisturbTheParent)
 
 /* ---- Queues and order ---------------------------------------------------------------------- */
 
+/* Of half of the queue a name takes four fifths at most: others have room, and addresses all of the
+ * other half. */
 TEST_P(NameQueue, CountsWhatWaitsAndDrains)
 {
     struct dgram_socket_options options = socket_options();
-    options.queue_limit = 6 * (100 + 64);
+    options.queue_limit = 20 * (100 + 64);
     struct dgram_socket *socket = nullptr;
     ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &options, &socket), 0);
     Recorder log;
@@ -640,31 +705,34 @@ TEST_P(NameQueue, CountsWhatWaitsAndDrains)
     on.drain = [&](struct dgram_socket *) { log.add("drain"); };
     on.attach(socket);
     Results results;
-    const std::string payload(100, 'x');
-    auto send = [&](const char *host) {
-        return dgram_send(socket, payload.data(), payload.size(), port_of(target), host,
-                          Results::take, &results);
+    const std::string payload(300, 'x');
+    auto send = [&](const char *host, size_t size = 100) {
+        return dgram_send(socket, payload.data(), size, port_of(target), host, Results::take,
+                          &results);
     };
     server->address("host.test", "127.0.0.1");
     server->hold("host.test");
-    for (size_t i = 1; i <= 6; i++) {
+    for (size_t i = 1; i <= 8; i++) {
         ASSERT_EQ(send("host.test"), 0);
         EXPECT_EQ(dgram_get_send_queue_count(socket), i);
         EXPECT_EQ(dgram_get_send_queue_size(socket), i * 100);
     }
     EXPECT_EQ(send("host.test"), -EAGAIN);
-    EXPECT_EQ(send("127.0.0.1"), -EAGAIN);
-    EXPECT_EQ(send("refused.test"), -EAGAIN);
+    EXPECT_EQ(send("refused.test", 300), -EAGAIN) << "what is left is less";
+    for (int i = 0; i < 10; i++) {
+        ASSERT_EQ(send("127.0.0.1"), 0) << "refused because of a name";
+    }
     ASSERT_TRUE(spin_until(loop, [&] { return server->asked("host.test") == 1; }));
     settle(loop);
     EXPECT_EQ(log.text(), "");
+    EXPECT_EQ(inbox.count(), 10u);
     server->release("host.test");
-    ASSERT_TRUE(run_until(loop, [&] { return log.count("drain") == 1 && inbox.count() == 6; }));
-    EXPECT_EQ(results.values, repeated(100, 6));
+    ASSERT_TRUE(run_until(loop, [&] { return log.count("drain") == 1 && inbox.count() == 18; }));
+    EXPECT_EQ(results.values, repeated(100, 18));
     EXPECT_EQ(dgram_get_send_queue_count(socket), 0u);
     EXPECT_EQ(dgram_get_send_queue_size(socket), 0u);
     EXPECT_EQ(send("host.test"), 0);
-    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 7; }));
+    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 19; }));
     EXPECT_EQ(log.text(), "drain");
     catch_up();
     EXPECT_EQ(server->asked("refused.test"), 0u); /* nothing was kept of what was refused */
@@ -955,6 +1023,47 @@ TEST_P(NameHook, AnswerLivesForItsTtl)
     EXPECT_EQ(count, before);
     EXPECT_EQ(result_of("short.test"), 3);
     EXPECT_EQ(count, before + 1);
+}
+
+/* The loop's clock stands still between turns; times to live go on. */
+TEST_P(NameHook, TimeToLivePassesBetweenTurns)
+{
+    size_t count = 0;
+    int code = 0;
+    Hook hook;
+    hook.fn = [&](struct dgram_lookup *lookup, const std::string &, int) {
+        count++;
+        struct dgram_addr address = parse("127.0.0.1", 0);
+        dgram_lookup_answer(lookup, code, &address, 1);
+    };
+    begin_with_hook(&hook);
+    struct dgram_destination *destination = nullptr;
+    ASSERT_EQ(
+        dgram_destination_create(loop, DGRAM_UDP4, port_of(target), "handle.test", &destination),
+        0);
+    Results results;
+    ASSERT_EQ(dgram_send_dest(sender, "abc", 3, destination, Results::take, &results), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return !results.values.empty(); }));
+    EXPECT_EQ(result_of("good.test"), 3);
+    code = DGRAM_ENOTFOUND;
+    EXPECT_EQ(result_of("bad.test"), DGRAM_ENOTFOUND);
+    EXPECT_EQ(count, 3u);
+    code = 0;
+    usleep(static_cast<useconds_t>(TTL_OVER / 1000));
+    EXPECT_EQ(result_of("good.test"), 3);
+    EXPECT_EQ(count, 4u);
+    EXPECT_EQ(result_of("bad.test"), 3);
+    EXPECT_EQ(count, 5u);
+    usleep(static_cast<useconds_t>(TTL_OVER / 1000));
+    ASSERT_EQ(dgram_send_dest(sender, "abc", 3, destination, Results::take, &results), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 2; }));
+    EXPECT_EQ(count, 6u);
+    usleep(static_cast<useconds_t>(TTL_OVER / 1000));
+    struct dgram_addr address = {};
+    EXPECT_EQ(dgram_destination_address(destination, &address), 0);
+    ASSERT_GE(dgram_loop_turn(loop, 0), 0);
+    EXPECT_EQ(count, 7u);
+    dgram_destination_free(destination);
 }
 
 /* A child's answer is refused, and does not wake the parent, whose descriptor it shares. */

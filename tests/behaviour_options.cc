@@ -456,9 +456,15 @@ TEST_P(Multicast, RefusesWhatIsNoGroup)
     expect_echo(loop, udp4);
     if (has_ipv6()) {
         struct dgram_socket *udp6 = open_bound(loop, DGRAM_UDP6);
-        for (const char *text : {"", "::1", "fe80::1", "239.1.2.3", "::ffff:239.1.2.3"}) {
+        struct dgram_socket *only = open_bound(loop, DGRAM_UDP6, DGRAM_IPV6_ONLY);
+        for (const char *text : {"", "::1", "fe80::1", "127.0.0.1", "::ffff:127.0.0.1",
+                                 "239.1.2.3%lo", "::ffff:239.1.2.3%lo", "[ff02::1]"}) {
             EXPECT_EQ(dgram_add_membership(udp6, text, "lo"), DGRAM_EBADGROUP) << text;
             EXPECT_EQ(dgram_drop_membership(udp6, text, "lo"), DGRAM_EBADGROUP) << text;
+        }
+        for (const char *text : {"239.1.2.3", "::ffff:239.1.2.3"}) {
+            EXPECT_EQ(dgram_add_membership(only, text, "lo"), DGRAM_EBADGROUP) << text;
+            EXPECT_EQ(dgram_drop_membership(only, text, "lo"), DGRAM_EBADGROUP) << text;
         }
         expect_echo(loop, udp6);
     }
@@ -468,8 +474,9 @@ TEST_P(Multicast, RefusesWhatIsNoGroup)
 TEST_P(Multicast, RefusesWhatIsNoInterface)
 {
     struct dgram_socket *udp4 = open_bound(loop);
-    for (const char *text : {"no-such-if", "300.0.0.1", "127.0.0.1 ", "::%no-such-if", "::%lo",
-                             "garbage%lo", "::1", "%"}) {
+    for (const char *text :
+         {"no-such-if", "300.0.0.1", "127.0.0.1 ", "::%no-such-if", "::%lo", "garbage%lo", "::1",
+          "%", "::", "lo:1", "lo:", "lo ", " lo", "lo/24", "01", "0", "1 ", "4294967297"}) {
         EXPECT_EQ(dgram_set_multicast_interface(udp4, text), DGRAM_EBADINTERFACE) << text;
         EXPECT_EQ(dgram_add_membership(udp4, "239.1.2.3", text), DGRAM_EBADINTERFACE) << text;
         EXPECT_EQ(dgram_drop_membership(udp4, "239.1.2.3", text), DGRAM_EBADINTERFACE) << text;
@@ -482,13 +489,94 @@ TEST_P(Multicast, RefusesWhatIsNoInterface)
     expect_echo(loop, udp4);
     if (has_ipv6()) {
         struct dgram_socket *udp6 = open_bound(loop, DGRAM_UDP6);
-        for (const char *text : {"no-such-if", "::%no-such-if", "::%", "127.0.0.1", "garbage%lo",
-                                 "::1", "127.0.0.1%lo"}) {
-            EXPECT_EQ(dgram_set_multicast_interface(udp6, text), DGRAM_EBADINTERFACE) << text;
+        struct dgram_socket *only = open_socket(loop, DGRAM_UDP6, DGRAM_IPV6_ONLY);
+        for (const char *text :
+             {"no-such-if", "::%no-such-if", "::%", "127.0.0.1", "0.0.0.0", "garbage%lo", "::1",
+              "127.0.0.1%lo", "lo:1", "::%lo:1", "::%lo ", "::%lo/64", "::%1:5353", "1:", "::%0"}) {
+            const bool in4 = strcmp(text, "127.0.0.1") == 0 || strcmp(text, "0.0.0.0") == 0;
+            EXPECT_EQ(dgram_set_multicast_interface(udp6, text), in4 ? 0 : DGRAM_EBADINTERFACE)
+                << text;
+            EXPECT_EQ(dgram_set_multicast_interface(only, text), DGRAM_EBADINTERFACE) << text;
             EXPECT_EQ(dgram_add_membership(udp6, "ff11::1:2", text), DGRAM_EBADINTERFACE) << text;
             EXPECT_EQ(dgram_drop_membership(udp6, "ff11::1:2", text), DGRAM_EBADINTERFACE) << text;
         }
+        for (const char *text : {"::", "::%lo", "::1"}) {
+            EXPECT_EQ(dgram_add_membership(udp6, "239.1.2.3", text), DGRAM_EBADINTERFACE) << text;
+        }
         expect_echo(loop, udp6);
+    }
+}
+
+/* The mistyped drop leaves nothing of what is joined. */
+TEST_P(Multicast, IsNotLeftByWhatNamesAnother)
+{
+    NEED_PLACES();
+    const Place &place = *places().front();
+    const std::string group = group_of(place.type), number = std::to_string(place.index);
+    struct dgram_socket *socket = open_bound(loop, place.type);
+    ASSERT_EQ(dgram_add_membership(socket, group.c_str(), place.name.c_str()), 0);
+    const bool in4 = place.type == DGRAM_UDP4;
+    for (const std::string &text :
+         {"garbage%" + place.name, "::%" + place.name + ":1", place.name + ":1", number + ":"}) {
+        EXPECT_EQ(dgram_drop_membership(socket, group.c_str(), text.c_str()), DGRAM_EBADINTERFACE)
+            << text;
+    }
+    const std::string zoned = group + "%", wrong = group + "%no-such-if";
+    const int code = in4 ? DGRAM_EBADGROUP : DGRAM_EBADINTERFACE;
+    EXPECT_EQ(dgram_drop_membership(socket, zoned.c_str(), nullptr), code);
+    EXPECT_EQ(dgram_drop_membership(socket, wrong.c_str(), place.name.c_str()), code);
+    EXPECT_EQ(dgram_add_membership(socket, group.c_str(), number.c_str()), -EADDRINUSE);
+    EXPECT_EQ(dgram_drop_membership(socket, group.c_str(), number.c_str()), 0);
+    EXPECT_EQ(dgram_drop_membership(socket, group.c_str(), number.c_str()), -EADDRNOTAVAIL);
+    ASSERT_EQ(dgram_add_membership(socket, group.c_str(), number.c_str()), 0);
+    EXPECT_EQ(dgram_drop_membership(socket, group.c_str(), nullptr), 0);
+    EXPECT_EQ(dgram_drop_membership(socket, group.c_str(), nullptr), -EADDRNOTAVAIL);
+}
+
+/* One socket for mDNS, SSDP or CoAP: it hears the groups of both families, and sends to them. */
+TEST_P(Multicast, Udp6JoinsGroupsOfIpv4)
+{
+    const Place *place = place_of(DGRAM_UDP4);
+    if (place == nullptr || !has_ipv6()) {
+        GTEST_SKIP() << "plain sockets hear no multicast on this host, or there is no IPv6";
+    }
+    const std::string group = group_of(DGRAM_UDP4), mapped = "::ffff:" + group;
+    struct dgram_socket *sender = open_sender(loop, *place);
+    Inbox inbox;
+    struct dgram_socket *receiver = open_socket(loop, DGRAM_UDP6);
+    ASSERT_EQ(dgram_on_message(receiver, Inbox::take, &inbox), 0);
+    ASSERT_EQ(dgram_bind(receiver, 0, nullptr), 0);
+    const struct dgram_addr to = parse(group, port_of(receiver));
+    size_t heard = 0;
+    for (const std::string &text : {group, mapped}) {
+        for (const std::string &where :
+             {place->text(), place->name, std::to_string(place->index)}) {
+            SCOPED_TRACE(text + " " + where);
+            const std::string &other = text == group ? mapped : group;
+            ASSERT_EQ(dgram_add_membership(receiver, text.c_str(), where.c_str()), 0);
+            EXPECT_EQ(dgram_add_membership(receiver, other.c_str(), where.c_str()), -EADDRINUSE);
+            EXPECT_EQ(send_and_wait(loop, sender, "both", to), 4);
+            ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == heard + 1; }));
+            EXPECT_EQ(text_of(&inbox.from[heard]).compare(0, 7, "::ffff:"), 0);
+            heard++;
+            EXPECT_EQ(dgram_drop_membership(receiver, other.c_str(), where.c_str()), 0);
+        }
+    }
+    /* And the other way. */
+    Inbox plain;
+    struct dgram_socket *udp4 = open_socket(loop);
+    ASSERT_EQ(dgram_on_message(udp4, Inbox::take, &plain), 0);
+    ASSERT_EQ(dgram_bind(udp4, 0, nullptr), 0);
+    ASSERT_EQ(dgram_add_membership(udp4, group.c_str(), place->name.c_str()), 0);
+    const struct dgram_addr back = parse(mapped, port_of(udp4));
+    ASSERT_EQ(dgram_set_multicast_ttl(receiver, 0), 0);
+    size_t sent = 0;
+    for (const std::string &where : {place->text(), place->name}) {
+        ASSERT_EQ(dgram_set_multicast_interface(receiver, where.c_str()), 0);
+        EXPECT_EQ(send_and_wait(loop, receiver, "back", back), 4);
+        ASSERT_TRUE(run_until(loop, [&] { return plain.count() > sent; })) << where;
+        sent = plain.count();
+        ASSERT_EQ(dgram_set_multicast_interface(receiver, nullptr), 0);
     }
 }
 
@@ -518,14 +606,17 @@ TEST_P(Multicast, ZoneOfAGroupIsItsInterface)
 TEST_P(Multicast, InterfaceMayBeNamedInEveryForm)
 {
     struct dgram_socket *udp4 = open_socket(loop);
-    for (const char *text : {"127.0.0.1", "lo", static_cast<const char *>(nullptr), ""}) {
+    const std::string lo = std::to_string(if_nametoindex("lo"));
+    for (const char *text :
+         {"127.0.0.1", "lo", lo.c_str(), "0.0.0.0", static_cast<const char *>(nullptr), ""}) {
         EXPECT_EQ(dgram_set_multicast_interface(udp4, text), 0) << (text ? text : "NULL");
     }
     if (has_ipv6()) {
         struct dgram_socket *udp6 = open_socket(loop, DGRAM_UDP6);
         const std::string number = "::%" + std::to_string(if_nametoindex("lo"));
         for (const char *text :
-             {"::%lo", "lo", number.c_str(), static_cast<const char *>(nullptr), ""}) {
+             {"::%lo", "lo", number.c_str(), lo.c_str(), "fe80::1%lo", "127.0.0.1", "0.0.0.0",
+              "::", static_cast<const char *>(nullptr), ""}) {
             EXPECT_EQ(dgram_set_multicast_interface(udp6, text), 0) << (text ? text : "NULL");
         }
     }

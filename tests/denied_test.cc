@@ -2,17 +2,19 @@
 /*
  * denied_test.cc: hosts that refuse: seccomp filters, limits, and system calls that fail once.
  *
- * A filter, a limit and the probe's verdict cannot be taken back, so every case runs in a child
- * process of its own. The filters are real ones (seccomp(2)): what they deny the kernel denies to
- * the engines' own calls, which no table of functions can reach.
+ * A filter, most limits and a good verdict of the probe cannot be taken back, so every case runs
+ * in a child process of its own. The filters are real ones (seccomp(2)): what they deny the kernel
+ * denies to the engines' own calls, which no table of functions can reach.
  */
 #include <dgram.h>
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
@@ -30,6 +32,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -158,12 +161,12 @@ struct Program {
         loop = dgram_loop_free(loop);
     }
 
-    int create(uint32_t engine)
+    int create(uint32_t engine, uint32_t slots = 8)
     {
         struct dgram_loop_options options = {};
         options.size = sizeof(options);
         options.engine = engine;
-        options.slots = 8;
+        options.slots = slots;
         return dgram_loop_create(&options, &loop);
     }
     int open()
@@ -259,11 +262,12 @@ INSTANTIATE_TEST_SUITE_P(
                       Denial{"SetupEINVAL", SYS_io_uring_setup, EINVAL, "io_uring_setup"},
                       Denial{"SetupENOMEM", SYS_io_uring_setup, ENOMEM, "io_uring_setup"},
                       Denial{"SetupEMFILE", SYS_io_uring_setup, EMFILE, "io_uring_setup"},
-                      Denial{"RegisterEPERM", SYS_io_uring_register, EPERM, ""},
-                      Denial{"RegisterENOSYS", SYS_io_uring_register, ENOSYS, ""},
-                      Denial{"RegisterEINVAL", SYS_io_uring_register, EINVAL, ""},
-                      Denial{"EnterEPERM", SYS_io_uring_enter, EPERM, ""},
-                      Denial{"EnterENOSYS", SYS_io_uring_enter, ENOSYS, ""}),
+                      Denial{"RegisterEPERM", SYS_io_uring_register, EPERM, "io_uring_register"},
+                      Denial{"RegisterENOSYS", SYS_io_uring_register, ENOSYS, "io_uring_register"},
+                      Denial{"RegisterEINVAL", SYS_io_uring_register, EINVAL, "io_uring_register"},
+                      Denial{"RegisterENOMEM", SYS_io_uring_register, ENOMEM, "io_uring_register"},
+                      Denial{"EnterEPERM", SYS_io_uring_enter, EPERM, "io_uring_enter"},
+                      Denial{"EnterENOSYS", SYS_io_uring_enter, ENOSYS, "io_uring_enter"}),
     [](const ::testing::TestParamInfo<Denial> &info) { return info.param.name; });
 
 /* The program runs on the other engine, silently, and can read why. */
@@ -282,6 +286,11 @@ TEST_P(Denied, AutoRunsOnPollAndTellsWhy)
             << info.refused_call;
         EXPECT_STRNE(info.refused_call, "");
         EXPECT_STRNE(info.refused_advice, "");
+        EXPECT_STREQ(info.failed_call, "") << "the engine that runs has not failed";
+        /* The sysctl acts in one call only. */
+        EXPECT_EQ(strstr(info.refused_advice, "kernel.io_uring_disabled") != nullptr,
+                  GetParam().call == SYS_io_uring_setup && GetParam().error == EPERM)
+            << info.refused_advice;
         program.works();
     });
 }
@@ -308,6 +317,27 @@ TEST_P(Denied, ForcedFailsWithTheReason)
         EXPECT_STRNE(report.call, "");
         EXPECT_STRNE(report.advice, "");
         EXPECT_EQ(descriptors(), before);
+    });
+}
+
+/* A filter is the thread's, limits are lifted, a sysctl is set back: what one loop was refused, the
+ * next is not. */
+TEST_P(Denied, TheNextLoopIsNotRefusedForIt)
+{
+    SKIP_WITHOUT_RING();
+    in_child([&] {
+        unsetenv("DGRAM_ENGINE");
+        std::thread([] {
+            Program program;
+            deny(GetParam().call, GetParam().error);
+            ASSERT_EQ(program.create(DGRAM_ENGINE_AUTO), 0);
+            EXPECT_STREQ(program.info().name, "poll");
+        }).join();
+        Program program;
+        ASSERT_EQ(program.create(DGRAM_ENGINE_AUTO), 0);
+        EXPECT_STREQ(program.info().name, "uring");
+        EXPECT_EQ(program.info().refused_code, 0);
+        program.works();
     });
 }
 
@@ -393,7 +423,7 @@ TEST(DeniedPoll, WaitFailsTheLoop)
     });
 }
 
-/* A loop whose wake-ups would be coalesced, where the call for that is denied: all is received, and
+/* A loop that would gather, where the call for that is denied: all is received, and
  * a turn in which nothing comes neither fails nor hangs. */
 void receives_without(const std::vector<long> &calls)
 {
@@ -401,7 +431,7 @@ void receives_without(const std::vector<long> &calls)
     struct dgram_loop_options options = {};
     options.size = sizeof(options);
     options.engine = DGRAM_ENGINE_POLL;
-    options.coalesce_us = 1000;
+    options.max_delay_us = 1000;
     struct dgram_loop *loop = nullptr;
     struct dgram_socket *socket = nullptr;
     struct dgram_addr to = {};
@@ -417,8 +447,8 @@ void receives_without(const std::vector<long> &calls)
     ASSERT_EQ(dgram_bind(socket, 0, "127.0.0.1"), 0);
     ASSERT_EQ(dgram_address(socket, &to), 0);
     int peer = ::socket(AF_INET, SOCK_DGRAM, 0);
-    for (unsigned wanted = 2; wanted <= 60; wanted += 2) {
-        for (int i = 0; i < 2; i++) {
+    for (unsigned wanted = 20; wanted <= 200; wanted += 20) {
+        for (int i = 0; i < 20; i++) {
             ASSERT_EQ(sendto(peer, "x", 1, 0, &to.u.any, to.size), 1);
         }
         for (int turns = 0; turns < 100 && received < wanted; turns++) {
@@ -437,14 +467,12 @@ void receives_without(const std::vector<long> &calls)
     dgram_loop_free(loop);
 }
 
-TEST(DeniedPoll, WakeUpsAreNotCoalesced)
+TEST(DeniedPoll, NothingIsGathered)
 {
-    in_child([] { receives_without({SYS_timerfd_create}); });
-    in_child([] { receives_without({SYS_timerfd_settime}); });
-#ifdef SYS_poll
-    in_child([] { receives_without({SYS_poll, SYS_ppoll}); });
+#ifdef SYS_nanosleep
+    in_child([] { receives_without({SYS_nanosleep, SYS_clock_nanosleep}); });
 #else
-    in_child([] { receives_without({SYS_ppoll}); });
+    in_child([] { receives_without({SYS_clock_nanosleep}); });
 #endif
 }
 
@@ -490,7 +518,276 @@ TEST(NoLoopback, RingIsChosenAllTheSame)
     }
 }
 
+/* ---- Firewalls ------------------------------------------------------------------------------ */
+
+/* A namespace of its own with loopback up; false where there is none to be had. */
+bool enter_namespace()
+{
+    struct ifreq up = {};
+    up.ifr_flags = IFF_UP;
+    if (unshare(CLONE_NEWNET) != 0) {
+        return false;
+    }
+    loopback(SIOCSIFFLAGS, up);
+    return true;
+}
+
+/* What is not said by a rule is dropped, but for the port of a service. */
+constexpr uint16_t SERVICE = 9999;
+
+bool firewall(const std::string &hook)
+{
+    const std::string rules = "add table inet t\n"
+                              "add chain inet t c { type filter hook " +
+                              hook +
+                              " priority 0; }\n"
+                              "add rule inet t c udp dport != 9999 drop\n";
+    FILE *nft = popen("nft -f - >/dev/null 2>&1", "w");
+    return nft != nullptr && fputs(rules.c_str(), nft) >= 0 && pclose(nft) == 0;
+}
+
+/* Why rules cannot be tried here; "" if they can. */
+std::string no_firewall()
+{
+    static const std::string reason = [] {
+        if (geteuid() != 0) {
+            return "only root may make network namespaces with rules";
+        }
+        if (system("command -v nft >/dev/null 2>&1") != 0) {
+            return "nft (nftables) is not here";
+        }
+        pid_t child = fork();
+        if (child == 0) {
+            _exit(enter_namespace() && firewall("output") ? 0 : 1);
+        }
+        int status = 1;
+        waitpid(child, &status, 0);
+        return status == 0 ? "" : "this kernel has no nftables or no namespaces";
+    }();
+    return reason;
+}
+
+#define SKIP_WITHOUT_FIREWALL()                                                                    \
+    SKIP_WITHOUT_RING();                                                                           \
+    if (!no_firewall().empty()) {                                                                  \
+        GTEST_SKIP() << no_firewall();                                                             \
+    }
+
+/* A loop that talks to itself by the service's port. */
+void serves(uint32_t engine, const char *name, unsigned segments_max)
+{
+    SCOPED_TRACE(testing::Message() << "engine " << engine);
+    Program program;
+    ASSERT_EQ(program.create(engine), 0);
+    const struct dgram_loop_info info = program.info();
+    EXPECT_STREQ(info.name, name);
+    EXPECT_EQ(info.refused_code, 0) << info.refused_call << ": " << info.refused_advice;
+    EXPECT_EQ(info.segments_max, segments_max);
+    ASSERT_EQ(dgram_create_socket(program.loop, DGRAM_UDP4, nullptr, &program.receiver), 0);
+    ASSERT_EQ(dgram_on_message(program.receiver, Program::count_message, &program), 0);
+    ASSERT_EQ(dgram_bind(program.receiver, SERVICE, "127.0.0.1"), 0);
+    program.sender = program.receiver;
+    program.send(20);
+    EXPECT_EQ(program.run_until(20, 5000), 0);
+    EXPECT_EQ(program.messages, 20u);
+}
+
+bool trains_go(uint16_t count);
+unsigned longest_train()
+{
+    return trains_go(128) ? 128 : trains_go(64) ? 64 : 1;
+}
+
+void expect_probe(uint32_t engine)
+{
+    struct dgram_engine_report report = {};
+    report.size = sizeof(report);
+    ASSERT_EQ(dgram_engine_probe(engine, &report), 0);
+    EXPECT_EQ(report.code, 0) << report.call << ": " << report.advice;
+}
+
+class Firewall : public ::testing::TestWithParam<const char *>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(Hook, Firewall, ::testing::Values("output", "input"),
+                         [](const ::testing::TestParamInfo<const char *> &info) {
+                             return std::string(info.param);
+                         });
+
+/* It refuses the trial datagrams (EPERM), or swallows them. That is neither the engine's fault nor
+ * a limit of the kernel, and the same host has a port that is open. */
+TEST_P(Firewall, SaysNothingOfEngineOrKernel)
+{
+    SKIP_WITHOUT_FIREWALL();
+    in_child([] {
+        const unsigned longest = longest_train();
+        unsetenv("DGRAM_ENGINE");
+        ASSERT_TRUE(enter_namespace() && firewall(GetParam()));
+        for (uint32_t engine : {DGRAM_ENGINE_URING, DGRAM_ENGINE_POLL}) {
+            expect_probe(engine);
+        }
+        serves(DGRAM_ENGINE_AUTO, "uring", longest);
+        serves(DGRAM_ENGINE_URING, "uring", longest);
+        serves(DGRAM_ENGINE_POLL, "poll", longest);
+        setenv("DGRAM_ENGINE", "uring", 1);
+        serves(DGRAM_ENGINE_AUTO, "uring", longest);
+    });
+}
+
+/* Turns every feature of the loopback device off that can be: it makes no trains any more. */
+void switch_features_off()
+{
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    for (unsigned bit = 0; bit < 64; bit++) {
+        alignas(struct ethtool_sfeatures) unsigned char memory[64] = {};
+        auto *change = reinterpret_cast<struct ethtool_sfeatures *>(memory);
+        struct ifreq request = {};
+        change->cmd = ETHTOOL_SFEATURES;
+        change->size = 2;
+        change->features[bit / 32].valid = 1u << bit % 32;
+        strcpy(request.ifr_name, "lo");
+        request.ifr_data = reinterpret_cast<char *>(memory);
+        (void) ioctl(fd, SIOCETHTOOL, &request);
+    }
+    close(fd);
+}
+
+/* The kernel cuts the trial train up and delivers its datagrams one by one: that is no damage. */
+TEST(CutUp, TrainIsNotTakenForDamaged)
+{
+    SKIP_WITHOUT_RING();
+    if (geteuid() != 0) {
+        GTEST_SKIP() << "only root may change devices";
+    }
+    in_child([] {
+        const unsigned longest = longest_train();
+        unsetenv("DGRAM_ENGINE");
+        if (!enter_namespace()) {
+            printf("no network namespaces here: nothing is shown\n");
+            return;
+        }
+        switch_features_off();
+        expect_probe(DGRAM_ENGINE_URING);
+        expect_probe(DGRAM_ENGINE_POLL);
+        serves(DGRAM_ENGINE_AUTO, "uring", longest);
+        serves(DGRAM_ENGINE_POLL, "poll", longest);
+    });
+}
+
+/* All ports that the kernel gives away are taken: no trial can be made. */
+TEST(NoPort, SaysNothingOfEngineOrKernel)
+{
+    SKIP_WITHOUT_RING();
+    if (geteuid() != 0) {
+        GTEST_SKIP() << "only root may make network namespaces";
+    }
+    in_child([] {
+        const unsigned longest = longest_train();
+        unsetenv("DGRAM_ENGINE");
+        if (!enter_namespace()) {
+            printf("no network namespaces here: nothing is shown\n");
+            return;
+        }
+        FILE *range = fopen("/proc/sys/net/ipv4/ip_local_port_range", "w");
+        ASSERT_NE(range, nullptr);
+        EXPECT_GT(fputs("50000 50000", range), 0);
+        ASSERT_EQ(fclose(range), 0);
+        struct sockaddr_in name = {};
+        name.sin_family = AF_INET;
+        name.sin_port = htons(50000);
+        int holder = socket(AF_INET, SOCK_DGRAM, 0);
+        ASSERT_EQ(bind(holder, reinterpret_cast<struct sockaddr *>(&name), sizeof(name)), 0);
+        expect_probe(DGRAM_ENGINE_URING);
+        expect_probe(DGRAM_ENGINE_POLL);
+        serves(DGRAM_ENGINE_AUTO, "uring", 64); /* the guess */
+        serves(DGRAM_ENGINE_URING, "uring", 64);
+        close(holder);
+        serves(DGRAM_ENGINE_POLL, "poll", longest);
+        serves(DGRAM_ENGINE_AUTO, "uring", longest);
+    });
+}
+
 /* ---- Limits -------------------------------------------------------------------------------- */
+
+/* A user of whom no other program counts locked memory: root takes a number, others stay. */
+void become_nobody()
+{
+    const auto user = static_cast<uid_t>(61000 + getpid() % 4000);
+    if (geteuid() == 0) {
+        ASSERT_EQ(setresuid(user, user, user), 0); /* without CAP_IPC_LOCK */
+    }
+}
+
+/* Many loops of one user under one limit of locked memory: each that was made can receive, whatever
+ * the last ring had no room for, itself or its list of buffers. Untouched pools cost nothing. */
+TEST(Limits, EachOfManyLoopsReceives)
+{
+    SKIP_WITHOUT_RING();
+    for (uint32_t slots : {4u, 64u, 1000u}) {
+        in_child([slots] {
+            const struct rlimit few = {1 << 20, 1 << 20};
+            unsetenv("DGRAM_ENGINE");
+            ASSERT_EQ(setrlimit(RLIMIT_MEMLOCK, &few), 0);
+            become_nobody();
+            std::vector<std::unique_ptr<Program>> programs;
+            unsigned rings = 0;
+            for (int i = 0; i < 45; i++) {
+                programs.push_back(std::make_unique<Program>());
+                ASSERT_EQ(programs.back()->create(DGRAM_ENGINE_AUTO, slots), 0);
+            }
+            for (auto &program : programs) {
+                const struct dgram_loop_info info = program->info();
+                rings += info.engine == DGRAM_ENGINE_URING;
+                if (info.engine != DGRAM_ENGINE_URING) {
+                    EXPECT_EQ(info.refused_code, -ENOMEM);
+                    EXPECT_EQ(strncmp(info.refused_call, "io_uring_", 9), 0) << info.refused_call;
+                    EXPECT_NE(strstr(info.refused_advice, "ulimit -l"), nullptr);
+                }
+                ASSERT_EQ(program->open(), 0);
+                program->send(3);
+                EXPECT_EQ(program->run_until(3, 1000), 0);
+                ASSERT_EQ(program->messages, 3u) << info.name << " is deaf";
+            }
+            printf("%u slots: %u rings of 45 loops\n", slots, rings);
+        });
+    }
+}
+
+/* Memory of the process in bytes, for RLIMIT_AS. */
+rlim_t address_space()
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    EXPECT_EQ(fscanf(file, "%lu", &pages), 1);
+    fclose(file);
+    return static_cast<rlim_t>(pages) * static_cast<rlim_t>(sysconf(_SC_PAGESIZE));
+}
+
+void limit_address_space(rlim_t more)
+{
+    const struct rlimit limit = {more == RLIM_INFINITY ? more : address_space() + more,
+                                 RLIM_INFINITY};
+    ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+/* A limit of memory that comes after the loop was made harms no receive; before, there is no loop,
+ * and one when it has gone. */
+TEST(Limits, AddressSpaceThatComesAndGoes)
+{
+    const rlim_t some = 64 << 20; /* the slots of this loop are 270 MB */
+    for (uint32_t engine : {DGRAM_ENGINE_AUTO, DGRAM_ENGINE_POLL}) {
+        in_child([engine] {
+            Program program;
+            limit_address_space(some);
+            EXPECT_EQ(program.create(engine, 4096), -ENOMEM);
+            limit_address_space(RLIM_INFINITY);
+            ASSERT_EQ(program.create(engine, 4096), 0);
+            limit_address_space(some);
+            program.works();
+        });
+    }
+}
 
 /* No memory may be locked: where rings count as that, the reason says what to raise. */
 TEST(Limits, NoLockedMemory)
@@ -782,6 +1079,40 @@ TEST_P(NthCall, FailsCleanly)
     });
 }
 
+/* The limit of epoll's registrations (fs.epoll.max_user_watches) is reached, for a while: the error
+ * is told and the socket hears when it is over. */
+TEST(NotNowRegistered, HearsWhenThereIsAPlace)
+{
+    in_child([] {
+        unsigned errors = 0;
+        Program program;
+        Supervisor supervisor({SYS_epoll_ctl}, ENOSPC,
+                              [](unsigned number) { return number <= 40; });
+        ASSERT_EQ(program.create(DGRAM_ENGINE_POLL), 0);
+        ASSERT_EQ(program.open(), 0);
+        ASSERT_EQ(dgram_on_error(
+                      program.receiver,
+                      [](struct dgram_socket *, const struct dgram_error *error, void *user) {
+                          EXPECT_EQ(error->code, -ENOSPC);
+                          EXPECT_STREQ(error->operation, "recvmsg");
+                          ++*static_cast<unsigned *>(user);
+                      },
+                      &errors),
+                  0);
+        int calls = supervisor.supervise([&] {
+            program.send(30);
+            EXPECT_EQ(program.run_until(30, 5000), 0);
+        });
+        if (calls < 0) {
+            printf("no seccomp notifications here\n");
+            return;
+        }
+        EXPECT_EQ(program.messages, 30u);
+        EXPECT_GE(errors, 16u);
+        EXPECT_LT(errors, 40u) << "one for each attempt";
+    });
+}
+
 /* ---- Trains -------------------------------------------------------------------------------- */
 
 /* Whether this kernel takes a train of so many datagrams; asked without the library. */
@@ -804,21 +1135,33 @@ bool trains_go(uint16_t count)
 
 struct Probed {
     const char *name;
-    unsigned refused; /* of the first sends, which ask: 128, then 64 */
+    unsigned refused; /* of the first sends, which ask: 128, far too many, 64, one datagram */
     int error;
     uint32_t segments_max;
+    uint32_t later; /* of the next loop, when nothing is refused any more */
 };
 
 class SegmentsMax : public ::testing::TestWithParam<Probed>
 {
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Kernel, SegmentsMax,
-    ::testing::Values(Probed{"LongOnesEINVAL", 1, EINVAL, 64}, Probed{"LongOnesEIO", 1, EIO, 64},
-                      Probed{"AllEINVAL", 2, EINVAL, 1}, Probed{"AllEIO", 2, EIO, 1},
-                      Probed{"NothingNow", 2, ENETUNREACH, 64}),
-    [](const ::testing::TestParamInfo<Probed> &info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Kernel, SegmentsMax,
+                         ::testing::Values(/* The kernel's answers, for good. */
+                                           Probed{"LongOnesEINVAL", 1, EINVAL, 64, 64},
+                                           Probed{"AllTrainsEINVAL", 3, EINVAL, 1, 1},
+                                           /* Refused behind the count of segments. */
+                                           Probed{"CountedEIO", 1, EIO, 128, 128},
+                                           Probed{"CountedEPERM", 1, EPERM, 128, 128},
+                                           Probed{"CountedENOBUFS", 1, ENOBUFS, 128, 128},
+                                           /* Refused before it: a guess, until the next loop. */
+                                           Probed{"AllEINVAL", 4, EINVAL, 64, 128},
+                                           Probed{"AllEIO", 2, EIO, 64, 128},
+                                           Probed{"AllEPERM", 2, EPERM, 64, 128},
+                                           Probed{"AllEAGAIN", 2, EAGAIN, 64, 128},
+                                           Probed{"NothingNow", 2, ENETUNREACH, 64, 128}),
+                         [](const ::testing::TestParamInfo<Probed> &info) {
+                             return info.param.name;
+                         });
 
 void probe_and_send(uint32_t segments_max)
 {
@@ -837,19 +1180,24 @@ void probe_and_send(uint32_t segments_max)
     EXPECT_EQ(stats.trains_refused, 0u);
 }
 
-/* The kernel is asked with a train of 128 and one of 64; if neither goes, there are none. Where
- * there is no network to ask on, 64 is the guess. */
+/* The kernel is asked with a train of 128; where that is refused, the refusals of others tell
+ * whether it was the kernel's limit. Where there is no network to ask on, 64 is the guess. */
 TEST_P(SegmentsMax, AreThoseThatTheKernelTakes)
 {
     in_child([] {
         const Probed &probed = GetParam();
         Supervisor supervisor({SYS_sendmsg}, probed.error,
                               [&](unsigned number) { return number <= probed.refused; });
-        if (!trains_go(64)) {
-            printf("this kernel has no trains\n");
+        if (!trains_go(128)) {
+            printf("this kernel takes no trains of 128\n");
             return;
         }
-        int calls = supervisor.supervise([&] { probe_and_send(probed.segments_max); });
+        int calls = supervisor.supervise([&] {
+            Program first;
+            ASSERT_EQ(first.create(DGRAM_ENGINE_POLL), 0);
+            EXPECT_EQ(first.info().segments_max, probed.segments_max);
+            probe_and_send(probed.later);
+        });
         if (calls < 0) {
             printf("no seccomp notifications here\n");
         }
@@ -859,7 +1207,7 @@ TEST_P(SegmentsMax, AreThoseThatTheKernelTakes)
 /* Without a refusal, what it takes. */
 TEST(SegmentsMaxOfTheKernel, AreAsManyAsGo)
 {
-    in_child([] { probe_and_send(trains_go(128) ? 128 : trains_go(64) ? 64 : 1); });
+    in_child([] { probe_and_send(longest_train()); });
 }
 
 /* ---- Not now ------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@ dgperf_test.py DGPERF [-- NAME...]     NAME: only the cases whose names contain 
 What is checked is what it counts, prints and answers, never how fast it was. An engine that cannot
 run here is skipped, after it has said so with the right exit code.
 """
+import fcntl
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -25,7 +27,7 @@ sys.dont_write_bytecode = True  # nothing is left in the source tree
 import peers
 
 GOOD, BAD_RUN, USAGE, UNAVAILABLE = range(4)
-COMMANDS = ["stream", "fanout", "ping", "echo", "send", "recv"]
+COMMANDS = ["collect", "respond", "stream", "fanout", "ping", "echo", "send", "recv"]
 ENGINES = ["auto", "uring", "poll", "raw-mmsg", "raw-gso", "libuv", "asio", "node"]
 IN_LIBRARY = ["uring", "poll"]
 WITH_MODES = ["libuv", "asio"]
@@ -33,7 +35,7 @@ KEYS = ("engine scenario size window seconds sent received lost send_pps recv_pp
         "recv_cpu_ns kernel cpu version").split()
 PERCENTILES = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.98,
                99.99]
-RTT_KEYS = ["min", "p50", "p99", "p999", "max"]
+TIME_KEYS = ["min", "p50", "p90", "p99", "p999", "max"]
 FITS = 200  # datagrams of 64 bytes that every receive buffer holds: nothing is lost without credit
 
 
@@ -113,17 +115,77 @@ class Engine(Case):
             result = self.run_json("ping", "--engine", engine, "--count", 50, *words)
             self.check_engine(result, engine)
             self.assertEqual((result["received"], result["corrupt"]), (50, 0))
-            rtt = [result["rtt_ns"][key] for key in RTT_KEYS]
-            self.assertEqual(rtt, sorted(rtt))
-            self.assertGreater(rtt[0], 0)
-            self.check_percentiles(result["rtt_ns"])
+            self.check_times(result["rtt_ns"])
 
-    def check_percentiles(self, rtt):
-        series = dict(rtt["percentiles"])
+    def check_times(self, times):
+        values = [times[key] for key in TIME_KEYS]
+        self.assertEqual(values, sorted(values))
+        self.assertGreater(values[0], 0)
+        series = dict(times["percentiles"])
         self.assertEqual(list(series), PERCENTILES)
         self.assertEqual(list(series.values()), sorted(series.values()))
-        self.assertEqual([series[50], series[99], series[99.9]],
-                         [rtt["p50"], rtt["p99"], rtt["p999"]])
+        self.assertEqual([series[50], series[90], series[99], series[99.9]],
+                         [times["p50"], times["p90"], times["p99"], times["p999"]])
+
+    def with_collect(self, engine):
+        for words, rate, size in (([], 20000, 64), (["--rate", 5000, "--size", 16], 5000, 16),
+                                  (["--senders", 3, "--size", 1200], 20000, 1200)):
+            result = self.run_json("collect", "--engine", engine, "--count", FITS, *words)
+            self.check_engine(result, engine)
+            self.check_whole(result, FITS)
+            self.assertEqual((result["scenario"], result["rate"], result["size"]),
+                             ("collect", rate, size))
+            self.assertEqual(result["senders"], 3 if "--senders" in words else 8)
+            self.assertGreater(result["recv_cpu_ns"], 0)
+            self.check_times(result["delay_ns"])
+            self.check_turns(result, engine)
+
+    def check_turns(self, result, engine):
+        if engine == "node":
+            self.assertEqual((result["turns"], result["wakeups"]), (None, None))
+        else:
+            self.assertGreater(result["turns"], 0)
+            self.assertGreaterEqual(result["wakeups"], 0)
+
+    def with_saturated_collect(self, engine):
+        for words in (["--saturate"], ["--rate", 0]):
+            result = self.run_json("collect", "--engine", engine, "--seconds", 0.05, *words)
+            self.assertEqual((result["rate"], result["disordered"], result["corrupt"]), (0, 0, 0))
+            self.assertEqual(result["sent"], result["received"] + result["lost"])
+            self.assertGreater(result["received"], 0)
+
+    def with_respond(self, engine):
+        if engine == "node":
+            lines = self.dgperf("respond", "--engine", engine).finish(USAGE)
+            self.assertIn("respond: engine node has no such choice; these have: auto, uring,",
+                          lines[-1])
+            return
+        server, port = self.listen("respond", "--engine", engine, "--json")
+        sock = peers.plain_socket(self)
+        sock.connect(("127.0.0.1", port))
+        name = b"\3www\7example\3com\0"
+        head = b"\x12\x34\x01\0\0\1\0\0\0\0\0"
+        edns = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
+        for kind, answers in ((b"\0\1", 1), (b"\0\x1c", 0)):
+            question = name + kind + b"\0\1"
+            sock.send(head + b"\1" + question + edns)
+            reply = sock.recv(1000)
+            self.assertEqual(reply[:12], b"\x12\x34\x85\0\0\1\0" + bytes([answers, 0, 0, 0, 0]))
+            self.assertEqual(reply[12:12 + len(question)], question)
+            record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1" if answers else b""
+            self.assertEqual(reply[12 + len(question):], record)
+        senseless = [b"", b"hello", head + b"\0", head + b"\1" + name, head + b"\1" + b"\xc0" * 9,
+                     head + b"\1" + b"\x3f" * 200, b"\x12\x34\x81" + head[3:] + b"\1" + question]
+        for datagram in senseless:
+            sock.send(datagram)
+        sock.send(head + b"\1" + question)  # what was senseless has been read when this is answered
+        self.assertEqual(sock.recv(1000)[:2], b"\x12\x34")
+        result = self.the_json(server.terminate())
+        self.check_engine(result, engine)
+        self.assertEqual((result["scenario"], result["received"], result["sent"]),
+                         ("respond", 3 + len(senseless), 3))
+        self.assertEqual((result["lost"], result["corrupt"]), (0, len(senseless)))
+        self.assertGreater(result["recv_cpu_ns"], 0)
 
     def with_echo(self, engine):
         echo, port = self.listen("echo", "--engine", engine, "--json")
@@ -156,6 +218,31 @@ class Engine(Case):
             sock.sendto(struct.pack("<Q", number), ("127.0.0.1", port))
         self.check_whole(self.the_json(recv.finish()), 3)
 
+    def dnsperf(self, *words, **options):
+        """scripts/bench_respond, which drives it."""
+        script = pathlib.Path(__file__).resolve().parent.parent / "scripts/bench_respond"
+        return peers.Program(self, sys.executable, script, DGPERF, *words, **options)
+
+    def test_dnsperf(self):
+        peers.needed(self, "dnsperf")
+        for engine, words in (("poll", ["--max-delay", 0]), ("libuv", ["--mode", "send+recvmsg"])):
+            with self.subTest(engine):
+                self.need(engine)
+                result = self.the_json(self.dnsperf(engine, 500, 0.4, *words).finish())
+                self.check_engine(result, engine)
+                self.assertEqual((result["scenario"], result["queries"]), ("respond", 500))
+                self.assertEqual((result["lost"], result["corrupt"], result["unanswered"]),
+                                 (0, 0, 0))
+                self.assertGreater(result["answered"], 0)
+                self.assertGreater(result["latency_ns"], 0)
+                self.assertEqual(result["sent"], result["received"])
+        lines = self.dnsperf("node", 500, 0.4).finish(USAGE)
+        self.assertIn("respond: engine node has no such choice", lines[-1])
+
+    def test_without_dnsperf(self):
+        lines = self.dnsperf("poll", 500, 1, env={"PATH": "/nonexistent"}).finish(UNAVAILABLE)
+        self.assertEqual(lines, ["respond: no dnsperf here"])
+
     def test_modes(self):
         for engine in WITH_MODES:
             with self.subTest(engine):
@@ -169,6 +256,19 @@ class Engine(Case):
                     self.assertEqual(result["mode"], mode)
                     self.check_whole(result, 1000)
 
+    def test_modes_of_collect(self):
+        for engine in WITH_MODES:
+            with self.subTest(engine):
+                self.need(engine)
+                lines = self.dgperf("collect", "--engine", engine, "--mode", "none").finish(USAGE)
+                modes = re.findall(r"--mode (\S+) is one", "\n".join(lines))
+                self.assertEqual(len(modes), 2)
+                for mode in modes:
+                    result = self.run_json("collect", "--engine", engine, "--mode", mode,
+                                           "--count", FITS)
+                    self.assertEqual(result["mode"], mode)
+                    self.check_whole(result, FITS)
+
     def test_engines_meet(self):
         """One engine's client and another's server."""
         self.need("node")
@@ -181,7 +281,7 @@ class Engine(Case):
     def test_options_of_the_library(self):
         for words in (["--borrow"], ["--in-place"], ["--in-place", "--size", 20000],
                       ["--in-place", "--distinct-sizes", "--size", 1200], ["--busy-poll", 20],
-                      ["--idle-sockets", 100], ["--coalesce", 0], ["--coalesce", 1000]):
+                      ["--idle-sockets", 100], ["--max-delay", 0], ["--max-delay", 1000]):
             result = self.run_json("stream", "--engine", "poll", "--count", 2000, *words)
             self.check_whole(result, 2000)
 
@@ -239,8 +339,12 @@ class Engine(Case):
         result = self.run_json(*words, "--engine", "uring")
         self.check_whole(result, 2000)
         self.assertTrue(result["zero_copy"])
-        lines = self.dgperf(*words, "--engine", "poll").finish(BAD_RUN)
-        self.assertIn("Operation not supported", "\n".join(lines))
+
+    def test_what_zero_copy_needs(self):
+        for command in (["stream"], ["send", "--port", 9]):
+            lines = self.dgperf(*command, "--zero-copy", "--engine", "poll").finish(UNAVAILABLE)
+            self.assertRegex(lines[-1], "^dgperf: --zero-copy: engine poll cannot here: on poll "
+                                        "the kernel copies; .* uring on Linux 6.15 and later$")
 
     def test_a_server_that_cannot_spin_sleeps(self):
         self.need("libuv")
@@ -277,9 +381,9 @@ class Engine(Case):
         self.addCleanup(subprocess.run, ["ip", "netns", "del", names[1]])
         spots = f"{names[0]}=10.77.1.1,{names[1]}=10.77.1.2"
         for engine in ("poll", "raw-gso"):
-            for command in ("stream", "fanout"):
+            for command in ("stream", "fanout", "collect"):
                 self.check_whole(self.run_json(command, "--engine", engine, "--between", spots,
-                                               "--count", 20000), 20000)
+                                               "--count", FITS), FITS)
             self.assertEqual(self.run_json("ping", "--engine", engine, "--between", spots,
                                            "--count", 10)["received"], 10)
 
@@ -372,6 +476,31 @@ class Interrupt(Case):
         self.addCleanup(process.kill)
         return process, terminal
 
+    def first_line(self, terminal):
+        """What is shown until it is shown anew."""
+        shown = ""
+        while shown.count("\r\033[K") < 2:
+            ready, _, _ = select.select([terminal], [], [], peers.PATIENCE)
+            self.assertTrue(ready, shown)
+            shown += os.read(terminal, 4096).decode()
+        return shown.split("\r\033[K")[1]
+
+    def test_narrow_terminals(self):
+        for columns, environment in ((30, None), (20, "20"), (200, "200")):
+            terminal, slave = pty.openpty()
+            self.addCleanup(os.close, terminal)
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 30, 0, 0))
+            process = subprocess.Popen(
+                peers.kept_short([DGPERF, "echo", "--engine", "poll"]), stderr=slave,
+                stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                env={**os.environ, **({"COLUMNS": environment} if environment else {})})
+            os.close(slave)
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            line = self.first_line(terminal)
+            self.assertTrue("echo poll: 0.0 k/s, 0 received, 0 dropped".startswith(line), line)
+            self.assertEqual(len(line), min(columns - 1, 41))
+
     def expect_live(self, terminal, pattern):
         deadline = time.monotonic() + peers.PATIENCE
         shown = ""
@@ -425,6 +554,18 @@ class Interrupt(Case):
         sock = peers.plain_socket(self)
         self.check(["send", "--port", sock.getsockname()[1], "--rate", 1000, "--seconds", 1000],
                    r"send \S+: \d+\.\d+ M/s sent, \d+ s left", r"^send, .*\n.*\n  sent +[1-9]")
+
+    def test_collect(self):
+        self.check(["collect", "--rate", 1000, "--seconds", 1000],
+                   r"collect \S+: [\d.]+ k/s sent, \d+ lost, \d+ s left",
+                   r"(?s)^collect, .*, 1000/s of 8 sockets\n.*\n  received +[1-9].*\n  delay, ")
+
+    def test_respond(self):
+        process, terminal = self.start("respond", "--json")
+        self.expect_live(terminal, r"respond \S+: [\d.]+ k/s, 0 received, 0 dropped")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=peers.PATIENCE)
+        self.assertEqual(self.the_json(output.splitlines())["received"], 0)
 
     def test_echo(self):
         process, terminal = self.start("echo", "--json")
@@ -494,21 +635,37 @@ class CommandLine(Case):
                 (["stream", "--seconds", "1", "--count", "1"], "exclude each other"),
                 (["stream", "--window", "0"], "must be a whole number"),
                 (["stream", "--engine", "none"], "must be one of auto, uring, poll, "),
-                (["stream", "--engine", "raw-mmsg", "--segments", "2"], "makes no trains"),
-                (["stream", "--engine", "raw-mmsg", "--borrow"], "has no such choice"),
+                (["stream", "--engine", "raw-mmsg", "--segments", "2"],
+                 "--segments: engine raw-mmsg has no such choice; these have: auto, uring, poll, "
+                 "raw-gso"),
+                (["stream", "--engine", "raw-mmsg", "--borrow"],
+                 "--borrow: engine raw-mmsg has no such choice; these have: auto, uring, poll"),
+                (["stream", "--engine", "libuv", "--no-gro"], "--no-gro: engine libuv has no"),
                 (["stream", "--engine", "libuv", "--in-place"], "--in-place: engine libuv has no"),
-                (["stream", "--engine", "raw-gso", "--zero-copy"], "--zero-copy: engine raw-gso"),
+                (["stream", "--engine", "raw-gso", "--zero-copy"],
+                 "--zero-copy: engine raw-gso has no such choice; these have: auto, uring, poll"),
                 (["stream", "--borrow", "--in-place"], "exclude each other"),
                 (["fanout", "--in-place"], "no such option"),
-                (["stream", "--engine", "libuv", "--idle-sockets", 1], "cannot"),
-                (["ping", "--engine", "node", "--flood", 1], "not supported"),
-                (["stream", "--engine", "libuv", "--coalesce", 20], "cannot"),
-                (["stream", "--coalesce", 1001], "must be a whole number from 0 to 1000"),
+                (["stream", "--engine", "libuv", "--idle-sockets", 1],
+                 "--idle-sockets: engine libuv has no such choice"),
+                (["ping", "--engine", "node", "--flood", 1], "--flood: engine node has no such"),
+                (["stream", "--engine", "libuv", "--max-delay", 20], "--max-delay: engine libuv"),
+                (["stream", "--max-delay", 100001], "must be a whole number from 0 to 100000"),
+                (["collect", "--size", 15], "--size 15: collect needs 16 to 65507"),
+                (["collect", "--senders", 0], "must be a whole number from 1 to 1024"),
+                (["collect", "--senders", 1025], "must be a whole number from 1 to 1024"),
+                (["collect", "--rate", "some"], "must be a whole number"),
+                (["collect", "--segments", 2], "no such option"),
+                (["collect", "--engine", "libuv", "--mode", "send+recvmsg"], "not a mode of"),
+                (["collect", "--seconds", 1, "--count", 1], "exclude each other"),
+                (["respond", "--count", 1], "no such option"),
+                (["respond", "--host", "localhost"], "must be the text of an IP address"),
+                (["respond", "--engine", "libuv", "--mode", "fast"], "not a mode of engine libuv"),
                 (["ping", "--host", "127.0.0.1", "--port", 9, "--flood", 1], "excludes"),
                 (["stream", "--between", "here"], "must be NAME=ADDRESS"),
                 (["stream", "--between", "a=127.0.0.1"], "must be NAME=ADDRESS"),
                 (["stream", "--between", "a=host,b=127.0.0.1"], "must be NAME=ADDRESS"),
-                (["stream", "--engine", "node", "--busy-poll", "9"], "not supported by this"),
+                (["stream", "--engine", "node", "--busy-poll", "9"], "--busy-poll: engine node"),
                 (["stream", "--engine", "poll", "--mode", "fast"], "not a mode of engine poll"),
                 (["stream", "--distinct-sizes", "--size", "8"], "needs --size from 9"),
                 (["stream", "--rate", "9"], "--rate: no such option"),
@@ -534,6 +691,30 @@ class CommandLine(Case):
                                env={"PATH": "/nonexistent"})
             self.assertIn("--engine node cannot run here: no program node in PATH",
                           node.finish(UNAVAILABLE)[0])
+
+    def test_results_that_nobody_can_read(self):
+        for words in (["--help"], ["peers"], ["stream", "--help"],
+                      ["stream", "--engine", "poll", "--count", 10],
+                      ["collect", "--engine", "poll", "--count", 10, "--json"],
+                      ["recv", "--host", "127.0.0.1"], ["echo"]):
+            for to, why in (("/dev/full", "No space left on device"), ("&-", "is closed")):
+                command = ["sh", "-c", f'exec "$@" 2>&1 >{to}', "sh", DGPERF, *words]
+                self.assertRegex(peers.Program(self, *command).finish(BAD_RUN)[-1],
+                                 f"^dgperf: standard output:? {why}$")
+
+    def test_a_reader_that_has_gone(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        run = subprocess.run([DGPERF, "peers"], stdout=writer, stderr=subprocess.PIPE, text=True,
+                             timeout=peers.PATIENCE, check=False)
+        os.close(writer)
+        self.assertEqual((run.returncode, run.stderr),
+                         (BAD_RUN, "dgperf: standard output: Broken pipe\n"))
+
+    def test_other_descriptors_may_be_closed(self):
+        command = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", DGPERF, "stream", "--engine", "poll",
+                   "--count", FITS, "--json"]
+        self.check_whole(self.the_json(peers.Program(self, *command).finish()), FITS)
 
     def test_what_cannot_run_fails(self):
         sock = peers.plain_socket(self)

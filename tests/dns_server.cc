@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -209,7 +210,7 @@ class Server::Works
     std::set<std::string> held_names;
     std::map<std::string, size_t> counts;
     size_t count = 0, tcp_count = 0, steps_given = 0;
-    bool ending = false;
+    bool ending = false, hangs_up = false;
 
   private:
     void listen_at(const struct sockaddr *name, socklen_t size);
@@ -224,6 +225,7 @@ class Server::Works
     void answer_by_tcp(Connection *connection, const Deed &deed);
     void release_held();
     void hand_out_steps();
+    void reset_connections();
     void close_connections();
 
     int udp_ = -1, tcp_ = -1, elsewhere_ = -1;
@@ -245,7 +247,10 @@ static struct sockaddr_storage read_address(const std::string &text, uint16_t po
         *ret_size = sizeof(in4);
         memcpy(&name, &in4, sizeof(in4));
     } else {
-        EXPECT_EQ(inet_pton(AF_INET6, text.c_str(), &in6.sin6_addr), 1) << text;
+        size_t percent = text.find('%');
+        std::string zone = percent != std::string::npos ? text.substr(percent + 1) : "";
+        EXPECT_EQ(inet_pton(AF_INET6, text.substr(0, percent).c_str(), &in6.sin6_addr), 1) << text;
+        in6.sin6_scope_id = if_nametoindex(zone.c_str());
         in6.sin6_family = AF_INET6;
         in6.sin6_port = htons(port);
         *ret_size = sizeof(in6);
@@ -370,6 +375,7 @@ bool Server::Works::turn()
     }
     release_held();
     hand_out_steps();
+    reset_connections();
     close_connections();
     return true;
 }
@@ -534,6 +540,20 @@ void Server::Works::hand_out_steps()
     }
 }
 
+/* An end first, so that a reset which comes behind it makes the next write fail with EPIPE. */
+void Server::Works::reset_connections()
+{
+    std::lock_guard<std::mutex> guard(lock);
+    for (Connection &connection : connections_) {
+        if (hangs_up) {
+            struct linger reset = {1, 0};
+            shutdown(connection.fd, SHUT_WR);
+            setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+            connection.over = true;
+        }
+    }
+}
+
 void Server::Works::close_connections()
 {
     for (auto it = connections_.begin(); it != connections_.end();) {
@@ -632,6 +652,15 @@ size_t Server::asked() const
 {
     std::lock_guard<std::mutex> guard(works_->lock);
     return works_->count;
+}
+
+void Server::hang_up()
+{
+    {
+        std::lock_guard<std::mutex> guard(works_->lock);
+        works_->hangs_up = true;
+    }
+    works_->wake();
 }
 
 size_t Server::asked_by_tcp() const

@@ -88,7 +88,7 @@ using Script = std::function<Deed(const Question &)>;
 class Server
 {
   public:
-    /* Port 0 takes a free one. */
+    /* An address of this host, with its zone where it needs one. Port 0 takes a free one. */
     explicit Server(const std::string &address = "127.0.0.1", uint16_t port = 0);
     ~Server();
     Server(const Server &) = delete;
@@ -111,6 +111,8 @@ class Server
     void release(const std::string &name);
     /* Lets one more byte of every stepwise answer go. */
     void step();
+    /* Every TCP connection is ended and reset, now and from now on. */
+    void hang_up();
 
     /* Questions so far: about this name (any type, UDP and TCP), about all names. */
     size_t asked(const std::string &name) const;

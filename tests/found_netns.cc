@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * found_netns.cc: what reviews found and only a real device shows: one that is slower than the
- * program, one that wants fragments, a host without loopback. In network namespaces of its own,
- * which are gone with the process. Exits with 77, "skipped", where they cannot be made.
+ * found_netns.cc: what reviews found and only a real host shows: a device that is slower than the
+ * program, one that wants fragments, a packet filter, a host without loopback. In network
+ * namespaces of its own, which are gone with the process. Exits with 77, "skipped", where they
+ * cannot be made.
  */
 #include <fcntl.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <unistd.h>
@@ -219,7 +221,53 @@ class Encrypted : public EngineTest
     }
 };
 
+/* A packet filter of the kernel's looks at what this host sends. It sees a train as one packet. */
+class Filtered : public EngineTest
+{
+  protected:
+    void SetUp() override
+    {
+        EngineTest::SetUp();
+        if (IsSkipped()) {
+            return;
+        }
+        if (!run("command -v nft")) {
+            GTEST_SKIP() << "nft (nftables) is not here";
+        }
+        if (!run("nft 'add table inet dgram; add chain inet dgram out "
+                 "{ type filter hook output priority 0; }'")) {
+            GTEST_SKIP() << "no nf_tables in this kernel (CONFIG_NF_TABLES_INET)";
+        }
+    }
+    void TearDown() override
+    {
+        run("nft delete table inet dgram");
+        EngineTest::TearDown();
+    }
+
+    bool rule(const std::string &text)
+    {
+        return run("nft 'add rule inet dgram out meta l4proto udp " + text + " drop'");
+    }
+    /* By a call of its own, or by the turn's submission. */
+    Results send_burst(struct dgram_socket *socket, const struct dgram_addr &to, unsigned count,
+                       bool flushes)
+    {
+        Results results;
+        for (unsigned i = 0; i < count; i++) {
+            const std::string payload = numbered(i);
+            EXPECT_EQ(
+                dgram_send_to(socket, payload.data(), payload.size(), &to, Results::take, &results),
+                0);
+        }
+        EXPECT_EQ(flushes ? dgram_loop_flush(loop) : 0, 0);
+        EXPECT_TRUE(run_until(loop, [&] { return results.values.size() == count; }));
+        return results;
+    }
+};
+
 INSTANTIATE_ON_HOST_ENGINES(SlowDevice);
+INSTANTIATE_ON_HOST_ENGINES(Filtered);
 INSTANTIATE_ON_HOST_ENGINES(BareHost);
 INSTANTIATE_ON_HOST_ENGINES(Encrypted);
 
@@ -355,6 +403,27 @@ TEST_P(SlowDevice, DatagramThatNeverFitsFailsInTheEnd)
     EXPECT_EQ(other.receive(), "small");
 }
 
+/* Meanwhile what goes elsewhere from the same socket leaves with the call that submits it. */
+TEST_P(SlowDevice, DatagramThatNeverFitsHoldsNobodyBack)
+{
+    Plain &peer = far_peer();
+    Plain other;
+    const struct dgram_addr to = peer.address(), to_other = other.address();
+    struct dgram_socket *socket = open_narrow();
+    const std::string big = pattern(65000, 1);
+    ASSERT_EQ(dgram_bind(socket, 0, nullptr), 0);
+    ASSERT_EQ(send_text(socket, big, to), 0);
+    ASSERT_EQ(dgram_loop_flush(loop), 0);
+    ASSERT_EQ(stats_of(socket).parked, 1u) << "it has room here";
+    for (unsigned i = 0; i < 50; i++) {
+        ASSERT_EQ(send_text(socket, numbered(i), to_other), 0);
+        ASSERT_EQ(dgram_loop_flush(loop), 0);
+        ASSERT_EQ(other.receive(), numbered(i)) << "it waits for the other";
+    }
+    EXPECT_EQ(stats_of(socket).parked, 1u);
+    close_and_wait(loop, socket);
+}
+
 /* Neither memory to park in nor to wait for POLLOUT with: the datagrams fail, and the socket can be
  * closed while it still waits for a moment. */
 TEST_P(SlowDevice, NothingParkedAndClosed)
@@ -382,6 +451,73 @@ TEST_P(SlowDevice, NothingParkedAndClosed)
     settle(loop);
 }
 
+/* ---- Packet filters ------------------------------------------------------------------------ */
+
+/* The rule lets each datagram through and no train of them: EPERM. */
+TEST_P(Filtered, DatagramsThatTheRuleAllowsArrive)
+{
+    ASSERT_TRUE(rule("meta length gt 1500"));
+    const bool trains = info_of(loop).segments_max > 1;
+    struct dgram_socket *socket = open_socket(loop);
+    ASSERT_EQ(dgram_bind(socket, 0, "127.0.0.1"), 0);
+    uint64_t refused = 0;
+    for (bool flushes : {false, true}) {
+        SCOPED_TRACE(flushes);
+        Plain peer; /* another each time: nothing is known of it */
+        refused += trains;
+        for (unsigned round = 0; round < 2; round++) {
+            const Results results = send_burst(socket, peer.address(), 50, flushes);
+            EXPECT_EQ(results.values, std::vector<int>(50, 64));
+            for (unsigned i = 0; i < 50; i++) {
+                ASSERT_EQ(peer.receive(), numbered(i));
+            }
+            EXPECT_EQ(stats_of(socket).trains_refused, refused) << "asked again at once";
+        }
+    }
+    EXPECT_EQ(stats_of(socket).send_errors, 0u);
+}
+
+/* A rule that counts bytes has no room for the train and some for its first datagrams. */
+TEST_P(Filtered, ARateIsUsedByTheDatagramsThatFitIntoIt)
+{
+    for (bool flushes : {false, true}) {
+        SCOPED_TRACE(flushes);
+        Plain peer;
+        const struct dgram_addr to = peer.address();
+        ASSERT_TRUE(rule("udp dport " + std::to_string(dgram_addr_port(&to)) +
+                         " limit rate over 1 bytes/second burst 2000 bytes"));
+        struct dgram_socket *socket = open_socket(loop);
+        ASSERT_EQ(dgram_bind(socket, 0, "127.0.0.1"), 0);
+        const Results results = send_burst(socket, to, 60, flushes);
+        unsigned taken = 0;
+        for (unsigned i = 0; i < results.values.size(); i++) {
+            if (results.values[i] == -EPERM) {
+                continue;
+            }
+            EXPECT_EQ(results.values[i], 64);
+            ASSERT_EQ(peer.receive(), numbered(i)) << "a callback said that it has left";
+            taken++;
+        }
+        EXPECT_GE(taken, 15u) << "of 92 bytes each with their headers";
+        EXPECT_LT(taken, 60u) << "the rule was not there";
+        EXPECT_EQ(stats_of(socket).send_errors, 60 - taken);
+    }
+}
+
+/* Whom the filter allows nothing: each datagram fails, and when the filter is gone trains leave. */
+TEST_P(Filtered, NothingIsLearntWhereAllFail)
+{
+    Plain peer;
+    ASSERT_TRUE(rule("meta mark 0"));
+    struct dgram_socket *socket = open_socket(loop);
+    ASSERT_EQ(dgram_bind(socket, 0, "127.0.0.1"), 0);
+    EXPECT_EQ(send_burst(socket, peer.address(), 50, true).values, std::vector<int>(50, -EPERM));
+    ASSERT_TRUE(run("nft flush chain inet dgram out"));
+    EXPECT_EQ(send_burst(socket, peer.address(), 50, true).values, std::vector<int>(50, 64));
+    const uint32_t longest = info_of(loop).segments_max;
+    EXPECT_EQ(stats_of(socket).sends, (50 + longest - 1) / longest);
+}
+
 /* ---- No loopback --------------------------------------------------------------------------- */
 
 /* An engine is tried with a datagram over loopback. That there is none is no fault of the engine's,
@@ -398,6 +534,109 @@ TEST_P(BareHost, EngineNeedsNoLoopback)
     ASSERT_TRUE(run("ip link set lo up"));
     expect_echo(made, open_socket(made));
     EXPECT_EQ(dgram_loop_free(made), nullptr);
+}
+
+/* ---- Interfaces that come and go ------------------------------------------------------------ */
+
+/* A tunnel, a container's veth, an adapter. */
+void interface_comes(const char *route)
+{
+    ASSERT_TRUE(run("ip link add vpn0 type veth peer name vpn1 && ip addr add 10.9.0.1/24 dev vpn0 "
+                    "&& ip -6 addr add fd00::1/64 dev vpn0 nodad && ip link set vpn1 up && ip link "
+                    "set vpn0 up" +
+                    std::string(route)));
+}
+
+void interface_goes()
+{
+    ASSERT_TRUE(run("ip link del vpn0"));
+}
+
+/* How a program goes on when its interface has vanished. */
+enum class Then { LEAVES_GONE, LEAVES_RETURNED, JOINS_ANEW };
+
+void expect_rounds(struct dgram_socket *socket, const char *group, const char *where,
+                   const char *leave, Then then, const char *route)
+{
+    const int rounds = 3;
+    for (int round = 0; round < rounds; round++) {
+        SCOPED_TRACE(round);
+        ASSERT_NO_FATAL_FAILURE(interface_comes(route));
+        const std::string number = std::to_string(if_nametoindex("vpn0"));
+        const char *text = leave != nullptr && leave[0] == '#' ? number.c_str() : leave;
+        int code = -ENODEV; /* until the kernel has found out that the link is up */
+        ASSERT_TRUE(wait_until(
+            [&] { return (code = dgram_add_membership(socket, group, where)) != -ENODEV; }));
+        ASSERT_EQ(code, 0);
+        EXPECT_EQ(dgram_add_membership(socket, group, where), -EADDRINUSE);
+        ASSERT_NO_FATAL_FAILURE(interface_goes());
+        if (then == Then::LEAVES_RETURNED) {
+            ASSERT_NO_FATAL_FAILURE(interface_comes(route));
+        }
+        if (then != Then::JOINS_ANEW || round == rounds - 1) {
+            EXPECT_EQ(dgram_drop_membership(socket, group, text), 0);
+            EXPECT_NE(dgram_drop_membership(socket, group, text), 0);
+        }
+        if (then == Then::LEAVES_RETURNED) {
+            ASSERT_NO_FATAL_FAILURE(interface_goes());
+        }
+    }
+}
+
+/* The kernel keeps what was joined on an interface that is gone, and counts it: one is all here. */
+TEST_P(BareHost, GroupsOfVanishedInterfacesCanBeLeft)
+{
+    static const struct {
+        uint32_t type;
+        const char *group, *where, *leave, *route;
+    } ways[] = {
+        {DGRAM_UDP4, "239.7.7.7", "vpn0", "vpn0", ""},
+        {DGRAM_UDP4, "239.7.7.7", "vpn0", "#", ""},
+        {DGRAM_UDP4, "239.7.7.7", "vpn0", nullptr, ""},
+        {DGRAM_UDP4, "239.7.7.7", "10.9.0.1", "10.9.0.1", ""},
+        {DGRAM_UDP4, "239.7.7.7", nullptr, nullptr, " && ip route add 224.0.0.0/4 dev vpn0"},
+        {DGRAM_UDP6, "ff15::77", "vpn0", "::%vpn0", ""},
+        {DGRAM_UDP6, "ff15::77", nullptr, nullptr, ""},
+        {DGRAM_UDP6, "ff12::77%vpn0", nullptr, nullptr, ""},
+        {DGRAM_UDP6, "239.7.7.7", "vpn0", "vpn0", ""},
+    };
+    Elsewhere bare;
+    ASSERT_TRUE(run("ip link set lo up; echo 1 > /proc/sys/net/ipv4/igmp_max_memberships"));
+    struct dgram_loop *made = make_loop();
+    for (const auto &way : ways) {
+        for (Then then : {Then::LEAVES_GONE, Then::LEAVES_RETURNED, Then::JOINS_ANEW}) {
+            SCOPED_TRACE(testing::Message()
+                         << way.group << " " << (way.where != nullptr ? way.where : "any") << " "
+                         << static_cast<int>(then));
+            struct dgram_socket *socket = open_bound(made, way.type);
+            expect_rounds(socket, way.group, way.where, way.leave, then, way.route);
+            dgram_close(socket);
+        }
+    }
+    EXPECT_EQ(dgram_loop_free(made), nullptr);
+}
+
+/* What another socket has joined on the interface that came back is not left with the old one. */
+TEST_P(BareHost, StaleMembershipsAreLeftAloneByOthers)
+{
+    Elsewhere bare;
+    ASSERT_TRUE(run("ip link set lo up"));
+    struct dgram_loop *made = make_loop();
+    Inbox inbox;
+    struct dgram_socket *stale = open_socket(made), *heard = open_socket(made);
+    ASSERT_NO_FATAL_FAILURE(interface_comes(""));
+    ASSERT_EQ(dgram_add_membership(stale, "239.7.7.7", "10.9.0.1"), 0);
+    ASSERT_NO_FATAL_FAILURE(interface_goes());
+    ASSERT_NO_FATAL_FAILURE(interface_comes(""));
+    ASSERT_EQ(dgram_on_message(heard, Inbox::take, &inbox), 0);
+    ASSERT_EQ(dgram_bind(heard, 0, nullptr), 0);
+    ASSERT_EQ(dgram_add_membership(heard, "239.7.7.7", "vpn0"), 0);
+    EXPECT_EQ(dgram_drop_membership(stale, "239.7.7.7", "10.9.0.1"), 0);
+    ASSERT_EQ(dgram_set_multicast_interface(stale, "vpn0"), 0);
+    EXPECT_EQ(send_and_wait(made, stale, "still", parse("239.7.7.7", port_of(heard))), 5);
+    EXPECT_TRUE(run_until(made, [&] { return inbox.count() == 1; }));
+    EXPECT_EQ(dgram_loop_free(made), nullptr);
+    ASSERT_NO_FATAL_FAILURE(interface_goes());
 }
 
 /* ---- IPsec --------------------------------------------------------------------------------- */

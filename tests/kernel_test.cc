@@ -17,6 +17,7 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -981,5 +982,114 @@ TEST_P(Filter, DropsAndCountsArrivalsAndKeepsWhatIsThere)
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernel, Filter, ::testing::Range(0, 8));
+
+/* 0, or the errno of a train of `count` one-byte datagrams to itself; 0: one datagram alone. */
+int train_errno(int fd, const sockaddr_in &to, uint16_t count)
+{
+    std::string payload(count > 0 ? count : 1, 'x');
+    sockaddr_in name = to;
+    iovec vector = {&payload[0], payload.size()};
+    alignas(cmsghdr) unsigned char control[CMSG_SPACE(sizeof(uint16_t))] = {};
+    msghdr header = {};
+    header.msg_name = &name;
+    header.msg_namelen = sizeof name;
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    const uint16_t size = 1;
+    cmsghdr *segment = CMSG_FIRSTHDR(&header);
+    segment->cmsg_level = IPPROTO_UDP;
+    segment->cmsg_type = UDP_SEGMENT;
+    segment->cmsg_len = CMSG_LEN(sizeof size);
+    memcpy(CMSG_DATA(segment), &size, sizeof size);
+    if (count == 0) {
+        header.msg_controllen = 0;
+    }
+    return sendmsg(fd, &header, MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+bool has_segments(int fd)
+{
+    const int off = 0;
+    return setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &off, sizeof off) == 0;
+}
+
+/* UDP_SEGMENT of 0 tells whether there are trains, and sends nothing. */
+TEST(Train, OptionTellsWhetherThereAreTrains)
+{
+    Fd fd(udp_socket());
+    const sockaddr_in self = address_of(fd.fd);
+    if (!has_segments(fd.fd)) {
+        EXPECT_EQ(ENOPROTOOPT, errno) << strerror(errno);
+        return;
+    }
+    EXPECT_EQ(0, train_errno(fd.fd, self, 64));
+    EXPECT_EQ(EINVAL, train_errno(fd.fd, self, 1000));
+    EXPECT_EQ(0, train_errno(fd.fd, self, 0));
+}
+
+/* Runs the body on a thread in a network namespace of its own, loopback down; false where there is
+ * none to be had. */
+bool elsewhere(void (*body)())
+{
+    bool there = false;
+    std::thread([&] {
+        there = unshare(CLONE_NEWNET) == 0;
+        if (there) {
+            body();
+        }
+    }).join();
+    return there;
+}
+
+bool shell(const char *command)
+{
+    return system(command) == 0;
+}
+
+/* Without a route or a port nobody counts the segments. */
+TEST(Train, RouteAndPortComeBeforeTheCountOfSegments)
+{
+    const bool there = elsewhere([] {
+        Fd fd(udp_socket());
+        const sockaddr_in self = address_of(fd.fd);
+        EXPECT_EQ(ENETUNREACH, train_errno(fd.fd, self, 128));
+        EXPECT_EQ(ENETUNREACH, train_errno(fd.fd, self, 1000));
+        if (!shell("ip link set lo up") ||
+            !shell("echo 50000 50000 > /proc/sys/net/ipv4/ip_local_port_range")) {
+            return;
+        }
+        Fd holder(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        Fd late(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        EXPECT_EQ(0, bind_to(holder.fd, loopback(0, INADDR_ANY)));
+        EXPECT_EQ(EADDRINUSE, bind_to(late.fd, loopback(0)));
+        EXPECT_EQ(EAGAIN, train_errno(late.fd, self, 1000));
+    });
+    if (!there) {
+        GTEST_SKIP() << "no network namespaces here";
+    }
+}
+
+/* What netfilter refuses has been counted: a train that is too long never gets there. */
+TEST(Train, NetfilterComesBehindTheCountOfSegments)
+{
+    static bool ruled;
+    const bool there = elsewhere([] {
+        ruled = shell("ip link set lo up && nft add table inet t && nft add chain inet t c "
+                      "'{ type filter hook output priority 0; }' && nft add rule inet t c meta "
+                      "l4proto udp drop");
+        Fd fd(udp_socket());
+        const sockaddr_in self = address_of(fd.fd);
+        if (ruled && has_segments(fd.fd)) {
+            EXPECT_EQ(EPERM, train_errno(fd.fd, self, 64));
+            EXPECT_EQ(EPERM, train_errno(fd.fd, self, 0));
+            EXPECT_EQ(EINVAL, train_errno(fd.fd, self, 1000));
+        }
+    });
+    if (!there || !ruled) {
+        GTEST_SKIP() << "no network namespaces or no nft (nftables) here";
+    }
+}
 
 } // namespace

@@ -2,10 +2,15 @@
 /* names.cc: see names.h. */
 #include "tests/names.h"
 
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
+#include <sstream>
 
 namespace names
 {
@@ -135,6 +140,60 @@ std::string numbered_name(size_t number)
 std::vector<int> repeated(int value, size_t count)
 {
     return std::vector<int>(count, value);
+}
+
+std::string name_of_hosts_file()
+{
+    std::ifstream file("/etc/hosts");
+    for (std::string line; std::getline(file, line);) {
+        std::istringstream words(line.substr(0, line.find('#')));
+        std::string address, name;
+        words >> address;
+        while (address.rfind("127.", 0) == 0 && words >> name) {
+            if (name.find("localhost") == std::string::npos) {
+                return name;
+            }
+        }
+    }
+    return "";
+}
+
+bool enter_own_network()
+{
+    if (unshare(CLONE_NEWNET) < 0) {
+        return false;
+    }
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq request = {};
+    strcpy(request.ifr_name, "lo");
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    bool up = fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
+    close(fd);
+    return up;
+}
+
+bool add_to_loopback(const std::string &address)
+{
+    struct { /* struct in6_ifreq of linux/ipv6.h, which does not go with netinet/in.h */
+        struct in6_addr address;
+        uint32_t prefix;
+        int interface;
+    } request = {};
+    request.prefix = 64;
+    request.interface = static_cast<int>(if_nametoindex("lo"));
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in6 name = {};
+    name.sin6_family = AF_INET6;
+    name.sin6_scope_id = static_cast<uint32_t>(request.interface);
+    bool added = inet_pton(AF_INET6, address.c_str(), &request.address) == 1 && fd >= 0 &&
+                 ioctl(fd, SIOCSIFADDR, &request) == 0;
+    name.sin6_addr = request.address;
+    /* The kernel may look for others that have it, first. */
+    added = added && wait_until([&] {
+                return bind(fd, reinterpret_cast<struct sockaddr *>(&name), sizeof(name)) == 0;
+            });
+    close(fd);
+    return added;
 }
 
 dns::Script one_packet(std::function<std::string(const dns::Question &)> make)

@@ -150,6 +150,15 @@ std::vector<int> repeated(int value, size_t count);
 /* "n7.test" */
 std::string numbered_name(size_t number);
 
+/* A name of the host's own file that leads to 127.0.0.0/8, other than localhost; "" if there is
+ * none. */
+std::string name_of_hosts_file();
+
+/* A network of this thread's own, where port 53 is free, and an address of its loopback interface;
+ * false where that is not permitted. */
+bool enter_own_network();
+bool add_to_loopback(const std::string &address);
+
 /* Scripts of the server: one packet for each question; by UDP a truncated answer, by TCP this. */
 dns::Script one_packet(std::function<std::string(const dns::Question &)> make);
 dns::Script by_tcp(std::function<dns::Deed(const dns::Question &)> deed_by_tcp);

@@ -20,6 +20,7 @@
 
 #define NEVER UINT64_MAX
 #define ERROR_PAUSE_NS 20000 /* between two pending errors of a socket */
+#define WAKE_CPU_NS 10000    /* of whoever wakes up */
 
 enum {
     DESCRIPTOR_FIRST = 1000,
@@ -33,7 +34,7 @@ enum {
     GATHERED_MAX = 4,
     DATAGRAM_MAX = 65535,
     TRAIN_MAX = 65473, /* above, the stack cuts IPv6 trains in software; not a constant of core.h */
-    WAITS_MAX = 2000000 /* of one world: more is a loop that spins */
+    WAITS_MAX = 5000000 /* of one world: more is a loop that spins */
 };
 
 /* A slot as the io_uring engine lays it out: a header, the sender, control, payload. */
@@ -133,10 +134,12 @@ struct world {
     uint64_t seed, now, hash, order, waits, live;
     uint64_t engine_calls; /* waits and flushes */
     uint64_t peeks, relaxes;
-    int64_t coalesced; /* what the last wait() was told */
-    uint16_t hopeless; /* a port, in host order, to which no memory is ever enough; 0: none */
-    int broken;        /* the engine's code since it broke */
-    int break_code;    /* what it will be; 0: any */
+    uint64_t asleep, wakes; /* time in which nobody used a CPU, and how often it ended */
+    int64_t gathered;       /* what the last wait() was told */
+    bool no_room[65536];    /* ports, in host order, whose device is full, */
+    uint32_t room;          /* but for so many datagrams */
+    int broken;             /* the engine's code since it broke */
+    int break_code;         /* what it will be; 0: any */
     uint32_t sockets;
     uint64_t counted[SOCKETS_COUNTED]; /* by number */
     struct sim_random random;
@@ -213,6 +216,11 @@ void sim_break(uint32_t calls, int code)
     world.break_code = code;
 }
 
+void sim_delay(uint32_t ns)
+{
+    world.faults.delay_ns = ns;
+}
+
 uint64_t sim_now(void)
 {
     return world.now;
@@ -230,6 +238,11 @@ uint64_t sim_calls(void)
     return world.waits;
 }
 
+static uint64_t system_cpu(void)
+{
+    return world.now - world.asleep + world.wakes * WAKE_CPU_NS;
+}
+
 uint64_t sim_relaxes(void)
 {
     return world.relaxes;
@@ -240,11 +253,11 @@ uint64_t sim_peeks(void)
     return world.peeks;
 }
 
-int64_t sim_coalesced(void)
+int64_t sim_gathered(void)
 {
-    int64_t coalesced = world.coalesced;
-    world.coalesced = 0;
-    return coalesced;
+    int64_t gathered = world.gathered;
+    world.gathered = 0;
+    return gathered;
 }
 
 /* A rule of the boundaries. Goes on after a broken one, so that the run can end in order. */
@@ -427,13 +440,15 @@ static int refusal_of(const struct dgram_addr *to, uint32_t segment)
     if (number % 1000 >= world.faults.refusing) {
         return 0;
     }
-    switch (number / 1000 % 3) {
+    switch (number / 1000 % 4) {
     case 0:
         return -EIO;
     case 1:
         return -EINVAL;
+    case 2:
+        return -EPERM;
     default:
-        return segment > 100 + number / 3000 % 1400 ? -EMSGSIZE : 0; /* a path's MTU */
+        return segment > 100 + number / 4000 % 1400 ? -EMSGSIZE : 0; /* a path's MTU */
     }
 }
 
@@ -696,6 +711,11 @@ static void system_wake_clear(int fd)
     descriptor_of(fd, WAKE)->signalled = false;
 }
 
+static void system_pause(uint64_t ns)
+{
+    world.now += ns;
+}
+
 static void system_relax(void)
 {
     world.relaxes++;
@@ -731,6 +751,13 @@ static unsigned system_segments_max(void)
     return kernels[sim_random_below(&random, 6)];
 }
 
+/* A number of the seed's own: a run replays. */
+static uint64_t system_random(void)
+{
+    struct sim_random random = {world.seed ^ 4};
+    return sim_random_next(&random);
+}
+
 static const struct dg_system sim_system = {
     .socket = system_socket,
     .bind = system_bind,
@@ -741,7 +768,9 @@ static const struct dg_system sim_system = {
     .now = sim_now,
     .receive = system_receive,
     .refuse = system_refuse,
+    .cpu = system_cpu,
     .drops = system_drops,
+    .pause = system_pause,
     .relax = system_relax,
     .wake_open = system_wake_open,
     .wake_signal = system_wake_signal,
@@ -749,6 +778,7 @@ static const struct dg_system sim_system = {
     .gather_open = system_gather_open,
     .alarm_open = system_alarm_open,
     .alarm_set = system_alarm_set,
+    .random = system_random,
     .segments_max = system_segments_max,
 };
 
@@ -993,9 +1023,9 @@ static int room_for(struct descriptor *d)
 
 static int whim(const struct reading *reading)
 {
-    static const int refusals[] = {-EIO, -EINVAL, -EMSGSIZE};
+    static const int refusals[] = {-EIO, -EINVAL, -EMSGSIZE, -EPERM, -ENOMEM};
     if (reading->count > 1 && chance(world.faults.refuse)) {
-        return refusals[below(3)];
+        return refusals[below(5)];
     }
     /* Tiny ones cannot be told from each other, so the checks could not say which one failed. */
     if (reading->count == 1 && reading->size >= 8 && chance(world.faults.transient)) {
@@ -1015,13 +1045,26 @@ static int pending_error_take(struct descriptor *d)
     return code;
 }
 
+/* The device to the ports that have no room, which takes what the test lets it. */
+static bool device_is_full(const struct reading *reading)
+{
+    if (!world.no_room[port_of(&reading->to)]) {
+        return false;
+    }
+    if (world.room < reading->count) {
+        return true;
+    }
+    world.room -= reading->count;
+    return false;
+}
+
 static int train_result(struct descriptor *d, const struct reading *reading)
 {
     int code = pending_error_take(d);
     if (code == 0) {
         code = room_for(d);
     }
-    if (code == 0 && world.hopeless != 0 && port_of(&reading->to) == world.hopeless) {
+    if (code == 0 && device_is_full(reading)) {
         code = -ENOBUFS;
     }
     if (code == 0) {
@@ -1497,6 +1540,15 @@ static void time_passes(uint64_t to)
     network_arrive();
 }
 
+/* The same while everybody sleeps. */
+static void time_passes_asleep(uint64_t to)
+{
+    uint64_t from = world.now;
+    time_passes(to);
+    world.asleep += world.now - from;
+    world.wakes++;
+}
+
 static void sleep_until(struct engine *engine, uint64_t until)
 {
     while (engine->completions->count == 0) {
@@ -1515,18 +1567,18 @@ static void sleep_until(struct engine *engine, uint64_t until)
             give_up("the loop sleeps, and nothing will ever wake it");
         }
         if (until <= next) {
-            time_passes(until);
+            time_passes_asleep(until);
             return;
         }
-        time_passes(next);
+        time_passes_asleep(next);
     }
 }
 
-static int engine_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
+static int engine_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     uint64_t until = timeout_ns < 0 ? NEVER : world.now + (uint64_t) timeout_ns;
-    rule(!coalesce || timeout_ns > 0, "wait() coalesces without a limit");
-    world.coalesced = coalesce ? timeout_ns : world.coalesced;
+    rule(!gathers || timeout_ns > 0, "wait() gathers without a limit");
+    world.gathered = gathers ? timeout_ns : world.gathered;
     if (++world.waits > WAITS_MAX) {
         give_up("the loop spins");
     }
@@ -1538,7 +1590,7 @@ static int engine_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
     }
     sim_log("wait", (uint64_t) timeout_ns, engine->completions->count);
     time_passes(world.now + 1 + below(1000));
-    if (engine->completions->count == 0 && !failed && coalesce && !chance(world.faults.early)) {
+    if (engine->completions->count == 0 && !failed && gathers && !chance(world.faults.early)) {
         time_passes(until);
         timeout_ns = 0;
     }
@@ -1689,13 +1741,14 @@ static void engine_detach(struct engine *engine, struct endpoint *endpoint)
     a->detach_at = some_time_later(1000);
 }
 
-static int engine_provide(struct engine *engine, const struct slots *slots)
+static int engine_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
     rule(engine->states == NULL, "provide() twice");
     unsigned char *states = chance(world.faults.setup) ? NULL : dg_allocate(slots->count);
     uint32_t *used = states == NULL ? NULL : dg_allocate(slots->count * sizeof(*used));
     if (used == NULL) {
         dg_release(states);
+        *ret_call = "sim";
         return -ENOMEM;
     }
     engine->states = states;
@@ -1872,7 +1925,22 @@ void sim_no_room(uint32_t socket, int code, uint64_t until)
 
 void sim_no_room_for(uint16_t port)
 {
-    world.hopeless = port;
+    world.no_room[port] = true;
+}
+
+void sim_room_for(uint16_t port)
+{
+    world.no_room[port] = false;
+}
+
+void sim_room(uint32_t datagrams)
+{
+    world.room = datagrams;
+}
+
+uint64_t sim_stalled(const struct dgram_loop *loop)
+{
+    return loop->stalled;
 }
 
 uint64_t sim_counted(uint32_t socket)
@@ -1986,6 +2054,6 @@ bool sim_sleep(uint64_t until)
     if (next == NEVER && until == NEVER) {
         return false;
     }
-    time_passes(next < until ? next : until);
+    time_passes_asleep(next < until ? next : until);
     return true;
 }

@@ -114,11 +114,17 @@ void sim_calm(void);
 /* For a test that knows what it wants: sends of this socket get -EAGAIN or -ENOBUFS until then. */
 void sim_no_room(uint32_t socket, int code, uint64_t until);
 
-/* The same for all that is sent to this port, -ENOBUFS, for ever. */
+/* The same for all that is sent to this port, -ENOBUFS, until the other is called. */
 void sim_no_room_for(uint16_t port);
+void sim_room_for(uint16_t port);
+/* But so many datagrams to such ports are taken from now on: one slow device. */
+void sim_room(uint32_t datagrams);
 
 /* The engine breaks with this code at the n-th wait or flush from now. */
 void sim_break(uint32_t calls, int code);
+
+/* From now on datagrams take so long at most. */
+void sim_delay(uint32_t ns);
 
 uint64_t sim_now(void);
 /* A handler takes its time. */
@@ -129,8 +135,8 @@ uint64_t sim_calls(void);
 uint64_t sim_peeks(void);
 /* How often a busy loop would have given way on a host of one CPU. */
 uint64_t sim_relaxes(void);
-/* How long the last wait() that coalesces was to sleep, if there was one since the last call. */
-int64_t sim_coalesced(void);
+/* How long the last wait() that gathers was to sleep, if there was one since the last call. */
+int64_t sim_gathered(void);
 
 /* Appends to the log, of which only a hash is kept. With DGRAM_SIM_TRACE in the environment every
  * line is printed, too. */
@@ -156,6 +162,10 @@ uint32_t sim_last_socket(void);
  * closed. */
 uint64_t sim_counted(uint32_t socket);
 struct sim_socket sim_look(uint32_t socket);
+
+/* What of a loop's queue waits for names, or for destinations that had no room. A look into the
+ * library: which sends they are nobody is told. */
+uint64_t sim_stalled(const struct dgram_loop *loop);
 
 /* Slots that the engine has handed out and not got back. */
 uint32_t sim_slots_lent(void);

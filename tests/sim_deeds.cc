@@ -457,7 +457,7 @@ void Run::send_one(Socket *s, const Target &target, uint32_t size, bool with_fn)
 {
     sends.push_back(send_make(s, target, size, with_fn));
     Send *send = sends.back().get();
-    bool exact = is_sure(s) && chance(200) && all_open();
+    bool exact = is_sure(s) && chance(200) && all_open() && sim_stalled(loop) == 0;
     bool full = exact && forecast_full(s, size);
     const void *data = size == 0 && chance(500) ? nullptr : send->borrowed.get();
     List *list = list_for(s, target);
@@ -476,6 +476,7 @@ void Run::send_one(Socket *s, const Target &target, uint32_t size, bool with_fn)
 /* What a send's code means for the books, and whose its bytes are now. */
 void Run::settle_call(List *list, Send *send, int code, bool lent)
 {
+    stalled_yet = stalled_yet || sim_stalled(loop) > 0;
     if (code == 0) {
         send->socket->fresh.add(turns(), send->size + OVERHEAD);
     }

@@ -319,7 +319,8 @@ TEST_F(Found, CloseDuringABindToANameSendsNothing)
     dgram_lookup_answer(asked[0], DGRAM_ENOTFOUND, nullptr, 0);
 }
 
-/* A receive that failed every time was started again at once: an `error` a turn, a turn at once. */
+/* A receive that failed every time was started again at once: an `error` a turn, a turn at once.
+ * Then it was tried and told a thousand times a second, for ever. */
 TEST_F(Found, AReceiveThatAlwaysFailsIsNotTriedWithoutPause)
 {
     struct sim_faults faults = {};
@@ -328,14 +329,27 @@ TEST_F(Found, AReceiveThatAlwaysFailsIsNotTriedWithoutPause)
     ASSERT_EQ(dgram_on_message(socket, ignore_message, nullptr), 0);
     ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
     uint64_t start = sim_now();
-    turns(300, 1000 * MILLISECOND);
-    EXPECT_GT(errors.size(), 20u);
-    EXPECT_GT(sim_now() - start, static_cast<uint64_t>(100 * MILLISECOND));
+    uint64_t pause = 0;
+    while (sim_now() - start < 3500 * static_cast<uint64_t>(MILLISECOND) && pause < 100000) {
+        turns(1, 1000 * MILLISECOND);
+        pause++;
+    }
+    EXPECT_GT(pause, 1000u) << "not tried every millisecond";
+    EXPECT_EQ(errors.size(), 16u + 3u) << "at once, and once a second";
+    struct dgram_socket_stats stats = {};
+    stats.size = sizeof(stats);
+    ASSERT_EQ(dgram_socket_stats(socket, &stats), 0);
+    EXPECT_GT(stats.errors_lost, 1000u);
     sim_calm();
-    turns(10, 0);
+    turns(10, MILLISECOND);
     size_t before = errors.size();
+    struct dgram_addr self = {};
+    ASSERT_EQ(dgram_address(socket, &self), 0);
+    ASSERT_EQ(send_plain(dgram_addr_port(&self), 10), 0);
     turns(10, 10 * MILLISECOND);
     EXPECT_EQ(errors.size(), before) << "it recovers";
+    ASSERT_EQ(dgram_socket_stats(socket, &stats), 0);
+    EXPECT_EQ(stats.received, 1u) << "and hears";
 }
 
 /* EAGAIN is back-pressure, unless the engine breaks with it: while a refused train was sent again,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_spin.cc: when a loop spins before it sleeps, and when not: what its program has not decided
- * is decided by what spins have saved and cost.
+ * sim_spin.cc: when a loop spins before it sleeps, and when not: where its program has not decided,
+ * trials decide, in which the CPU of a datagram is compared.
  */
 #include <cerrno>
 
@@ -13,15 +13,19 @@ namespace
 constexpr int64_t MICROSECOND = 1000;
 constexpr int64_t MILLISECOND = 1000000;
 constexpr int64_t SECOND = 1000000000;
-/* As in src/wait.c. */
-constexpr int64_t SPIN = 40 * MICROSECOND, WORTH = 10 * MICROSECOND, CREDIT = MILLISECOND;
-constexpr int64_t ALLOWANCE = 64;
+/* As in src/wait.c: a spin, and the waits of a trial. */
+constexpr int64_t SPIN = 40 * MICROSECOND;
+constexpr unsigned EPOCH = 16, TRIAL = 8 * EPOCH;
+constexpr int64_t HOLD = SECOND, REST_LEAST = 20 * MILLISECOND, REST_MOST = 2560 * MILLISECOND;
+
+/* A wake-up costs 10 us of CPU in the simulator: spins of less pay, longer ones do not. */
+constexpr uint32_t PAYS = 4 * MICROSECOND, PAYS_NOT = 60 * MICROSECOND;
 
 /* The far loop asks, the near one answers. */
 class Spin : public SimPair
 {
   protected:
-    void open(uint32_t busy_poll_us = 0, uint32_t delay_ns = 0)
+    void open(uint32_t busy_poll_us = 0, uint32_t delay_ns = PAYS)
     {
         struct dgram_loop_options options = {};
         struct sim_faults faults = {};
@@ -43,27 +47,21 @@ class Spin : public SimPair
             << "the loop's clock is that of an earlier wait";
         return static_cast<int64_t>(sim_now() - start);
     }
-    /* Until a wait took no longer, or longer, than that. */
-    void ask_quickly()
-    {
-        while (ask() > 2 * SPIN) {
-        }
-    }
-    void ask_slowly()
-    {
-        while (ask() <= 2 * SPIN + 2 * MICROSECOND) { /* a wait(0), and what a turn does besides */
-        }
-    }
-    /* How many of 1,000 waits for a question spin. */
-    unsigned spins_of_thousand()
+    /* How many of so many waits for a question spin. */
+    unsigned spins_of(unsigned waits)
     {
         unsigned spun = 0;
-        for (int i = 0; i < 1000; i++) {
+        for (unsigned i = 0; i < waits; i++) {
             const uint64_t before = sim_peeks();
             ask();
             spun += sim_peeks() > before;
         }
         return spun;
+    }
+    /* As many questions as it takes to find out that spinning pays. */
+    void try_it()
+    {
+        spins_of(TRIAL + 2);
     }
     /* Whether the next turn, in which nothing comes, spins. */
     bool spins(int64_t timeout_ns = MILLISECOND)
@@ -87,31 +85,112 @@ class Spin : public SimPair
     }
 };
 
-TEST_F(Spin, AfterAShortWaitInALoopThatAnswers)
+TEST_F(Spin, WhereATrialSaysThatItPays)
 {
     open();
     EXPECT_FALSE(spins()) << "it has answered nobody yet";
-    ask();
+    const unsigned tried = spins_of(TRIAL);
+    EXPECT_GE(tried, TRIAL / 2 - 10) << "half of the trial, but for what the first look finds";
+    EXPECT_LE(tried, TRIAL / 2);
+    EXPECT_GE(spins_of(1000), 900u);
     ask();
     EXPECT_TRUE(spins(SPIN));
     EXPECT_FALSE(spins(SPIN)) << "nothing came in the wait before, though it was short";
+    EXPECT_EQ(sim_relaxes(), 0u) << "beside a busy thread that may take milliseconds";
+}
+
+TEST_F(Spin, NotWhereItDoesNotPay)
+{
+    open(0, PAYS_NOT);
+    spins_of(2 * TRIAL); /* the first trial, perhaps a hope, and the trial after it */
+    EXPECT_EQ(spins_of(100), 0u);
+}
+
+/* Trials that fail come at growing intervals: they cost a fiftieth of the waits, and less later. */
+TEST_F(Spin, TrialsAreFewAndFewer)
+{
+    open(0, PAYS_NOT);
+    const uint64_t start = sim_now();
+    unsigned spun = 0, waits = 0;
+    while (sim_now() - start < static_cast<uint64_t>(2 * REST_MOST)) {
+        spun += spins_of(100);
+        waits += 100;
+    }
+    EXPECT_GE(spun, TRIAL / 2) << "it did try";
+    EXPECT_LE(spun, waits / 50);
+}
+
+TEST_F(Spin, IsTriedAgainAndPaysNow)
+{
+    open(0, PAYS_NOT);
+    spins_of(2 * TRIAL);
+    sim_delay(PAYS);
+    const uint64_t start = sim_now();
+    while (spins_of(100) < 90) {
+        ASSERT_LT(sim_now() - start, static_cast<uint64_t>(2 * REST_MOST));
+    }
+}
+
+/* Half as fast again as before: the other side spins, perhaps. */
+TEST_F(Spin, IsTriedAtOnceWhenQuestionsComeFaster)
+{
+    open(0, PAYS_NOT);
+    for (uint64_t start = sim_now(); sim_now() - start < static_cast<uint64_t>(REST_MOST);) {
+        spins_of(100);
+    }
+    while (spins_of(16) > 0) { /* a trial that is under way, to its end */
+    }
+    const uint64_t start = sim_now();
+    while (sim_now() - start < static_cast<uint64_t>(2 * REST_LEAST)) {
+        ask();
+    }
+    sim_delay(PAYS);
+    const uint64_t faster = sim_now();
+    while (spins_of(16) < 14) {
+        ASSERT_LT(sim_now() - faster, static_cast<uint64_t>(100 * MILLISECOND));
+    }
+}
+
+/* What is known of sleeping is found out again. */
+TEST_F(Spin, IsTriedAgainWhileItPays)
+{
+    open();
+    try_it();
+    unsigned slept = 0, waits = 0;
+    for (uint64_t start = sim_now(); sim_now() - start < static_cast<uint64_t>(HOLD + HOLD / 5);) {
+        slept += 100 - spins_of(100);
+        waits += 100;
+    }
+    EXPECT_GE(slept, TRIAL / 2) << "a trial at least, asleep half of the time";
+    EXPECT_LE(slept, waits / 10);
+}
+
+TEST_F(Spin, IsTriedAnewInTheNextConversation)
+{
+    open(0, PAYS_NOT);
+    for (uint64_t start = sim_now(); sim_now() - start < static_cast<uint64_t>(REST_MOST);) {
+        spins_of(100);
+    }
+    pass(2 * HOLD);
+    EXPECT_GE(spins_of(TRIAL + 1), TRIAL / 2 - 10);
 }
 
 /* What the handlers of messages sent has left, and is told, in the turn that found them. */
 TEST_F(Spin, WhatItFoundIsAnsweredBeforeTheRestOfTheTurn)
 {
     open();
+    try_it();
     asks = true;
-    for (unsigned slept = 0; slept < 2; slept++) {
+    unsigned before = told;
+    for (int i = 0; i < 10; i++) {
+        const uint64_t peeks = sim_peeks();
         ask();
-        EXPECT_EQ(told, slept) << "the next turn tells of what was sent in a turn that slept";
+        if (sim_peeks() > peeks) {
+            EXPECT_EQ(told, before + 1) << "in the same turn";
+        }
         ASSERT_GE(dgram_loop_turn(near, 0), 0);
-        EXPECT_EQ(told, slept + 1);
+        before = told;
     }
-    const uint64_t before = sim_peeks();
-    ask();
-    ASSERT_GT(sim_peeks(), before) << "it did not spin";
-    EXPECT_EQ(told, 3u);
 }
 
 TEST_F(Spin, NotInALoopThatOnlyListens)
@@ -127,6 +206,7 @@ TEST_F(Spin, NotInALoopThatOnlyListens)
 TEST_F(Spin, NotWhenItsLastAnswerIsLongAgo)
 {
     open();
+    try_it();
     for (bool lately : {true, false}) {
         answers = true;
         ask();
@@ -139,17 +219,20 @@ TEST_F(Spin, NotWhenItsLastAnswerIsLongAgo)
 
 TEST_F(Spin, NotAfterALongWait)
 {
-    open(0, 200 * MICROSECOND);
+    open();
+    try_it();
     ask();
-    ask_quickly();
     EXPECT_TRUE(spins());
-    ask_slowly();
+    sim_delay(5 * SPIN);
+    while (ask() <= 2 * SPIN + 2 * MICROSECOND) { /* a wait(0), and what a turn does besides */
+    }
     EXPECT_FALSE(spins());
 }
 
 TEST_F(Spin, NotInATurnThatMayNotWait)
 {
     open();
+    try_it();
     ask();
     ask();
     EXPECT_FALSE(spins(0));
@@ -181,6 +264,7 @@ TEST_F(Spin, AlwaysIfTheProgramSaysSo)
 TEST_F(Spin, NothingComesAndTheTurnLastsAsLongAsItMay)
 {
     open();
+    try_it();
     ask();
     ask();
     const uint64_t start = sim_now();
@@ -193,6 +277,7 @@ TEST_F(Spin, NothingComesAndTheTurnLastsAsLongAsItMay)
 TEST_F(Spin, NothingComesAndATurnWithoutALimitEnds)
 {
     open();
+    try_it();
     ask();
     ask();
     const uint64_t start = sim_now();
@@ -204,6 +289,7 @@ TEST_F(Spin, NothingComesAndATurnWithoutALimitEnds)
 TEST_F(Spin, NoLongerThanUntilATimerIsDue)
 {
     open();
+    try_it();
     uint64_t fired = 0;
     struct dgram_timer *timer = nullptr;
     ASSERT_EQ(
@@ -222,33 +308,11 @@ TEST_F(Spin, NoLongerThanUntilATimerIsDue)
     dgram_timer_free(timer);
 }
 
-/* A wait of less than a wake-up's worth earns, and so it may go on. */
-TEST_F(Spin, ForEverIfItPays)
-{
-    open(0, 2 * WORTH - 4 * MICROSECOND);
-    ask();
-    ask();
-    EXPECT_GE(spins_of_thousand(), 980u)
-        << "but for what the first look finds, which is a whole wait then";
-    EXPECT_TRUE(spins());
-    EXPECT_EQ(sim_relaxes(), 0u) << "beside a busy thread that may take milliseconds";
-}
-
-/* A wait of more costs more than it saves, and so it ends. */
-TEST_F(Spin, NotForLongIfItDoesNotPay)
-{
-    open(0, 6 * WORTH);
-    ask();
-    ask();
-    const unsigned spun = spins_of_thousand();
-    EXPECT_GE(spun, CREDIT / SPIN);
-    EXPECT_LE(spun, 200u);
-}
-
 /* The first wait of the spin that is a whole one: its turn says so, and so do all after it. */
 TEST_F(Spin, EndsWhenTheEngineBreaks)
 {
     open();
+    try_it();
     ask();
     ask();
     const uint64_t before = sim_peeks();
@@ -256,65 +320,6 @@ TEST_F(Spin, EndsWhenTheEngineBreaks)
     EXPECT_EQ(dgram_loop_turn(near, SECOND), -EIO);
     EXPECT_GT(sim_peeks(), before);
     EXPECT_EQ(dgram_loop_turn(near, SECOND), -EIO);
-}
-
-/* That was there already: no wake-up is saved, and nothing is earned. */
-TEST_F(Spin, EarnsNothingByWhatItFindsAtOnce)
-{
-    open();
-    ask();
-    ask();
-    unsigned spun = 0;
-    for (int i = 0; i < 400; i++) {
-        for (int64_t earned = 0; earned <= SPIN; earned += WORTH) {
-            ask();
-        }
-        spun += spins(2 * SPIN);
-    }
-    EXPECT_LE(spun, 100u);
-}
-
-/* Every second wait is short and the others are not: each spin is in vain. */
-TEST_F(Spin, NotBeyondWhatWakeUpsCost)
-{
-    open();
-    ask();
-    const uint64_t start = sim_now();
-    int64_t spent = 0;
-    unsigned refused = 0;
-    for (int i = 0; i < 2000; i++) {
-        ask();
-        if (spins(2 * SPIN)) {
-            spent += SPIN;
-        } else {
-            refused++;
-        }
-        const int64_t elapsed = static_cast<int64_t>(sim_now() - start);
-        ASSERT_LE(spent, CREDIT + elapsed / ALLOWANCE + SPIN) << i;
-    }
-    const int64_t elapsed = static_cast<int64_t>(sim_now() - start);
-    EXPECT_GE(spent, (CREDIT + elapsed / ALLOWANCE) / 2) << "most of the credit is used";
-    EXPECT_GE(refused, 1800u);
-}
-
-TEST_F(Spin, AgainAfterAWhile)
-{
-    open();
-    ask();
-    ask();
-    while (spins(2 * SPIN)) {
-        ask();
-    }
-    pass(SECOND);
-    ask();
-    ask(); /* the pause was a long wait */
-    unsigned spun = 0;
-    while (spins(2 * SPIN)) {
-        spun++;
-        ask();
-    }
-    EXPECT_GE(spun, CREDIT / SPIN) << "the whole credit is back";
-    EXPECT_LE(spun, 2 * CREDIT / (SPIN - WORTH)) << "and not more of it";
 }
 
 } // namespace

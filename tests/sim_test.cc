@@ -49,6 +49,7 @@ bool Run::open_loop()
     options.segments_max = segments[below(5)];
     options.queue_limit = chance(500) ? 0 : 2000 + below(300000);
     options.busy_poll_us = chance(250) ? 1 + below(60) : chance(250) ? DGRAM_BUSY_POLL_OFF : 0;
+    options.max_delay_us = chance(300) ? 1 + below(2000) : 0;
     options.lookup = on_lookup;
     options.lookup_user = this;
     slots = options.slots != 0 ? options.slots : 64;

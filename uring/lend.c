@@ -68,7 +68,9 @@ int ring_lend(struct engine *engine, struct region *region)
 void ring_reclaim(struct engine *engine, const struct region *region)
 {
     assert(region->number < REGIONS_MAX && engine->region_used[region->number]);
-    (void) region_set(engine, region->number, NULL, 0);
+    if (!engine->down) {
+        (void) region_set(engine, region->number, NULL, 0);
+    }
     engine->region_used[region->number] = false;
 }
 

@@ -6,6 +6,7 @@
  *     send.c    trains into SQEs
  *     lend.c    those that are not copied
  *     peek.c    looking for datagrams in a busy loop
+ *     inherit.c the thread that owns the ring ends, and another one closes it
  *     uring.c   receives, watches, submission, completions: the turn
  *
  * user_data is operation | generation | index into the object table, never a pointer: a completion
@@ -59,8 +60,11 @@ struct engine {
     struct io_uring ring;
     const char **failed_call;
     struct completions *out;
-    bool enabled; /* by the first wait(), whose thread owns the ring from then on */
-    int broken;   /* an enter failed: its error. The SQEs that it left point to memory that the core
+    bool enabled;   /* by the first wait(), whose thread owns the ring from then on */
+    bool resting;   /* what ends now is to be started again */
+    bool inherited; /* another thread has it now, and only closes: the ring is not entered */
+    bool down;      /* and the ring itself is gone */
+    int broken; /* an enter failed: its error. The SQEs that it left point to memory that the core
                      uses again, so there is none after it */
     uint32_t refusals; /* enters that said "not now" and were borne, since one that did not */
     int event_fd;      /* -1 until fd() */
@@ -104,7 +108,7 @@ int ring_open(const struct engine_config *config, struct engine **ret_engine,
               const char **ret_call);
 void ring_close(struct engine *engine, bool forked);
 int ring_enable(struct engine *engine);
-int ring_provide(struct engine *engine, const struct slots *slots);
+int ring_provide(struct engine *engine, const struct slots *slots, const char **ret_call);
 int ring_event_fd(struct engine *engine);
 struct object *ring_object_make(struct engine *engine);
 void ring_object_free(struct engine *engine, struct object *object);
@@ -120,6 +124,10 @@ void ring_reclaim(struct engine *engine, const struct region *region);
 void ring_lend_prepare(struct engine *engine, struct io_uring_sqe *sqe, uint32_t index);
 void ring_lend_completed(struct engine *engine, const struct io_uring_cqe *cqe);
 
+/* inherit.c */
+void ring_rest(struct engine *engine);
+int ring_inherit(struct engine *engine);
+
 /* peek.c */
 int ring_peek(struct engine *engine);
 void ring_receiver_added(struct engine *engine, struct object *object);
@@ -131,6 +139,8 @@ struct io_uring_sqe *ring_sqe(struct engine *engine);
 void ring_append_received(struct engine *engine, const struct object *object, uint32_t slot,
                           const struct io_uring_recvmsg_out *header, uint32_t present);
 void ring_harvest(struct engine *engine);
+/* The kernel has nothing of the object any more: the rest of a detach or an unwatch. */
+void ring_object_dropped(struct engine *engine, struct object *object);
 /* What follows an enter that gave `code`: 0, or the error that broke the ring. */
 int ring_settle(struct engine *engine, int code, bool slept);
 

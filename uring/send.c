@@ -130,9 +130,8 @@ static uint32_t run_end(const struct engine *engine, uint32_t from)
  * made for: an enter for one SQE costs 0.35 us more than sendmsg. */
 static bool by_call(const struct engine *engine, bool flush)
 {
-    bool lone = flush && engine->send_count == 1 && io_uring_sq_ready(&engine->ring) == 0 &&
-                engine->queue_head == NULL;
-    return !engine->enabled || lone;
+    return !engine->enabled || (flush && engine->send_count == 1 && engine->queue_head == NULL &&
+                                io_uring_sq_ready(&engine->ring) == 0);
 }
 
 void ring_send_queue(struct engine *engine, bool flush)

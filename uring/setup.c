@@ -56,19 +56,27 @@ static int ring_climb(struct io_uring *ring)
     return code;
 }
 
-/* Rings count as locked memory of the user again (6.18; up to 5.11 before), and one that was closed
- * counts until the kernel has taken it down, 8 to 13 ms later: a program that makes and frees loops
- * in quick succession under the usual limit of 8 MiB only has to wait a moment. */
-enum { MEMORY_TRIES = 16 };
-static const struct timespec memory_pause = {.tv_nsec = 2000000};
+/* Rings and rings of buffers count as locked memory of the user again (6.18; up to 5.11 before),
+ * and what was closed counts until the kernel has taken it down, 8 to 13 ms later: a program that
+ * makes and frees loops in quick succession under the usual limit of 8 MiB only has to wait a
+ * moment. True after a pause, when another attempt may have the memory. */
+static bool memory_may_come(int code, int *tries)
+{
+    enum { MEMORY_TRIES = 16 };
+    const struct timespec pause = {.tv_nsec = 2000000};
+    if (code != -ENOMEM || (*tries)++ == MEMORY_TRIES) {
+        return false;
+    }
+    (void) nanosleep(&pause, NULL);
+    return true;
+}
 
 static int ring_setup(struct io_uring *ring, const char **ret_call)
 {
-    int code = ring_climb(ring);
-    for (int tries = 0; code == -ENOMEM && tries < MEMORY_TRIES; tries++) {
-        (void) nanosleep(&memory_pause, NULL);
+    int code, tries = 0;
+    do {
         code = ring_climb(ring);
-    }
+    } while (memory_may_come(code, &tries));
     *ret_call = "io_uring_setup";
     if (code == 0 && (ring->features & needed_features) != needed_features) {
         io_uring_queue_exit(ring);
@@ -121,7 +129,9 @@ static size_t buffer_ring_bytes(const struct engine *engine)
 void ring_close(struct engine *engine, bool forked)
 {
     (void) forked; /* unmapping and closing a child's copy leaves the parent's ring alone */
-    io_uring_queue_exit(&engine->ring);
+    if (!engine->down) {
+        io_uring_queue_exit(&engine->ring);
+    }
     if (engine->buffers != NULL) {
         (void) munmap(engine->buffers, buffer_ring_bytes(engine));
     }
@@ -147,18 +157,23 @@ static uint32_t power_of_two(uint32_t least)
     return power;
 }
 
-int ring_provide(struct engine *engine, const struct slots *slots)
+int ring_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
     assert(engine->buffers == NULL);
     engine->buffer_entries = power_of_two(slots->count);
     void *memory = mmap(NULL, buffer_ring_bytes(engine), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *ret_call = "mmap";
     if (memory == MAP_FAILED) {
         return -ENOMEM;
     }
     struct io_uring_buf_reg registration = {.ring_addr = (uint64_t) (uintptr_t) memory,
                                             .ring_entries = engine->buffer_entries};
-    int code = io_uring_register_buf_ring(&engine->ring, &registration, 0);
+    int code, tries = 0;
+    do {
+        code = io_uring_register_buf_ring(&engine->ring, &registration, 0);
+    } while (memory_may_come(code, &tries));
+    *ret_call = "io_uring_register (buffer ring)";
     if (code < 0) {
         (void) munmap(memory, buffer_ring_bytes(engine));
         return code;
@@ -187,6 +202,9 @@ int ring_event_fd(struct engine *engine)
 {
     if (engine->event_fd >= 0) {
         return engine->event_fd;
+    }
+    if (engine->inherited) {
+        return -ENOTSUP;
     }
     int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) {

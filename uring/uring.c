@@ -203,6 +203,17 @@ static void detach_if_done(struct engine *engine, struct object *object)
     append_simple(engine, endpoint, COMPLETION_DETACHED, 0);
 }
 
+void ring_object_dropped(struct engine *engine, struct object *object)
+{
+    object->armed = object->cancel = object->start = false;
+    object->polls = 0;
+    if (object->forgotten) {
+        object_end(engine, object);
+    } else {
+        detach_if_done(engine, object);
+    }
+}
+
 void ring_append_received(struct engine *engine, const struct object *object, uint32_t slot,
                           const struct io_uring_recvmsg_out *header, uint32_t present)
 {
@@ -242,6 +253,12 @@ static int stop_reason(int result)
     return harmless ? 0 : result;
 }
 
+static void start_again(struct engine *engine, struct object *object)
+{
+    object->start = true;
+    queue_object(engine, object);
+}
+
 static void complete_receive(struct engine *engine, const struct io_uring_cqe *cqe)
 {
     struct object *object = object_of(engine, cqe->user_data);
@@ -259,6 +276,8 @@ static void complete_receive(struct engine *engine, const struct io_uring_cqe *c
     }
     if (ended && object->detaching) {
         detach_if_done(engine, object);
+    } else if (ended && engine->resting && !object->stopping && stop_reason(cqe->res) == 0) {
+        start_again(engine, object);
     } else if (ended) {
         object->stopping = false;
         append_simple(engine, object->endpoint, COMPLETION_STOPPED, stop_reason(cqe->res));
@@ -273,6 +292,8 @@ static void complete_poll(struct engine *engine, const struct io_uring_cqe *cqe)
     object->armed = false;
     if (object->forgotten) {
         object_end(engine, object);
+    } else if (engine->resting && cqe->res == -ECANCELED) {
+        start_again(engine, object);
     } else {
         *completions_append(engine->out) = (struct completion){
             .kind = COMPLETION_READY, .watch = object->watch, .result = cqe->res};
@@ -405,14 +426,17 @@ static int enter(struct engine *engine, int64_t timeout_ns, unsigned count)
  * and not the kernel's minimum wait (6.12): that slept on with completions there up to 6.18,
  * liburing issue 1477.
  */
-static unsigned enough(const struct engine *engine, bool coalesce)
+static unsigned enough(const struct engine *engine, bool gathers)
 {
     enum { MANY = 32 };
-    return coalesce && (engine->ring.flags & IORING_SETUP_DEFER_TASKRUN) != 0 ? MANY : 1;
+    return gathers && (engine->ring.flags & IORING_SETUP_DEFER_TASKRUN) != 0 ? MANY : 1;
 }
 
-static int uring_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
+static int uring_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
+    if (engine->inherited) {
+        return uring_flush(engine);
+    }
     int code = engine->broken < 0 ? engine->broken : ring_enable(engine);
     if (code < 0) {
         ring_send_answer(engine, code);
@@ -427,7 +451,7 @@ static int uring_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
         timeout_ns = 0;
     }
     int entered =
-        engine->broken < 0 ? engine->broken : enter(engine, timeout_ns, enough(engine, coalesce));
+        engine->broken < 0 ? engine->broken : enter(engine, timeout_ns, enough(engine, gathers));
     return finish(engine, entered, timeout_ns != 0);
 }
 
@@ -542,6 +566,8 @@ const struct backend dg_backend_uring = {
     .send = uring_send,
     .lend = ring_lend,
     .reclaim = ring_reclaim,
+    .rest = ring_rest,
+    .inherit = ring_inherit,
     .flush = uring_flush,
     .watch = uring_watch,
     .unwatch = uring_unwatch,

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dns.h: what dns.c and dns_config.c offer each other: how names are to be asked for.
+ */
+#ifndef DGRAM_DNS_H
+#define DGRAM_DNS_H
+
+#include <sys/stat.h>
+
+#include "src/core.h"
+
+/* A name server with a zone (fe80::1%eth0), which c-ares cannot name: it knows the address of a
+ * stand-in. */
+struct zoned_server {
+    char text[DGRAM_ADDR_TEXT_MAX]; /* the address with its zone */
+    struct sockaddr_in6 name;       /* as it was last connected to */
+};
+
+/* The configuration of the host and of the loop's options. */
+struct dns_configuration {
+    struct stat file; /* resolv.conf when it was read; all zero: there was none */
+    int timeout_ms;   /* options of the file; 0: not there */
+    int attempts;
+    char *servers; /* as c-ares takes them; NULL: as it finds them itself */
+    struct zoned_server *zoned;
+    uint32_t zoned_count;
+};
+
+/* Returns 0, or the errno why the file cannot be read: that is no configuration. A file that does
+ * not exist is an empty one, resolv.conf(5). */
+int dg_dns_configuration_read(const struct dgram_loop *loop,
+                              struct dns_configuration *ret_configuration);
+void dg_dns_configuration_release(struct dns_configuration *configuration);
+
+/* Whether there is another file now. */
+bool dg_dns_configuration_changed(const struct dgram_loop *loop,
+                                  const struct dns_configuration *configuration);
+
+/* The name of a server as connect(2) takes it, from that which c-ares knows: 0, or an errno where
+ * the zone is no interface any more. And the way back. */
+int dg_dns_name_of_server(struct dns_configuration *configuration, union dg_name *name);
+void dg_dns_name_for_cares(const struct dns_configuration *configuration, union dg_name *name);
+
+#endif

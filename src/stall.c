@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stall.c: destinations for which the kernel had no memory (ENOBUFS), and what waits for them.
+ *
+ * Owns the stalls of a socket: one for each such destination, which others neither wait for nor
+ * have to share their queue with. It hands their datagrams over again, each destination in its
+ * turn; what becomes of them is settle.c's to say. A stall ends when nothing waits in it.
+ */
+#include <string.h>
+
+#include "src/core.h"
+
+/* So many are tried in one go: at 1 us for a refusal a tenth of the time. */
+enum { STALL_TURNS = 64 };
+
+static struct stall **bucket_of(const struct dgram_socket *socket, const union dg_name *name)
+{
+    return &socket->loop->stalls[dg_name_bucket(socket->loop->batch, socket, name)];
+}
+
+struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_name *name)
+{
+    struct stall *stall = *bucket_of(socket, name);
+    while (stall != NULL && (stall->socket != socket || !dg_name_equal(&stall->name, name))) {
+        stall = stall->hash_next;
+    }
+    return stall;
+}
+
+static void turns_append(struct dgram_socket *socket, struct stall *stall)
+{
+    stall->next = NULL;
+    if (socket->stalls_tail != NULL) {
+        socket->stalls_tail->next = stall;
+    } else {
+        socket->stalls = stall;
+    }
+    socket->stalls_tail = stall;
+}
+
+struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *name)
+{
+    struct stall *stall = dg_allocate(sizeof(*stall));
+    if (stall != NULL) {
+        struct stall **bucket = bucket_of(socket, name);
+        stall->socket = socket;
+        stall->name = *name;
+        stall->hash_next = *bucket;
+        *bucket = stall;
+        turns_append(socket, stall);
+    }
+    return stall;
+}
+
+static void stall_close(struct stall *stall)
+{
+    struct dgram_socket *socket = stall->socket;
+    struct stall *before = NULL;
+    struct stall **link = bucket_of(socket, &stall->name);
+    assert(stall->share.charge == 0);
+    while (*link != stall) {
+        link = &(*link)->hash_next;
+    }
+    *link = stall->hash_next;
+    for (link = &socket->stalls; *link != stall; link = &before->next) {
+        before = *link;
+    }
+    *link = stall->next;
+    if (socket->stalls_tail == stall) {
+        socket->stalls_tail = before;
+    }
+    dg_release(stall);
+}
+
+void dg_stall_append(struct stall *stall, struct request_list *list, struct request *request)
+{
+    dg_request_park(list, request);
+    dg_share_charge(stall->socket, &stall->share, request->size);
+}
+
+/* What could not leave goes back before what was still waiting behind it. */
+void dg_stall_rejoin(struct stall *stall)
+{
+    stall->goes = stall->again.head == NULL;
+    dg_requests_prepend(&stall->requests, &stall->again);
+    dg_share_settle(stall->socket, &stall->share);
+    if (stall->requests.head == NULL) {
+        stall_close(stall);
+    }
+}
+
+/* The first datagram that waits, or all: false when the batch has to be submitted before more. */
+static bool stall_try(struct stall *stall, bool all)
+{
+    struct dgram_socket *socket = stall->socket;
+    struct flow *flow = dg_batch_flow(socket->loop, socket, &stall->name);
+    bool full = false;
+    flow->stall = stall;
+    do {
+        struct request *request = dg_requests_pop(&stall->requests);
+        struct payload payload = {.data = request->data, .size = request->size};
+        dg_share_release(socket, &stall->share, request->size);
+        full = dg_batch_append(socket->loop->batch, flow, &payload, request);
+    } while (all && !full && stall->requests.head != NULL);
+    return !full;
+}
+
+/* What has left its place has made room: the rest of those destinations goes, too. */
+static void stalls_go_on(struct dgram_socket *socket)
+{
+    bool tried = true;
+    while (tried && !socket->blocked) {
+        tried = false;
+        for (struct stall *s = socket->stalls, *next; s != NULL; s = next) {
+            next = s->next;
+            if (s->goes) {
+                s->goes = false;
+                tried = true;
+                if (!stall_try(s, true)) {
+                    break; /* the flush may end the next one, too */
+                }
+            }
+        }
+        (void) dg_send_flush(socket->loop); /* a broken engine shows in the results */
+    }
+}
+
+/* The first of them goes last the next time, so that no destination is always the first to take
+ * the room that has come. Returns how many were tried. */
+static uint32_t stalls_take_turns(struct dgram_socket *socket)
+{
+    struct stall *turns[STALL_TURNS];
+    uint32_t count = 0;
+    for (; count < STALL_TURNS && socket->stalls != NULL; count++) {
+        turns[count] = socket->stalls;
+        socket->stalls = socket->stalls->next;
+    }
+    if (socket->stalls == NULL) {
+        socket->stalls_tail = NULL;
+    }
+    for (uint32_t i = 1; i <= count; i++) {
+        turns_append(socket, turns[i % count]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!stall_try(turns[i], false)) {
+            (void) dg_send_flush(socket->loop);
+        }
+    }
+    (void) dg_send_flush(socket->loop);
+    stalls_go_on(socket);
+    return count;
+}
+
+void dg_stalls_retry(struct dgram_socket *socket)
+{
+    if (socket->stalls != NULL && !socket->blocked) {
+        (void) stalls_take_turns(socket);
+    }
+    if (socket->stalls != NULL && !socket->blocked) {
+        dg_socket_retry_soon(socket);
+    }
+}
+
+void dg_stalls_retry_all(struct dgram_socket *socket)
+{
+    uint32_t left = 0;
+    for (const struct stall *s = socket->stalls; s != NULL; s = s->next) {
+        left++;
+    }
+    while (left > 0 && socket->stalls != NULL && !socket->blocked) {
+        uint32_t tried = stalls_take_turns(socket);
+        left = left > tried ? left - tried : 0;
+    }
+}
+
+void dg_stalls_cancel(struct dgram_socket *socket, int code)
+{
+    while (socket->stalls != NULL) {
+        struct stall *stall = socket->stalls;
+        assert(stall->again.head == NULL);
+        for (struct request *r; (r = dg_requests_pop(&stall->requests)) != NULL;) {
+            dg_share_release(socket, &stall->share, r->size);
+            dg_request_complete(r, code);
+        }
+        stall_close(stall);
+    }
+}
+
+void dg_stalls_forget(struct dgram_socket *socket)
+{
+    for (struct stall *stall = socket->stalls, *next; stall != NULL; stall = next) {
+        next = stall->next;
+        dg_requests_forget(&stall->requests, socket->loop);
+        dg_release(stall);
+    }
+}
