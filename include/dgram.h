@@ -33,8 +33,8 @@
  * cleanly calls dgram_loop_stop() in its signal handler, and when run has returned 1, dgram_end()
  * on its sockets, frees its timers, and runs the loop again until it returns 0. What is queued is
  * sent, what the kernel has received until then is delivered. The final counters are there in
- * `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt, what was received is
- * counted as discarded.
+ * `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt, what was received
+ * is counted as discarded.
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
  * timers, for ever. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be
@@ -528,17 +528,16 @@ DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_
 /*
  * close (manual: dgram.close). No `message` follows. Sends that are queued get one attempt in this
  * turn, so `send(); close();` delivers; what the kernel does not take then completes with
- * -ECANCELED, and so does what waits for a name: it is not sent (dgram_end() waits for it). What was
- * received and not delivered, by the kernel too, is counted as discarded. Then
- * `close` is emitted, when the port is free again. Until that handler has returned the handle
- * answers DGRAM_ENOTRUNNING; then the library frees it.
+ * -ECANCELED, and so does what waits for a name: it is not sent (dgram_end() waits for it). What
+ * was received and not delivered, by the kernel too, is counted as discarded. Then `close` is
+ * emitted, when the port is free again. Until that handler has returned the handle answers DGRAM_ENOTRUNNING; then the library frees it.
  * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
  */
 DGRAM_API int dgram_close(struct dgram_socket *socket);
 
 /*
- * Refuses new sends (DGRAM_ENOTRUNNING) and goes on receiving until the queue is empty, however long
- * back-pressure or a lookup lasts. Then it lets nothing new in (`dropped` counts that, by a socket
+ * Refuses new sends (DGRAM_ENOTRUNNING) and goes on receiving until the queue is empty, however
+ * long back-pressure or a lookup lasts. Then it lets nothing new in (`dropped` counts that, by a socket
  * filter, SO_ATTACH_FILTER in socket(7)), delivers what the kernel has received, and closes by
  * itself. Hosts without such a filter deliver as much as the receive buffer holds at most. A socket
  * that is paused or has no `message` handler by then closes at once and counts what it cannot

@@ -147,8 +147,7 @@ bool dg_backlog_owns(const struct dgram_loop *loop, const void *data)
     bool found = false;
     for (const struct held *h = loop->served; h != loop->served_end && !found; h = h->next) {
         const struct held_copy *copy = (const struct held_copy *) h;
-        found =
-            h->slot == DG_NO_SLOT && (uintptr_t) data - (uintptr_t) copy->bytes < copy->size;
+        found = h->slot == DG_NO_SLOT && (uintptr_t) data - (uintptr_t) copy->bytes < copy->size;
     }
     return found;
 }

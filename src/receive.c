@@ -2,8 +2,8 @@
 /*
  * receive.c: from RECEIVED records to `message` events.
  *
- * Owns the decision when a socket receives (bound, not paused, a handler is set, nothing held, slots
- * are free) and the taking apart of trains. A parcel is what one record holds; its messages point
+ * Owns the decision when a socket receives (bound, not paused, a handler is set, nothing held,
+ * slots are free) and the taking apart of trains. A parcel is what one record holds; its messages point
  * into the slot, which goes back to the engine when the last one is done. Between any two messages
  * the handler may have closed, paused or changed the socket: `delivers` says so in one flag. The
  * turn may be over, too (backlog.c): then the parcel waits for the next one.
@@ -170,7 +170,7 @@ void dg_receive_stopped(struct dgram_socket *socket, int result)
     dg_receive_update(socket);
 }
 
-/* An engine may keep a slot to itself (the ring does, to peek), so the last one may be of no use. */
+/* An engine may keep a slot to itself (the ring does, to peek): the last one may be of no use. */
 enum { KEPT_BY_ENGINE = 1 };
 
 static bool somebody_starves(const struct dgram_loop *loop)
@@ -232,8 +232,8 @@ static bool parcel_next(struct parcel *parcel, struct dgram_message *message)
     return parcel->size > 0;
 }
 
-/* Full ones of a train, one handler call each, until the next look: the walk keeps all that it needs
- * in registers. Returns whether something is left, be it a shorter one at the end. */
+/* Full ones of a train, one handler call each, until the next look: the walk keeps all that it
+ * needs in registers. Returns whether something is left, be it a shorter one at the end. */
 static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parcel)
 {
     const struct dgram_loop *loop = socket->loop;
@@ -393,8 +393,8 @@ static struct parcel parcel_open(struct dgram_loop *loop, const struct completio
     return parcel;
 }
 
-/* What is left of it waits for the next turn, or until the socket delivers again, or nobody wants it
- * any more. Returns whether it stays in its slot. */
+/* What is left of it waits for the next turn, or until the socket delivers again, or nobody wants
+ * it any more. Returns whether it stays in its slot. */
 static bool parcel_leave(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot)
 {
     if (socket->delivers) {

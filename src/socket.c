@@ -2,11 +2,11 @@
 /*
  * socket.c: creation, bind, events and the end of sockets.
  *
- * Life: open - ending (dgram_end) - emptying (all was sent, nothing new arrives, ending.c) - closing
- * (dgram_close: no message any more, in the next prepare the queue gets its last attempt and the
- * engine detaches) - closed (DETACHED came, the descriptor is closed) - `close` is emitted, the
- * memory is freed. What a call causes but may not do itself is
- * noted as `due` bits; prepare and dispatch work them off.
+ * Life: open - ending (dgram_end) - emptying (all was sent, nothing new arrives, ending.c) -
+ * closing (dgram_close: no message any more, in the next prepare the queue gets its last attempt and
+ * the engine detaches) - closed (DETACHED came, the descriptor is closed) - `close` is emitted, the
+ * memory is freed. What a call causes but may not do itself is noted as `due` bits; prepare and
+ * dispatch work them off.
  */
 #include <limits.h>
 #include <netinet/udp.h>

@@ -12,7 +12,7 @@ using namespace harness;
 namespace
 {
 
-class Turn : public EngineTest
+class FairTurn : public EngineTest
 {
   protected:
     /* So many lone datagrams, or trains of them, lie in the kernel's buffer of `receiver` then. */
@@ -32,7 +32,7 @@ class Turn : public EngineTest
         dgram_loop_free(other);
     }
 };
-INSTANTIATE_ON_HOST_ENGINES(Turn);
+INSTANTIATE_ON_HOST_ENGINES(FairTurn);
 
 void burn(long microseconds)
 {
@@ -45,7 +45,7 @@ void burn(long microseconds)
 }
 
 /* Handlers of 200 us and a timer of 1 ms: it must fire again and again between the deliveries. */
-TEST_P(Turn, TimersFireBetweenTheMessagesOfATrain)
+TEST_P(FairTurn, TimersFireBetweenTheMessagesOfATrain)
 {
     unsigned got = 0, ticks_between = 0;
     struct dgram_socket *receiver = open_bound(loop);
@@ -75,7 +75,7 @@ TEST_P(Turn, TimersFireBetweenTheMessagesOfATrain)
     EXPECT_EQ(stats_of(receiver).discarded, 0u);
 }
 
-TEST_P(Turn, EndDeliversAndCloseCountsWhatTheKernelHolds)
+TEST_P(FairTurn, EndDeliversAndCloseCountsWhatTheKernelHolds)
 {
     for (uint32_t segments : {1u, 0u}) {
         for (bool end : {true, false}) {
@@ -106,7 +106,7 @@ TEST_P(Turn, EndDeliversAndCloseCountsWhatTheKernelHolds)
 }
 
 /* An unref'd socket that ends keeps the loop running until it is closed. */
-TEST_P(Turn, EndOfAnUnrefdSocketIsAwaited)
+TEST_P(FairTurn, EndOfAnUnrefdSocketIsAwaited)
 {
     unsigned got = 0;
     struct dgram_socket *receiver = open_bound(loop);
@@ -120,7 +120,7 @@ TEST_P(Turn, EndOfAnUnrefdSocketIsAwaited)
     EXPECT_EQ(got, 100u);
 }
 
-TEST_P(Turn, EndOfAPausedSocketCounts)
+TEST_P(FairTurn, EndOfAPausedSocketCounts)
 {
     struct dgram_socket_stats final = {};
     struct dgram_socket *receiver = open_bound(loop);

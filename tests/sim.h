@@ -75,9 +75,9 @@ struct sim_faults {
 
     /* Set-up, and memory. */
     uint32_t no_refusal; /* of sockets: arrivals cannot be kept out */
-    uint32_t setup;  /* of socket(), setsockopt(), attach(), watch(), provide(), ...: fail */
-    uint32_t bind;   /* of bind(): fail */
-    uint32_t memory; /* of allocations: fail */
+    uint32_t setup;      /* of socket(), setsockopt(), attach(), watch(), provide(), ...: fail */
+    uint32_t bind;       /* of bind(): fail */
+    uint32_t memory;     /* of allocations: fail */
 };
 
 /* Some faults of random strength, and some of none. */

@@ -247,7 +247,7 @@ struct Run {
     unsigned depth = 0;   /* inside callbacks */
     bool free_requested = false, ending = false, quiet = false, stopped = false;
     bool failed = false;
-    uint32_t slowness = 0; /* of handlers, at most, in nanoseconds */
+    uint32_t slowness = 0;    /* of handlers, at most, in nanoseconds */
     bool stalled_yet = false; /* sends waited without room: what is low is not what is counted */
     uint64_t loop_time = 0;
 
