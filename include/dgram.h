@@ -530,19 +530,20 @@ DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_
  * turn, so `send(); close();` delivers; what the kernel does not take then completes with
  * -ECANCELED, and so does what waits for a name: it is not sent (dgram_end() waits for it). What
  * was received and not delivered, by the kernel too, is counted as discarded. Then `close` is
- * emitted, when the port is free again. Until that handler has returned the handle answers DGRAM_ENOTRUNNING; then the library frees it.
+ * emitted, when the port is free again. Until that handler has returned the handle answers
+ * DGRAM_ENOTRUNNING; then the library frees it.
  * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
  */
 DGRAM_API int dgram_close(struct dgram_socket *socket);
 
 /*
  * Refuses new sends (DGRAM_ENOTRUNNING) and goes on receiving until the queue is empty, however
- * long back-pressure or a lookup lasts. Then it lets nothing new in (`dropped` counts that, by a socket
- * filter, SO_ATTACH_FILTER in socket(7)), delivers what the kernel has received, and closes by
- * itself. Hosts without such a filter deliver as much as the receive buffer holds at most. A socket
- * that is paused or has no `message` handler by then closes at once and counts what it cannot
- * deliver as discarded; dgram_close() still closes at once, too. An ended socket keeps
- * dgram_loop_run() running from the moment at which its queue is empty.
+ * long back-pressure or a lookup lasts. Then it lets nothing new in (`dropped` counts that, by a
+ * socket filter, SO_ATTACH_FILTER in socket(7)), delivers what the kernel has received, and
+ * closes by itself. Hosts without such a filter deliver as much as the receive buffer holds at
+ * most. A socket that is paused or has no `message` handler by then closes at once and counts
+ * what it cannot deliver as discarded; dgram_close() still closes at once, too. An ended socket
+ * keeps dgram_loop_run() running from the moment at which its queue is empty.
  * Returns as dgram_close(), DGRAM_ENOTRUNNING also when it has begun to end. Loop thread.
  */
 DGRAM_API int dgram_end(struct dgram_socket *socket);

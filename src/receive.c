@@ -3,10 +3,10 @@
  * receive.c: from RECEIVED records to `message` events.
  *
  * Owns the decision when a socket receives (bound, not paused, a handler is set, nothing held,
- * slots are free) and the taking apart of trains. A parcel is what one record holds; its messages point
- * into the slot, which goes back to the engine when the last one is done. Between any two messages
- * the handler may have closed, paused or changed the socket: `delivers` says so in one flag. The
- * turn may be over, too (backlog.c): then the parcel waits for the next one.
+ * slots are free) and the taking apart of trains. A parcel is what one record holds; its messages
+ * point into the slot, which goes back to the engine when the last one is done. Between any two
+ * messages the handler may have closed, paused or changed the socket: `delivers` says so in one
+ * flag. The turn may be over, too (backlog.c): then the parcel waits for the next one.
  */
 #include <string.h>
 

@@ -3,9 +3,9 @@
  * socket.c: creation, bind, events and the end of sockets.
  *
  * Life: open - ending (dgram_end) - emptying (all was sent, nothing new arrives, ending.c) -
- * closing (dgram_close: no message any more, in the next prepare the queue gets its last attempt and
- * the engine detaches) - closed (DETACHED came, the descriptor is closed) - `close` is emitted, the
- * memory is freed. What a call causes but may not do itself is noted as `due` bits; prepare and
+ * closing (dgram_close: no message any more, in the next prepare the queue gets its last attempt
+ * and the engine detaches) - closed (DETACHED came, the descriptor is closed) - `close` is emitted,
+ * the memory is freed. What a call causes but may not do itself is noted as `due` bits; prepare and
  * dispatch work them off.
  */
 #include <limits.h>
@@ -552,7 +552,7 @@ static void dispatch_step(struct dgram_socket *socket, unsigned due)
     if (due & DUE_LISTENING) {
         announce(socket);
     }
-    if (due & DUE_DRAIN) {
+    if ((due & DUE_DRAIN) && socket->state < SOCKET_EMPTYING) { /* nobody is to send any more */
         emit(socket, socket->on_drain, socket->drain_user);
     }
     if (due & DUE_CLOSED) {
