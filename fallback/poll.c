@@ -665,11 +665,11 @@ static void dispatch(struct engine *engine, const struct ready_event *event)
  */
 static bool nap(int64_t ns)
 {
-    enum { SLACK_NS = 50000 };
-    if (ns < 2 * SLACK_NS) {
+    const int64_t slack_ns = 50000;
+    if (ns < 2 * slack_ns) {
         return false;
     }
-    ns -= SLACK_NS;
+    ns -= slack_ns;
     const struct timespec time = {.tv_sec = (time_t) (ns / 1000000000),
                                   .tv_nsec = (long) (ns % 1000000000)};
     (void) nanosleep(&time, NULL);

@@ -85,7 +85,7 @@ class Manual(Case):
 
     def test_mistakes_are_told(self):
         for words, status, said in (
-                ([0], 1, "send: the destination port is 0"),
+                ([0], 1, "send: the port is above 65535, or the destination port is 0"),
                 ([70000], 2, "70000 is no port"),
                 (["12x"], 2, "12x is no port")):
             client = self.run_example("client", *words)
