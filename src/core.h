@@ -552,7 +552,8 @@ struct dgram_loop {
     struct socket_list starved;     /* got nothing since they were started: first in turn */
     struct socket_list starved_fed; /* got something */
     struct socket_list backlog;     /* held parcels may be delivered; the next to be served first */
-    const struct held *served, *served_end; /* of them, those that a handler has, up to the end */
+    /* Held parcels that a handler has: from the first, up to the second. */
+    const struct held *served, *served_end;
     struct turn turn;
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
     unsigned char *joined;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <ctime>
+#include <string>
 
 #include "tests/harness.h"
 
@@ -103,6 +104,22 @@ TEST_P(FairTurn, EndDeliversAndCloseCountsWhatTheKernelHolds)
             EXPECT_EQ(final.dropped, 0u);
         }
     }
+}
+
+/* Nothing was queued, and there was no turn yet: the handlers are called all the same. */
+TEST_P(FairTurn, EndBeforeTheFirstTurnDelivers)
+{
+    std::string events;
+    struct dgram_socket *receiver = open_bound(loop);
+    Handlers on;
+    on.listening = [&](struct dgram_socket *) { events += "listening "; };
+    on.message = [&](struct dgram_socket *, const struct dgram_message *) { events += "m"; };
+    on.close = [&](struct dgram_socket *) { events += " close"; };
+    on.attach(receiver);
+    ASSERT_NO_FATAL_FAILURE(fill(receiver, 3, 1));
+    ASSERT_EQ(dgram_end(receiver), 0);
+    EXPECT_EQ(dgram_loop_run(loop), 0);
+    EXPECT_EQ(events, "listening mmm close");
 }
 
 /* An unref'd socket that ends keeps the loop running until it is closed. */

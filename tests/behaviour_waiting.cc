@@ -5,6 +5,7 @@
  * ended long before the send has. At the end, numbers that are no ports, and addresses that were
  * chosen to meet in one bucket.
  */
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <set>
@@ -234,6 +235,36 @@ TEST_P(Listening, ComesBeforeTheFirstDatagram)
     }
 }
 
+/* The end of a socket waits for the handler if a send does, and delivers all the same. */
+TEST_P(Listening, ComesBeforeTheEnd)
+{
+    std::vector<std::string> events;
+    Inbox inbox;
+    struct dgram_socket *socket = open_bound(loop), *other = open_bound(loop);
+    const struct dgram_addr to = address_of(open_inbox(loop, &inbox)), here = address_of(socket);
+    Handlers on;
+    on.listening = [&](struct dgram_socket *which) {
+        events.push_back("listening");
+        EXPECT_EQ(stats_of(which).sent, 0u);
+    };
+    on.message = [&](struct dgram_socket *, const struct dgram_message *) {
+        events.push_back("message");
+    };
+    on.close = [&](struct dgram_socket *which) {
+        events.push_back("close");
+        EXPECT_EQ(stats_of(which).sent, 1u);
+        EXPECT_EQ(stats_of(which).discarded, 0u);
+    };
+    on.attach(socket);
+    ASSERT_EQ(send_text(other, "in", here), 0);
+    ASSERT_EQ(dgram_loop_flush(loop), 0);
+    ASSERT_EQ(send_text(socket, "out", to), 0);
+    ASSERT_EQ(dgram_end(socket), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return !events.empty() && events.back() == "close"; }));
+    EXPECT_EQ(events, (std::vector<std::string>{"listening", "message", "close"}));
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 1; }));
+}
+
 /* Though it is set when datagrams have been accepted already, by the fast way too. */
 TEST_P(Listening, MayBeSetAfterTheFirstSends)
 {
@@ -420,6 +451,62 @@ TEST_P(Relay, SendsOnWhatTheMessageWas)
             dgram_destination_free(next);
         }
     }
+}
+
+/* An array of datagrams that were held back, each in a copy of its own. */
+TEST_P(Relay, SendsOnAnArrayOfWhatWasHeldBack)
+{
+    constexpr unsigned COUNT = 12, BURSTS = 3;
+    Inbox inbox;
+    Results results;
+    struct dgram_socket_options lone = {};
+    lone.size = sizeof(lone);
+    lone.segments_max = 1;
+    struct dgram_socket *sink = open_inbox(loop, &inbox), *relay = open_bound(loop);
+    struct dgram_socket *source = nullptr;
+    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &lone, &source), 0);
+    const struct dgram_addr to = address_of(sink), between = address_of(relay);
+    const uint16_t port = dgram_addr_port(&to);
+    unsigned relayed = 0;
+    size_t longest = 0;
+    auto send_on = [&](struct dgram_socket *which, const struct dgram_message &message) {
+        relayed++;
+        EXPECT_EQ(dgram_send(which, message.data, message.size, port, "next.test", Results::take,
+                             &results),
+                  0);
+    };
+    Handlers on;
+    on.message = [&](struct dgram_socket *which, const struct dgram_message *message) {
+        send_on(which, *message);
+        EXPECT_EQ(dgram_pause(which), 0); /* those that came with it are held back */
+    };
+    on.messages = [&](struct dgram_socket *which, const struct dgram_message *messages,
+                      size_t count) {
+        longest = std::max(longest, count);
+        for (size_t i = 0; i < count; i++) {
+            send_on(which, messages[i]);
+        }
+    };
+    for (unsigned burst = 0; burst < BURSTS; burst++) {
+        ASSERT_EQ(dgram_on_messages(relay, nullptr, nullptr), 0);
+        ASSERT_EQ(dgram_on_message(relay, Handlers::on_message, &on), 0);
+        for (unsigned i = 0; i < COUNT; i++) {
+            ASSERT_EQ(send_text(source, numbered(burst * COUNT + i, 2500), between), 0);
+        }
+        ASSERT_TRUE(run_until(loop, [&] { return relayed > burst * COUNT; }));
+        settle(loop);
+        EXPECT_EQ(relayed, burst * COUNT + 1);
+        ASSERT_EQ(dgram_on_messages(relay, Handlers::on_messages, &on), 0);
+        ASSERT_EQ(dgram_resume(relay), 0);
+        ASSERT_TRUE(run_until(loop, [&] { return relayed == (burst + 1) * COUNT; }));
+    }
+    EXPECT_GT(longest, 1u);
+    ASSERT_TRUE(questions.answer("next.test", &to));
+    ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == BURSTS * COUNT; }));
+    for (unsigned i = 0; i < BURSTS * COUNT; i++) {
+        EXPECT_EQ(inbox.payloads[i], numbered(i, 2500)) << i;
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == BURSTS * COUNT; }));
 }
 
 /* ---- Ports --------------------------------------------------------------------------------- */
