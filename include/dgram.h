@@ -482,7 +482,9 @@ struct dgram_socket_options {
                                   the queue is empty. What waits for names, or for destinations
                                   without room in the kernel (ENOBUFS), may take half of it, and one
                                   name or destination four fifths of that at most, less the more
-                                  others wait: so they keep nobody else out */
+                                  others wait: so they keep nobody else out. What was queued before
+                                  its destination had no room counts as that half at the most: in
+                                  all there may be one and a half times the limit */
     dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
     void *user;                   /* for on_message */
     uint32_t bind_patience_ms;    /* dgram_bind() to a port that is in use blocks for so many
@@ -844,7 +846,7 @@ DGRAM_API int dgram_socket_stats(const struct dgram_socket *socket,
 /* ---- Options ------------------------------------------------------------------------------- */
 
 /* Those of sending hold for what is sent after the call: what was accepted before leaves with the
- * old ones, but for what waits for room in the kernel or for a name.
+ * old ones, but for what waits for room in the kernel, for a name or for `listening`.
  * All work before and after bind, return 0, the errno of setsockopt(2), or DGRAM_ENOTRUNNING,
  * DGRAM_ENULL, DGRAM_EFORKED, and leave the socket usable when they fail. Loop thread. */
 

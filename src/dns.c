@@ -62,12 +62,13 @@ enum { RECORDS_PER_DNS_SOCKET = 2 };
 
 /*
  * c-ares reads files inside its calls (hosts(5)), and takes one that it cannot read for an empty
- * one. So there is a descriptor that the program cannot use up, given away around each call.
+ * one. So there is a descriptor that the program cannot use up, given away around each call. It is
+ * the inbox's end for writing: dg_inbox_await() waits until nobody has the one for reading.
  */
 static int spare_take(struct dns *dns)
 {
     if (dns->spare < 0) {
-        dns->spare = dns->loop->system->duplicate(dns->loop->inbox.fds[0]);
+        dns->spare = dns->loop->system->duplicate(dns->loop->inbox.fds[1]);
     }
     return dns->spare < 0 ? dns->spare : 0;
 }

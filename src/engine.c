@@ -159,7 +159,7 @@ struct probe {
     bool silent;       /* nothing can be sent */
     uint32_t received; /* bytes */
     int stopped;       /* why the receive ended, if that was an error */
-    bool attached, damaged, detached;
+    bool attached, damaged, leaving, detached;
 };
 
 static const char probe_payload[] = "probeprobe"; /* two equal datagrams */
@@ -224,6 +224,7 @@ static void probe_received(struct probe *probe, const struct completion *record)
 
 static void probe_harvest(struct probe *probe)
 {
+    bool starves = false; /* strangers' datagrams took the slots */
     for (uint32_t i = 0; i < probe->completions.count; i++) {
         const struct completion *record = &probe->records[i];
         if (record->kind == COMPLETION_RECEIVED) {
@@ -233,10 +234,15 @@ static void probe_harvest(struct probe *probe)
             probe->backend->recycle(probe->engine, record->slot);
         } else if (record->kind == COMPLETION_STOPPED && record->result != -ENOBUFS) {
             probe->stopped = record->result;
+        } else if (record->kind == COMPLETION_STOPPED) {
+            starves = true;
         }
         probe->detached = probe->detached || record->kind == COMPLETION_DETACHED;
     }
     probe->completions.count = 0;
+    if (starves && !probe->leaving) {
+        probe->backend->recv_start(probe->engine, &probe->endpoint);
+    }
 }
 
 static int probe_wait(struct probe *probe, int64_t timeout_ns)
@@ -351,6 +357,7 @@ static struct failure probe_steps(struct probe *probe)
 static void probe_clean(struct probe *probe)
 {
     if (probe->attached) {
+        probe->leaving = true;
         probe->backend->detach(probe->engine, &probe->endpoint);
         for (int tries = 0; !probe->detached && tries < PROBE_TRIES; tries++) {
             if (probe_wait(probe, PROBE_WAIT_NS) < 0) {
@@ -438,7 +445,8 @@ static struct failure backend_open(struct dgram_loop *loop, const struct backend
  * What is the kernel's stays as it is: an engine that worked once, a receive that it does not know,
  * a train that it damaged or did not see. (That takes 200 ms to find out, so it must not be asked
  * again.) Everything else may pass: limits, memory and descriptors, a sysctl, even a seccomp
- * filter, which is the thread's. A refused set-up is asked again for the price of a system call.
+ * filter, which is the thread's. A refused set-up is asked again for the price of a system call;
+ * one for want of memory, for the 32 ms in which rings that were just closed may give some back.
  */
 static bool is_for_life(const struct failure *failure)
 {

@@ -18,7 +18,7 @@ static int set_option(struct dgram_socket *socket, int level, int name, const vo
 }
 
 /* The options of sending hold from now on: what was accepted before leaves with the old ones. What
- * waits for room in the kernel, or for a name, cannot. */
+ * waits for room in the kernel, for a name or for `listening` cannot. */
 static int set_sending(struct dgram_socket *socket, int level, int name, const void *value,
                        size_t size)
 {

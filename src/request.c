@@ -270,12 +270,16 @@ bool dg_share_is_full(const struct dgram_socket *socket, const struct share *sha
            share_exceeds(whole, loop->stalled, more, loop->queue_limit);
 }
 
-/* One that holds something has room again when it holds half of that; for others room must come
- * from whatever is stalled. */
+/* Where the destination holds something, of this socket or of others, there is room again when this
+ * socket holds half of that; elsewhere room must come from whatever is stalled. */
 int dg_share_refuse(struct dgram_socket *socket, struct share *share, uint32_t size)
 {
-    if (share != NULL && share->charge > 0) {
-        share->refused_at = share->charge;
+    uint64_t held = share != NULL ? share->charge : 0;
+    if (share != NULL && share->whole != NULL && share->whole->charge > held) {
+        held = share->whole->charge;
+    }
+    if (held > 0) {
+        share->refused_at = held;
     } else {
         want_drain(socket, WANTED_STALLED, size, &socket->refused_stalled);
     }

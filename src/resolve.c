@@ -106,6 +106,14 @@ static void name_remove(struct resolver *resolver, struct name *name)
     dg_release(name);
 }
 
+/* Of a call that failed nothing stays behind: a name that was only looked up for it goes. */
+static void name_drop(struct resolver *resolver, struct name *name)
+{
+    if (name_is_idle(name) && !name->known && name->failed_until == 0) {
+        name_remove(resolver, name);
+    }
+}
+
 /* The idle name that was used longest ago, or NULL. */
 static struct name *names_oldest(const struct resolver *resolver)
 {
@@ -516,16 +524,17 @@ static int name_await(struct dgram_socket *socket, struct name *name, enum use u
     if (waiter != NULL && (lookup != NULL || name->lookup != NULL)) {
         code = dg_send_await(socket, &waiter->sends, &waiter->share, port, payload, fn, user);
     }
-    if (code < 0) {
-        if (made != NULL) {
-            dg_share_settle(socket, &made->share);
-        }
-        dg_release(lookup);
-        dg_release(made);
-        return code;
-    }
-    if (made != NULL) {
+    /* One that was refused because of what others hold waits for its `drain`. */
+    bool waits = code == 0 || (made != NULL && made->share.refused_at > 0);
+    if (made != NULL && waits) {
         waiter_link(made, socket, name);
+    } else if (made != NULL) {
+        dg_release(made);
+    }
+    if (code < 0) {
+        dg_release(lookup);
+        name_drop(&socket->loop->resolver, name);
+        return code;
     }
     waiter->sends.tail->name.any.sa_family = use == USE_FRESH ? AF_UNSPEC : name->family;
     if (lookup != NULL && name_failed_lately(socket->loop, name)) {

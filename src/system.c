@@ -167,8 +167,13 @@ static void host_wake_outlast(const int fds[2])
 {
     enum { SECOND_MS = 1000 };
     struct pollfd end = {.fd = fds[1]};
+    const uint64_t start = host_now();
     (void) close(fds[0]);
-    (void) poll(&end, 1, SECOND_MS);
+    for (uint64_t passed = 0; passed < SECOND_MS; passed = (host_now() - start) / 1000000) {
+        if (poll(&end, 1, (int) (SECOND_MS - passed)) >= 0 || errno != EINTR) {
+            break;
+        }
+    }
     (void) close(fds[1]);
 }
 

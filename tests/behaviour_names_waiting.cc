@@ -474,6 +474,7 @@ TEST_P(NameEnd, CloseTakesOutItsOwnAndLeavesOthers)
 {
     std::vector<struct dgram_socket *> sockets;
     std::vector<std::unique_ptr<Results>> results;
+    std::vector<std::string> payloads(60); /* lent until the callback */
     for (size_t i = 0; i < 5; i++) {
         sockets.push_back(open_socket(loop));
         results.emplace_back(new Results);
@@ -484,8 +485,8 @@ TEST_P(NameEnd, CloseTakesOutItsOwnAndLeavesOthers)
     }
     for (unsigned k = 0; k < 60; k++) {
         size_t i = k % 5, n = k / 5 % 3;
-        std::string payload = numbered(k, 8);
-        ASSERT_EQ(dgram_send(sockets[i], payload.data(), 8, port_of(target),
+        payloads[k] = numbered(k, 8);
+        ASSERT_EQ(dgram_send(sockets[i], payloads[k].data(), 8, port_of(target),
                              numbered_name(n).c_str(), Results::take, results[i].get()),
                   0);
         run_until(loop, [] { return true; });

@@ -134,6 +134,37 @@ TEST_P(Fair, DeadNamesRefuseNobodyElse)
     }
 }
 
+/* Sockets that hold nothing for a name are refused since others hold so much: they are told when
+ * that has changed, and not in each turn. */
+TEST_P(Fair, DrainIsNotPromisedForWhatOthersHold)
+{
+    const std::string report(1000, 'r');
+    struct dgram_socket *sockets[10];
+    unsigned drains = 0, refused = 0;
+    Handlers on;
+    on.drain = [&](struct dgram_socket *) { drains++; };
+    for (struct dgram_socket *&socket : sockets) {
+        socket = open_bound(loop);
+        on.attach(socket);
+        int code = 0;
+        for (int i = 0; i < 5000 && code == 0; i++) {
+            code =
+                dgram_send(socket, report.data(), report.size(), 9, "dead.test", nullptr, nullptr);
+        }
+        ASSERT_EQ(code, -EAGAIN);
+        refused++;
+    }
+    for (int i = 0; i < 20; i++) {
+        ASSERT_GE(dgram_loop_turn(loop, 0), 0);
+    }
+    EXPECT_EQ(drains, 0u) << "and each send would be refused again";
+    ASSERT_TRUE(questions.answer("dead.test", nullptr));
+    ASSERT_TRUE(run_until(loop, [&] { return drains == refused; }));
+    for (struct dgram_socket *socket : sockets) {
+        close_and_wait(loop, socket);
+    }
+}
+
 /* A dead name has all that it may have, and a name that will be known soon has a place. */
 TEST_P(Fair, ANameHasAPlaceBesideADeadOne)
 {
@@ -381,6 +412,28 @@ TEST_P(ListeningHost, AllowsTheFirstBroadcast)
     ASSERT_EQ(dgram_send_to(socket, "x", 1, &everybody, Results::take, &results), 0);
     ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 1; }));
     EXPECT_EQ(results.values, std::vector<int>{1});
+}
+
+/* The same for one that a timer sends: it lies in the submission when the handler is called. */
+TEST_P(ListeningHost, AllowsTheFirstBroadcastOfATimer)
+{
+    Results results;
+    struct dgram_socket *socket = open_socket(loop);
+    const struct dgram_addr everybody = parse("127.255.255.255", 9);
+    Handlers on;
+    on.listening = [](struct dgram_socket *which) {
+        EXPECT_EQ(dgram_set_broadcast(which, true), 0);
+    };
+    on.attach(socket);
+    Tick tick([&](struct dgram_timer *) {
+        EXPECT_EQ(dgram_send_to(socket, "x", 1, &everybody, Results::take, &results), 0);
+    });
+    struct dgram_timer *timer = nullptr;
+    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
+    ASSERT_EQ(dgram_timer_start(timer, 0, 0), 0);
+    ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 1; }));
+    EXPECT_EQ(results.values, std::vector<int>{1});
+    dgram_timer_free(timer);
 }
 
 /* ---- What is sent on from a handler -------------------------------------------------------- */
