@@ -489,7 +489,7 @@ void program_run(const struct world *world, struct bytes bytes)
     options.segments_max = (choice & 4) != 0 ? 1 + take() % 128 : 0;
     options.queue_limit = (choice & 8) != 0 ? 1000 : 0;
     options.busy_poll_us = (choice & 16) != 0 ? DGRAM_BUSY_POLL_OFF : 0;
-    options.coalesce_us = (choice & 32) != 0 ? 1 : 0;
+    options.max_delay_us = (choice & 32) != 0 ? 1000 : 0;
     if (known(world->create(&options, &p.loop)) == 0) {
         while (p.bytes.size > 0 && p.deeds < DEEDS && p.loop != NULL) {
             deed();

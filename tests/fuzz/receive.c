@@ -151,10 +151,10 @@ static void hand_over(struct engine *engine, uint32_t slot)
     };
 }
 
-static int script_wait(struct engine *engine, int64_t timeout_ns, bool coalesce)
+static int script_wait(struct engine *engine, int64_t timeout_ns, bool gathers)
 {
     (void) timeout_ns;
-    (void) coalesce;
+    (void) gathers;
     uint32_t most = 1 + bytes_take(&run.bytes) % SLOTS;
     for (uint32_t slot = 0; slot < SLOTS && engine->endpoint != NULL && most > 0; slot++) {
         if (!engine->lent[slot] && run.bytes.size > 0) {
