@@ -63,8 +63,9 @@ static void script_detach(struct engine *engine, struct endpoint *endpoint)
     engine->leaving = endpoint;
 }
 
-static int script_provide(struct engine *engine, const struct slots *slots)
+static int script_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
+    (void) ret_call;
     must(slots->count == SLOTS, "as many slots as were asked for");
     engine->slots = *slots;
     return 0;
