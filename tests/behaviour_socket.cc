@@ -1150,9 +1150,10 @@ TEST_P(LoopFree, InsideEachKindOfCallback)
         ASSERT_EQ(dgram_timer_start(timer, MILLISECOND, MILLISECOND), 0);
         ASSERT_EQ(dgram_loop_post(doomed, Job::call, &job), 0);
         struct dgram_addr to = address_of(receiver);
+        const std::string payload = pattern(100, 1); /* lent until the callback */
         int code = 0;
         for (int i = 0; i < 100 && code == 0; i++) {
-            code = dgram_send_to(sender, pattern(100, 1).data(), 100, &to,
+            code = dgram_send_to(sender, payload.data(), 100, &to,
                                  kind == "drain" ? nullptr : Sent::call, &sent);
             if (kind != "drain") {
                 break;
