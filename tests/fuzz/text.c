@@ -21,6 +21,10 @@ static void parse(const char *text)
         must(dgram_addr_text(&address, written) == written, "the text is where it was asked for");
         must(strnlen(written, sizeof(written)) < sizeof(written), "and fits");
         must(dgram_addr_parse(written, 53, &again) == 0, "it can be read again");
+        if (address.u.any.sa_family == AF_INET6 &&
+            !IN6_IS_ADDR_LINKLOCAL(&address.u.in6.sin6_addr)) {
+            address.u.in6.sin6_scope_id = 0; /* only link-local ones are written with their zone */
+        }
         must(dgram_addr_equal(&address, &again), "and is the same");
         must(dgram_addr_port(&again) == 53, "with its port");
         must(dgram_addr_family(&again)[0] == 'I', "and a family");
