@@ -1920,7 +1920,9 @@ void sim_calm(void)
 void sim_no_room(uint32_t socket, int code, uint64_t until)
 {
     struct descriptor *d = socket_numbered(socket);
-    *(code == -EAGAIN ? &d->full_until : &d->nobufs_until) = until;
+    if (d != NULL) {
+        *(code == -EAGAIN ? &d->full_until : &d->nobufs_until) = until;
+    }
 }
 
 void sim_no_room_for(uint16_t port)

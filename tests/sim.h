@@ -111,7 +111,8 @@ int sim_loop_create(const struct dgram_loop_options *options, struct dgram_loop 
 /* From now on nothing goes wrong; what went wrong before is over soon. */
 void sim_calm(void);
 
-/* For a test that knows what it wants: sends of this socket get -EAGAIN or -ENOBUFS until then. */
+/* For a test that knows what it wants: sends of this socket get -EAGAIN or -ENOBUFS until then.
+   A socket that is closed is left as it is. */
 void sim_no_room(uint32_t socket, int code, uint64_t until);
 
 /* The same for all that is sent to this port, -ENOBUFS, until the other is called. */
