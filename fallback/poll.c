@@ -25,7 +25,7 @@
 /* Datagrams or trains that one endpoint may take from the pool in one wait. recvmmsg has all of its
  * gain by then (Linux 6.18: 1.08 us a datagram alone, 0.84 in batches). */
 #define RECEIVE_MAX 32u
-/* Preparing for 32 costs 0.15 us, so a receive is prepared for twice of what the last one took. */
+/* Preparing for 32 costs 0.15 us, so a receive is prepared for no more than expect() says. */
 #define RECEIVE_LEAST 2u
 
 /* Trains handed over in one call. Eight have all of sendmmsg's gain (Linux 6.18: 2.6 us a train of
@@ -425,15 +425,22 @@ static void append_received(struct engine *engine, struct endpoint *endpoint,
         .control = memory + CONTROL_OFFSET};
 }
 
-static uint32_t expected_after(uint32_t taken)
+/*
+ * Twice of the most that came of late: datagrams that come whenever they come are one now and seven
+ * then, and what a receive leaves costs another turn. So what is expected falls by an eighth at a
+ * time (400,000 a second: 0.12 turns a datagram, and 0.18 when twice of the last was expected).
+ */
+static void expect(struct poll_endpoint *state, uint32_t taken)
 {
-    uint32_t expected = 2 * taken;
-    expected = expected < RECEIVE_LEAST ? RECEIVE_LEAST : expected;
-    return expected < RECEIVE_MAX ? expected : RECEIVE_MAX;
+    uint32_t twice = taken < RECEIVE_MAX / 2 ? 2 * taken : RECEIVE_MAX;
+    uint32_t less = state->expects - (state->expects + 7) / 8;
+    uint32_t expects = twice > less ? twice : less;
+    state->expects = expects > RECEIVE_LEAST ? expects : RECEIVE_LEAST;
 }
 
-/* Takes what is queued, up to `most`; the rest is still readable in the next wait. */
-static void receive(struct engine *engine, struct poll_endpoint *state, uint32_t most)
+/* Takes what is queued, up to `most`; the rest is still readable in the next wait. Returns how much
+ * that was. */
+static uint32_t receive(struct engine *engine, struct poll_endpoint *state, uint32_t most)
 {
     struct endpoint *endpoint = state->endpoint;
     uint32_t asked = engine->free_count < most ? engine->free_count : most, count = 0;
@@ -447,11 +454,11 @@ static void receive(struct engine *engine, struct poll_endpoint *state, uint32_t
         append_received(engine, endpoint, &engine->incoming[i], next_slot(engine, i));
     }
     engine->free_count -= count;
-    state->expects = expected_after(count);
     if (error != 0 && error != -EAGAIN) {
         state->entry.receiving = false;
         append_stopped(engine, endpoint, error);
     }
+    return count;
 }
 
 /* ---- Sending ------------------------------------------------------------------------------- */
@@ -651,7 +658,7 @@ static void dispatch(struct engine *engine, const struct ready_event *event)
     struct entry *entry = owner_of(event->entry, struct entry, ready);
     if (entry->receiving && (event->revents & ~POLLOUT) != 0) {
         struct poll_endpoint *state = owner_of(entry, struct poll_endpoint, entry);
-        receive(engine, state, state->expects);
+        expect(state, receive(engine, state, state->expects));
     }
     fire(engine, entry, event->revents);
     interest_changed(engine, entry);
@@ -724,7 +731,7 @@ static int poll_peek(struct engine *engine)
         }
     }
     for (uint32_t i = 0; i < count; i++) {
-        receive(engine, states[i], 1);
+        (void) receive(engine, states[i], 1);
     }
     return 0;
 }

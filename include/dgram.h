@@ -214,10 +214,10 @@ struct dgram_loop_options {
                               10 ms, where a trial has shown that a datagram costs less CPU so: two
                               loops that talk to each other without a pause use a core each and a
                               fifth of the CPU for an answer; where requests come whenever they
-                              come it costs more, and is tried again for 64 waits each 2.5 s. 1 to
-                              1,000,000: before every sleep; what comes later than that finds it
-                              asleep. DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does not
-                              look: a program that never sleeps calls that again and again */
+                              come it costs more, and is tried again for 16 to 64 waits each
+                              2.5 s. 1 to 1,000,000: before every sleep; what comes later than that
+                              finds it asleep. DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does
+                              not look: a program that never sleeps calls that again and again */
     uint32_t max_delay_us; /* the delay that the program allows for fewer wake-ups, 1 to 100,000;
                               0, the default: none. With it the loop gathers whenever three
                               datagrams or more are to be expected in that time, by the rate of

@@ -318,7 +318,9 @@ uint64_t dg_loop_deadline(const struct dgram_loop *loop)
 static void loop_prepare(struct dgram_loop *loop)
 {
     dg_send_prepare(loop);
-    dg_socket_prepare_due(loop);
+    if (loop->due.head != NULL) {
+        dg_socket_prepare_due(loop);
+    }
     dg_receive_prepare(loop);
     if (!loop->inbox.watch.armed) {
         (void) dg_watch_arm(loop, &loop->inbox.watch); /* only the first arming can fail */
@@ -424,6 +426,42 @@ static void dispatch_completions(struct dgram_loop *loop)
     loop->spare = (struct completions){0};
 }
 
+static bool timers_tick(const struct dgram_loop *loop)
+{
+    return loop->timers.count > 0;
+}
+
+static bool sockets_are_due(const struct dgram_loop *loop)
+{
+    return loop->due.head != NULL;
+}
+
+static bool always(const struct dgram_loop *loop)
+{
+    (void) loop;
+    return true;
+}
+
+static bool names_are_asked(const struct dgram_loop *loop)
+{
+    return loop->resolver.dns != NULL || dg_resolver_has_work(loop);
+}
+
+static bool requests_are_done(const struct dgram_loop *loop)
+{
+    return loop->done.head != NULL || loop->drains_wanted > 0;
+}
+
+static bool buffers_are_due(const struct dgram_loop *loop)
+{
+    return loop->due_buffers != NULL;
+}
+
+static bool errors_wait(const struct dgram_loop *loop)
+{
+    return loop->errors_head != NULL;
+}
+
 static void dispatch_events(struct dgram_loop *loop)
 {
     dg_socket_dispatch_due(loop, false);
@@ -434,24 +472,42 @@ static void dispatch_closes(struct dgram_loop *loop)
     dg_socket_dispatch_due(loop, true);
 }
 
-/* Sockets are freed in the last step only, when no record and no request names them any more. A
- * callback that forks returns in the child as well: nothing more of the parent's runs there. */
+/*
+ * Sockets are freed in the last step only, when no record and no request names them any more. A
+ * callback that forks returns in the child as well: nothing more of the parent's runs there.
+ *
+ * A step that has nothing to do is not called: after a sleep its code is not in the cache any more,
+ * and a turn for one datagram is paid mostly by that.
+ */
 static void loop_dispatch(struct dgram_loop *loop)
 {
-    static void (*const steps[])(struct dgram_loop *) = {
-        dg_timers_run,        dispatch_events,     dispatch_completions, dg_resolver_dispatch,
-        dg_requests_dispatch, dg_buffers_dispatch, dg_error_dispatch,    dispatch_closes,
+    static const struct {
+        bool (*is_due)(const struct dgram_loop *loop);
+        void (*run)(struct dgram_loop *loop);
+    } steps[] = {
+        {timers_tick, dg_timers_run},
+        {sockets_are_due, dispatch_events},
+        {always, dispatch_completions},
+        {names_are_asked, dg_resolver_dispatch},
+        {requests_are_done, dg_requests_dispatch},
+        {buffers_are_due, dg_buffers_dispatch},
+        {errors_wait, dg_error_dispatch},
+        {sockets_are_due, dispatch_closes},
     };
     loop->turn.late = loop->due.head != NULL || dg_timers_deadline(&loop->timers) <= loop->now;
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !dg_loop_forked(loop); i++) {
-        steps[i](loop);
+        if (steps[i].is_due(loop)) {
+            steps[i].run(loop);
+        }
     }
 }
 
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     loop->turns++;
-    dg_socket_empty_due(loop);
+    if (loop->due.head != NULL) {
+        dg_socket_empty_due(loop);
+    }
     loop_prepare(loop);
     int64_t patience = dg_wait_patience(loop, timeout_ns);
     dg_send_hand_over(loop);

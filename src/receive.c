@@ -232,14 +232,27 @@ static bool parcel_next(struct parcel *parcel, struct dgram_message *message)
     return parcel->size > 0;
 }
 
+/* The only datagram of a parcel, or the last: most come alone, and need no walk. */
+static void deliver_last(struct dgram_socket *socket, struct parcel *parcel)
+{
+    struct dgram_message message;
+    bool left = parcel_next(parcel, &message);
+    assert(!left);
+    (void) left;
+    socket->stats.received++;
+    socket->stats.received_bytes += message.size;
+    socket->on_message(socket, &message, socket->message_user);
+    dg_turn_delivered(socket, 1);
+}
+
 /* Full ones of a train, one handler call each, until the next look: the walk keeps all that it
  * needs in registers. Returns whether something is left, be it a shorter one at the end. */
-static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parcel)
+static bool deliver_full_ones(struct dgram_socket *socket, struct parcel *parcel)
 {
     const struct dgram_loop *loop = socket->loop;
     struct dgram_message message = parcel_message(parcel);
-    uint32_t step = parcel_step(parcel);
-    uint32_t whole = step > 0 ? parcel->size / step : 1, allowed = dg_turn_allows(socket);
+    uint32_t step = parcel->segment;
+    uint32_t whole = parcel->size / step, allowed = dg_turn_allows(socket);
     uint32_t count = whole < allowed ? whole : allowed, left = count;
     const unsigned char *data = parcel->data;
     message.size = step;
@@ -256,6 +269,15 @@ static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parce
     parcel->size -= (count - left) * step;
     dg_turn_delivered(socket, count - left);
     return parcel->size > 0;
+}
+
+static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parcel)
+{
+    if (parcel_step(parcel) < parcel->size) {
+        return deliver_full_ones(socket, parcel);
+    }
+    deliver_last(socket, parcel);
+    return false;
 }
 
 /* Of the next array: a socket whose datagrams take long gets as many as may pass unseen. */

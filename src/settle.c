@@ -563,7 +563,7 @@ int dg_send_settle(struct dgram_loop *loop, int code)
 
 void dg_send_hand_over(struct dgram_loop *loop)
 {
-    size_t count = dg_batch_order(loop);
+    size_t count = loop->batch->flow_count > 0 ? dg_batch_order(loop) : 0;
     if (count > 0) {
         loop->backend->send(loop->engine, loop->batch->order, count);
         loop->flushes++;

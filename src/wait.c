@@ -194,10 +194,18 @@ static void spin_hold(struct dgram_loop *loop, bool awake, uint64_t ns)
     loop->spinning.held_at = loop->now;
 }
 
+/* After a trial that failed the next comes later and later. */
+static void spin_rest(struct dgram_loop *loop)
+{
+    struct spinning *spinning = &loop->spinning;
+    spinning->hoped = false;
+    spin_hold(loop, false, spinning->rest_ns);
+    spinning->rest_ns = spinning->rest_ns < REST_MOST_NS ? 2 * spinning->rest_ns : REST_MOST_NS;
+}
+
 /*
  * Awake the CPU of a datagram has to be less by an eighth. Once it is enough that datagrams come a
- * quarter faster: the other side sees that, tries too, and then it is. After a trial that failed
- * the next comes later and later.
+ * quarter faster: the other side sees that, tries too, and then it is.
  */
 static void trial_judge(struct dgram_loop *loop)
 {
@@ -205,7 +213,6 @@ static void trial_judge(struct dgram_loop *loop)
     const struct price *asleep = &spinning->prices[0], *awake = &spinning->prices[1];
     bool is_measured = asleep->cpu > 0 && awake->cpu > 0; /* a sandbox may refuse that clock */
     if (is_measured && is_less(awake->cpu, awake->datagrams, asleep->cpu, asleep->datagrams, 7)) {
-        spinning->rest_ns = REST_LEAST_NS;
         spinning->hoped = false;
         spin_hold(loop, true, AWAKE_MOST_NS);
     } else if (!spinning->hoped &&
@@ -213,10 +220,27 @@ static void trial_judge(struct dgram_loop *loop)
         spinning->hoped = true;
         spin_hold(loop, true, REST_LEAST_NS);
     } else {
-        spinning->hoped = false;
-        spin_hold(loop, false, spinning->rest_ns);
-        spinning->rest_ns = spinning->rest_ns < REST_MOST_NS ? 2 * spinning->rest_ns : REST_MOST_NS;
+        spin_rest(loop);
     }
+}
+
+/* Two epochs of a trial say enough where awake a datagram costs half as much again and comes no
+ * sooner: a whole trial takes 64 spins in vain. */
+static bool is_hopeless(const struct spinning *spinning)
+{
+    const struct price *asleep = &spinning->prices[0], *awake = &spinning->prices[1];
+    return spinning->epochs % 2 == 0 &&
+           is_less(asleep->cpu, asleep->datagrams, awake->cpu, awake->datagrams, 5) &&
+           !is_less(awake->time, awake->datagrams, asleep->time, asleep->datagrams, 6);
+}
+
+/* Awake a datagram costs more than it did asleep: the trial was wrong, as one is whose datagrams
+ * came in bursts, or it is not true any more. */
+static bool is_dearer(const struct spinning *spinning, const struct price *price)
+{
+    const struct price *asleep = &spinning->prices[0];
+    return !spinning->hoped &&
+           is_less(asleep->cpu, asleep->datagrams, price->cpu, price->datagrams, 7);
 }
 
 /* Datagrams come half as fast again as in the trial that failed: the other side may spin now. */
@@ -243,9 +267,15 @@ static void epoch_count(struct dgram_loop *loop)
         spinning->awake = !spinning->awake;
         if (++spinning->epochs == TRIAL_EPOCHS) {
             trial_judge(loop);
+        } else if (is_hopeless(spinning)) {
+            spin_rest(loop);
         }
-    } else if (loop->now >= spinning->until ||
-               (spinning->state == SPIN_RESTS && is_faster(loop, &price))) {
+    } else if (spinning->state == SPIN_HOLDS && is_dearer(spinning, &price)) {
+        spin_rest(loop);
+    } else if (loop->now >= spinning->until) {
+        spinning->rest_ns = spinning->awake && !spinning->hoped ? REST_LEAST_NS : spinning->rest_ns;
+        trial_begin(spinning);
+    } else if (spinning->state == SPIN_RESTS && is_faster(loop, &price)) {
         trial_begin(spinning);
     }
 }
@@ -266,7 +296,7 @@ static void conversation_begin(struct dgram_loop *loop)
  * In a loop that answers it is tried out whether spinning pays. Two loops that talk to each other
  * without a pause answer within 5 us instead of 70, for a fifth of the CPU. Requests that come
  * whenever they come find no quicker way by it, and would cost up to a core: a loop that serves
- * those sleeps, and spins for 64 waits every 2.5 s to find out.
+ * those sleeps, and spins for 16 to 64 waits every 2.5 s to find out.
  *
  * Nothing came while it spun: a turn that has a limit sleeps on until then, since its caller may
  * take the end for a timeout. One without a limit ends: its caller may wait for a signal, and that
