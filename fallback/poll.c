@@ -11,8 +11,8 @@
  * each to the core, recycle() brings it back.
  */
 #include "src/backend.h"
+#include "src/base/list.h"
 
-#include "fallback/list.h"
 #include "fallback/ready.h"
 #include "fallback/transfer.h"
 

@@ -28,7 +28,7 @@ enum { LOOK_NS = 250000 };
 void dg_turn_begin(struct dgram_loop *loop, bool received)
 {
     struct turn *turn = &loop->turn;
-    bool asks = turn->late && (received || loop->backlog.head != NULL);
+    bool asks = turn->late && (received || !node_alone(&loop->backlog));
     turn->start = turn->looked = asks ? loop->system->now() : loop->now;
     turn->unseen = turn->delivered = 0;
     turn->unanswered = 0;
@@ -189,22 +189,10 @@ void dg_backlog_leave_slots(struct dgram_socket *socket)
 
 void dg_backlog_join(struct dgram_socket *socket)
 {
-    if (!socket->in_backlog) {
-        socket->in_backlog = true;
-        dg_list_append(&socket->loop->backlog, socket, offsetof(struct dgram_socket, backlog_next));
+    if (node_alone(&socket->backlog)) {
+        node_append(&socket->loop->backlog, &socket->backlog);
         dg_loop_touch(socket->loop);
     }
-}
-
-static struct dgram_socket *rotation_pop(struct dgram_loop *loop)
-{
-    struct dgram_socket *socket = loop->backlog.head;
-    loop->backlog.head = socket->backlog_next;
-    if (loop->backlog.head == NULL) {
-        loop->backlog.tail = NULL;
-    }
-    socket->in_backlog = false;
-    return socket;
 }
 
 /* Those that were paused meanwhile fall out: they join again when they deliver again. */
@@ -212,8 +200,9 @@ struct dgram_socket *dg_backlog_next(struct dgram_loop *loop)
 {
     loop->turn.rotates = true;
     loop->turn.over = loop->turn.spent;
-    while (loop->backlog.head != NULL && !loop->turn.spent) {
-        struct dgram_socket *socket = rotation_pop(loop);
+    while (!node_alone(&loop->backlog) && !loop->turn.spent) {
+        struct dgram_socket *socket =
+            owner_of(node_take(&loop->backlog), struct dgram_socket, backlog);
         if (socket->delivers && socket->held_head != NULL) {
             return socket;
         }
@@ -241,25 +230,13 @@ static bool first_moves(struct dgram_socket *socket)
  * are no more of them than slots. */
 bool dg_backlog_make_room(struct dgram_loop *loop)
 {
-    struct dgram_socket *socket = loop->backlog.head;
-    while (socket != NULL && !first_moves(socket)) {
-        socket = socket->backlog_next;
-    }
-    return socket != NULL;
-}
-
-static void rotation_leave(struct dgram_socket *socket)
-{
-    struct socket_list *list = &socket->loop->backlog;
-    struct dgram_socket *other = list->head;
-    *list = (struct socket_list){0};
-    for (struct dgram_socket *next; other != NULL; other = next) {
-        next = other->backlog_next;
-        if (other != socket) {
-            dg_list_append(list, other, offsetof(struct dgram_socket, backlog_next));
+    for_each_node(node, &loop->backlog)
+    {
+        if (first_moves(owner_of(node, struct dgram_socket, backlog))) {
+            return true;
         }
     }
-    socket->in_backlog = false;
+    return false;
 }
 
 void dg_backlog_discard(struct dgram_socket *socket)
@@ -268,7 +245,5 @@ void dg_backlog_discard(struct dgram_socket *socket)
         socket->stats.discarded += dg_parcel_count(&socket->held_head->parcel);
         dg_backlog_pop(socket);
     }
-    if (socket->in_backlog) {
-        rotation_leave(socket);
-    }
+    node_remove(&socket->backlog);
 }

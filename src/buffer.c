@@ -50,32 +50,16 @@ static void buffer_release(struct dgram_buffer *buffer)
     if (buffer->zero_copy == 0) {
         loop->backend->reclaim(loop->engine, &buffer->region);
     }
-    if (buffer->previous != NULL) {
-        buffer->previous->next = buffer->next;
-    } else {
-        loop->buffers = buffer->next;
-    }
-    if (buffer->next != NULL) {
-        buffer->next->previous = buffer->previous;
-    }
+    node_remove(&buffer->all);
     (void) munmap(buffer->region.memory, buffer->region.size);
     dg_release(buffer);
 }
 
 void dg_buffer_due(struct dgram_buffer *buffer)
 {
-    struct dgram_loop *loop = buffer->loop;
-    if (buffer->uses > 0 || buffer->due) {
-        return;
+    if (buffer->uses == 0 && node_alone(&buffer->due)) {
+        node_append(&buffer->loop->due_buffers, &buffer->due);
     }
-    buffer->due = true;
-    buffer->due_next = NULL;
-    if (loop->due_buffers != NULL) {
-        loop->due_buffers_tail->due_next = buffer;
-    } else {
-        loop->due_buffers = buffer;
-    }
-    loop->due_buffers_tail = buffer;
 }
 
 static void buffer_unuse(struct dgram_buffer *buffer)
@@ -96,11 +80,10 @@ static void idle_emit(struct dgram_buffer *buffer)
 
 void dg_buffers_dispatch(struct dgram_loop *loop)
 {
-    struct dgram_buffer *buffer = loop->due_buffers;
-    loop->due_buffers = loop->due_buffers_tail = NULL;
-    for (struct dgram_buffer *next; buffer != NULL && !dg_loop_forked(loop); buffer = next) {
-        next = buffer->due_next;
-        buffer->due = false;
+    struct node list;
+    node_take_all(&list, &loop->due_buffers);
+    while (!node_alone(&list) && !dg_loop_forked(loop)) {
+        struct dgram_buffer *buffer = owner_of(node_take(&list), struct dgram_buffer, due);
         if (buffer->freed && buffer->uses == 0) {
             buffer_release(buffer);
         } else if (buffer->uses == 0) {
@@ -306,11 +289,9 @@ int dgram_buffer_create(struct dgram_loop *loop, size_t bytes,
     buffer->loop = loop;
     buffer->on_idle = read.on_idle;
     buffer->user = read.user;
-    buffer->next = loop->buffers;
-    if (loop->buffers != NULL) {
-        loop->buffers->previous = buffer;
-    }
-    loop->buffers = buffer;
+    node_init(&buffer->all);
+    node_init(&buffer->due);
+    node_prepend(&loop->buffers, &buffer->all);
     buffer->zero_copy = (read.flags & DGRAM_ZERO_COPY) ? buffer_register(buffer) : -ENOTSUP;
     *ret_buffer = buffer;
     return 0;
@@ -329,7 +310,7 @@ int dgram_buffer_zero_copy(const struct dgram_buffer *buffer)
 
 bool dgram_buffer_in_use(const struct dgram_buffer *buffer)
 {
-    bool idle_is_due = buffer != NULL && buffer->due && buffer->on_idle != NULL;
+    bool idle_is_due = buffer != NULL && !node_alone(&buffer->due) && buffer->on_idle != NULL;
     return buffer_check(buffer) == 0 && (buffer->uses > 0 || idle_is_due);
 }
 
@@ -349,7 +330,7 @@ struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer)
         return NULL; /* a child's copy goes with its loop */
     }
     buffer->freed = true;
-    if (buffer->uses == 0 && !buffer->due) {
+    if (buffer->uses == 0 && node_alone(&buffer->due)) {
         buffer_release(buffer);
     }
     return NULL;
@@ -357,9 +338,8 @@ struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer)
 
 void dg_buffers_free(struct dgram_loop *loop)
 {
-    while (loop->buffers != NULL) {
-        struct dgram_buffer *buffer = loop->buffers;
-        loop->buffers = buffer->next;
+    while (!node_alone(&loop->buffers)) {
+        struct dgram_buffer *buffer = owner_of(node_take(&loop->buffers), struct dgram_buffer, all);
         (void) munmap(buffer->region.memory, buffer->region.size);
         dg_release(buffer);
     }

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "src/backend.h"
+#include "src/base/list.h"
 #include "src/system.h"
 
 /* ---- Limits -------------------------------------------------------------------------------- */
@@ -262,15 +263,14 @@ enum socket_state {
 struct dgram_socket {
     struct endpoint endpoint; /* first, so that the two convert */
     struct dgram_loop *loop;
-    struct dgram_socket *previous, *next; /* the loop's */
-    struct dgram_socket *due_next;        /* in the loop's due list */
-    struct dgram_socket *starved_next;    /* in the loop's starved list */
-    struct dgram_socket *blocked_next;    /* in the loop's list for timed retries */
-    struct dgram_socket *backlog_next;    /* in the loop's rotation */
-    uint8_t state;                        /* enum socket_state */
-    uint8_t due;                          /* DUE_... */
-    uint8_t receive;                      /* enum receive_state */
-    bool in_due, in_blocked, in_backlog;
+    struct node all;      /* in loop->sockets, */
+    struct node due_node; /* loop->due, */
+    struct node starved;  /* loop->starved or starved_fed, */
+    struct node retried;  /* loop->blocked, for timed retries, */
+    struct node backlog;  /* loop->backlog, the rotation */
+    uint8_t state;        /* enum socket_state */
+    uint8_t due;          /* DUE_... */
+    uint8_t receive;      /* enum receive_state */
     bool bound, gro, unreffed, counted, paused;
     bool fed;      /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
@@ -330,10 +330,6 @@ struct membership {
     struct in_addr local;    /* of the interface, as it was given */
     unsigned index;          /* of the interface: where the kernel has the membership; 0: unknown */
     char where[];            /* the text of the interface or zone, without address; "": none */
-};
-
-struct socket_list {
-    struct dgram_socket *head, *tail;
 };
 
 /* ---- Names (resolve.c, dns.c) -------------------------------------------------------------- */
@@ -407,13 +403,12 @@ struct dgram_destination {
 struct dgram_buffer {
     struct region region;
     struct dgram_loop *loop;
-    struct dgram_buffer *previous, *next; /* the loop's */
-    struct dgram_buffer *due_next;
+    struct node all; /* the loop's */
+    struct node due; /* in loop->due_buffers: `idle` is to be called */
     dgram_buffer_fn *on_idle;
     void *user;
     uint32_t uses; /* trains of the submission that lie here, and loans */
     int zero_copy; /* 0, or why its trains are copied */
-    bool due;      /* in the loop's list of those for which `idle` is due */
     bool freed;
 };
 
@@ -428,7 +423,7 @@ struct loans;
 
 struct dgram_timer {
     struct dgram_loop *loop;
-    struct dgram_timer *previous, *next; /* the loop's */
+    struct node all; /* the loop's */
     dgram_timer_fn *fn;
     void *user;
     uint64_t deadline, interval, order;
@@ -438,7 +433,7 @@ struct dgram_timer {
 
 struct timers {
     struct dgram_timer **heap;
-    struct dgram_timer *all;
+    struct node all;
     uint32_t count, capacity, total;
     uint32_t keeping; /* started and not unref'd */
     uint64_t order;   /* equal deadlines fire in the order of their starts */
@@ -545,21 +540,21 @@ struct dgram_loop {
     struct request_slab *request_slabs;
     struct request_list done; /* callbacks to run */
     struct refusal refusals[REFUSALS];
-    struct socket_list blocked; /* waiting for a moment, after ENOBUFS or failed receives */
+    struct node blocked; /* sockets that wait a moment, after ENOBUFS or failed receives */
     uint64_t blocked_until;
 
     struct pool *pool;
-    struct socket_list starved;     /* got nothing since they were started: first in turn */
-    struct socket_list starved_fed; /* got something */
-    struct socket_list backlog;     /* held parcels may be delivered; the next to be served first */
+    struct node starved;     /* sockets that got nothing since they were started: first in turn; */
+    struct node starved_fed; /* those that got something */
+    struct node backlog;     /* held parcels may be delivered; the next to be served first */
     /* Held parcels that a handler has: from the first, up to the second. */
     const struct held *served, *served_end;
     struct turn turn;
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
     unsigned char *joined;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
 
-    struct dgram_socket *sockets;
-    struct socket_list due;
+    struct node sockets; /* the newest first */
+    struct node due;
     struct error_event *errors_head, *errors_tail, *error_store;
     uint32_t errors_waiting;
 
@@ -569,8 +564,8 @@ struct dgram_loop {
 
     struct embedding embedding;
 
-    struct dgram_buffer *buffers;
-    struct dgram_buffer *due_buffers, *due_buffers_tail;
+    struct node buffers;
+    struct node due_buffers;
     struct loans *loans; /* NULL until a buffer wants zero copy */
     uint32_t lent;       /* loans that are out */
     uint64_t zero_copy_sends, zero_copy_copied, zero_copy_spared;
@@ -586,12 +581,12 @@ struct dgram_loop {
     struct spinning spinning;
     uint64_t delivered; /* datagrams, to handlers */
     bool in_turn, freeing, free_requested;
-    bool dispatches; /* `dispatching` is being walked */
-    bool arms;       /* a watch was armed since the engine last submitted */
-    uint64_t owner;  /* the number of the thread of the first turn; 0: there was none yet */
-    bool attended;   /* in the list of loops whose owner is to be looked after when it ends */
-    struct dgram_loop *owned_previous, *owned_next; /* in that list */
-    int cancel_state; /* of the thread, while it is in a turn: as the program had set it */
+    bool dispatches;   /* `dispatching` is being walked */
+    bool arms;         /* a watch was armed since the engine last submitted */
+    uint64_t owner;    /* the number of the thread of the first turn; 0: there was none yet */
+    bool attended;     /* in the list of loops whose owner is to be looked after when it ends */
+    struct node owned; /* in that list */
+    int cancel_state;  /* of the thread, while it is in a turn: as the program had set it */
     unsigned fork_generation;
     uint64_t turns, flushes;
     uint64_t sent_at; /* when the last of these was; 0: never */
@@ -715,23 +710,10 @@ void dg_socket_prepare_due(struct dgram_loop *loop);
 void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes);
 void dg_socket_detached(struct dgram_socket *socket);
 /* The least receive buffer of the loop's bound sockets, in bytes; UINT64_MAX without one. */
-uint64_t dg_sockets_receive_buffer(const struct dgram_loop *loop);
+uint64_t dg_sockets_receive_buffer(struct dgram_loop *loop);
 
 /* The loop is being freed and its engine is of no use: closes without it. */
 void dg_socket_abandon(struct dgram_socket *socket, int code);
-
-/* Appends to one of the loop's lists, linked by the member of the socket at `link`. */
-static inline void dg_list_append(struct socket_list *list, struct dgram_socket *socket,
-                                  size_t link)
-{
-    *(struct dgram_socket **) ((char *) socket + link) = NULL;
-    if (list->tail != NULL) {
-        *(struct dgram_socket **) ((char *) list->tail + link) = socket;
-    } else {
-        list->head = socket;
-    }
-    list->tail = socket;
-}
 
 /* ---- request.c ----------------------------------------------------------------------------- */
 
@@ -967,7 +949,7 @@ static inline void dg_turn_delivered(struct dgram_socket *socket, uint32_t count
 /* Whether what comes now has to wait behind what is there already. */
 static inline bool dg_turn_is_full(const struct dgram_loop *loop)
 {
-    return loop->turn.spent || loop->backlog.head != NULL;
+    return loop->turn.spent || !node_alone(&loop->backlog);
 }
 
 /* The parcel waits: in its slot, which stays with the core; or as a copy, if there is memory. */

@@ -158,9 +158,24 @@ static int check_loop_options(const struct dgram_loop_options *options)
     return slots && size && waits && segments && servers ? 0 : DGRAM_EBADOPTIONS;
 }
 
+static void lists_init(struct dgram_loop *loop)
+{
+    node_init(&loop->sockets);
+    node_init(&loop->due);
+    node_init(&loop->blocked);
+    node_init(&loop->starved);
+    node_init(&loop->starved_fed);
+    node_init(&loop->backlog);
+    node_init(&loop->buffers);
+    node_init(&loop->due_buffers);
+    node_init(&loop->timers.all);
+    node_init(&loop->owned);
+}
+
 static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *options,
                       const struct dg_system *system)
 {
+    lists_init(loop);
     loop->system = system;
     loop->config.completions = &loop->pending;
     loop->config.failed_call = &loop->failed_call;
@@ -276,14 +291,15 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 /* But for received datagrams that wait, and what makes room for more. */
 static bool has_other_work(struct dgram_loop *loop)
 {
-    return loop->done.head != NULL || loop->errors_head != NULL || loop->due_buffers != NULL ||
-           loop->pending.count > 0 || dg_send_wants_answer(loop) || dg_resolver_has_work(loop);
+    return loop->done.head != NULL || loop->errors_head != NULL ||
+           !node_alone(&loop->due_buffers) || loop->pending.count > 0 ||
+           dg_send_wants_answer(loop) || dg_resolver_has_work(loop);
 }
 
 /* Something to call back without waiting for the kernel. */
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
-    return loop->due.head != NULL || loop->backlog.head != NULL || has_other_work(loop) ||
+    return !node_alone(&loop->due) || !node_alone(&loop->backlog) || has_other_work(loop) ||
            dg_receive_has_work(loop);
 }
 
@@ -291,11 +307,13 @@ bool dg_loop_has_work(struct dgram_loop *loop)
  * has that to do. */
 static bool event_is_due(const struct dgram_loop *loop)
 {
-    const struct dgram_socket *socket = loop->due.head;
-    while (socket != NULL && (socket->due & ~DUE_RECEIVE) == 0) {
-        socket = socket->due_next;
+    for_each_node(node, (struct node *) &loop->due)
+    {
+        if ((owner_of(node, struct dgram_socket, due_node)->due & ~DUE_RECEIVE) != 0) {
+            return true;
+        }
     }
-    return socket != NULL;
+    return false;
 }
 
 static bool loop_is_alive(struct dgram_loop *loop)
@@ -308,7 +326,7 @@ static bool loop_is_alive(struct dgram_loop *loop)
 uint64_t dg_loop_deadline(const struct dgram_loop *loop)
 {
     uint64_t deadline = dg_timers_deadline(&loop->timers);
-    if (loop->blocked.head != NULL && loop->blocked_until < deadline) {
+    if (!node_alone(&loop->blocked) && loop->blocked_until < deadline) {
         deadline = loop->blocked_until;
     }
     uint64_t dns = dg_dns_deadline(loop);
@@ -318,7 +336,7 @@ uint64_t dg_loop_deadline(const struct dgram_loop *loop)
 static void loop_prepare(struct dgram_loop *loop)
 {
     dg_send_prepare(loop);
-    if (loop->due.head != NULL) {
+    if (!node_alone(&loop->due)) {
         dg_socket_prepare_due(loop);
     }
     dg_receive_prepare(loop);
@@ -433,7 +451,7 @@ static bool timers_tick(const struct dgram_loop *loop)
 
 static bool sockets_are_due(const struct dgram_loop *loop)
 {
-    return loop->due.head != NULL;
+    return !node_alone(&loop->due);
 }
 
 static bool always(const struct dgram_loop *loop)
@@ -454,7 +472,7 @@ static bool requests_are_done(const struct dgram_loop *loop)
 
 static bool buffers_are_due(const struct dgram_loop *loop)
 {
-    return loop->due_buffers != NULL;
+    return !node_alone(&loop->due_buffers);
 }
 
 static bool errors_wait(const struct dgram_loop *loop)
@@ -494,7 +512,7 @@ static void loop_dispatch(struct dgram_loop *loop)
         {errors_wait, dg_error_dispatch},
         {sockets_are_due, dispatch_closes},
     };
-    loop->turn.late = loop->due.head != NULL || dg_timers_deadline(&loop->timers) <= loop->now;
+    loop->turn.late = !node_alone(&loop->due) || dg_timers_deadline(&loop->timers) <= loop->now;
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !dg_loop_forked(loop); i++) {
         if (steps[i].is_due(loop)) {
             steps[i].run(loop);
@@ -505,7 +523,7 @@ static void loop_dispatch(struct dgram_loop *loop)
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     loop->turns++;
-    if (loop->due.head != NULL) {
+    if (!node_alone(&loop->due)) {
         dg_socket_empty_due(loop);
     }
     loop_prepare(loop);
@@ -682,7 +700,9 @@ static void loop_begin_end(struct dgram_loop *loop)
     loop->freeing = true;
     dg_inbox_end(loop);
     dg_timers_stop(loop);
-    for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
+    for_each_node(node, &loop->sockets)
+    {
+        struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         if (s->state < SOCKET_CLOSING) {
             dg_socket_begin_close(s);
         }
@@ -693,8 +713,9 @@ static void loop_begin_end(struct dgram_loop *loop)
 static void abandon_all(struct dgram_loop *loop, int code)
 {
     dg_send_settle(loop, code);
-    for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
-        dg_socket_abandon(s, code);
+    for_each_node(node, &loop->sockets)
+    {
+        dg_socket_abandon(owner_of(node, struct dgram_socket, all), code);
     }
     for (uint32_t i = 0; i < loop->pending.count; i++) {
         if (loop->pending.items[i].kind == COMPLETION_RECEIVED) {
@@ -702,7 +723,7 @@ static void abandon_all(struct dgram_loop *loop, int code)
         }
     }
     loop->pending.count = 0;
-    while (loop->sockets != NULL && !dg_loop_forked(loop)) {
+    while (!node_alone(&loop->sockets) && !dg_loop_forked(loop)) {
         dg_requests_dispatch(loop);
         dg_error_dispatch(loop);
         dg_socket_dispatch_due(loop, true);
@@ -725,9 +746,8 @@ static void loop_forget(struct dgram_loop *loop, bool forked)
 /* The child's copy: memory and descriptors go, nothing that the parent shares is touched. */
 static void loop_free_forked(struct dgram_loop *loop)
 {
-    while (loop->sockets != NULL) {
-        struct dgram_socket *socket = loop->sockets;
-        loop->sockets = socket->next;
+    while (!node_alone(&loop->sockets)) {
+        struct dgram_socket *socket = owner_of(node_take(&loop->sockets), struct dgram_socket, all);
         if (socket->endpoint.fd >= 0) {
             (void) loop->system->close(socket->endpoint.fd);
         }
@@ -759,7 +779,7 @@ static void loop_destroy(struct dgram_loop *loop)
     if (dg_owner_is_other(loop)) {
         loop_inherit(loop);
     }
-    while (loop->sockets != NULL && code == 0) {
+    while (!node_alone(&loop->sockets) && code == 0) {
         code = loop_turn(loop, -1);
     }
     if (code < 0 && code != DGRAM_EFORKED) {

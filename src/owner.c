@@ -11,9 +11,9 @@
 
 static struct {
     pthread_mutex_t lock; /* guards the rest, and the loops' links and `attended` */
-    struct dgram_loop *loops;
+    struct node loops;
     uint64_t threads; /* numbers given so far */
-} owners = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} owners = {.lock = PTHREAD_MUTEX_INITIALIZER, .loops = {&owners.loops, &owners.loops}};
 
 static _Thread_local uint64_t thread_number; /* 0: this thread has owned no loop yet */
 
@@ -26,14 +26,7 @@ static void owners_unlink(struct dgram_loop *loop)
 {
     assert(loop->attended);
     loop->attended = false;
-    if (loop->owned_previous != NULL) {
-        loop->owned_previous->owned_next = loop->owned_next;
-    } else {
-        owners.loops = loop->owned_next;
-    }
-    if (loop->owned_next != NULL) {
-        loop->owned_next->owned_previous = loop->owned_previous;
-    }
+    node_remove(&loop->owned);
 }
 
 /* What the kernel does for a loop is bound to the thread that asked for it: that thread takes it
@@ -42,8 +35,9 @@ static void thread_ends(void *mark)
 {
     (void) mark;
     (void) pthread_mutex_lock(&owners.lock);
-    for (struct dgram_loop *loop = owners.loops, *next; loop != NULL; loop = next) {
-        next = loop->owned_next;
+    for (struct node *node = owners.loops.next, *next; node != &owners.loops; node = next) {
+        struct dgram_loop *loop = owner_of(node, struct dgram_loop, owned);
+        next = node->next;
         if (loop->owner == thread_number) {
             owners_unlink(loop);
             if (loop->backend->rest != NULL) {
@@ -67,7 +61,7 @@ static void fork_in_parent(void)
 /* The parent's loops have no owner in the child. */
 static void fork_in_child(void)
 {
-    owners.loops = NULL;
+    node_init(&owners.loops); /* they are the parent's */
     dg_fork_generation++;
     (void) pthread_mutex_unlock(&owners.lock);
 }
@@ -107,12 +101,7 @@ void dg_owner_attend(struct dgram_loop *loop)
     }
     loop->owner = thread_number;
     loop->attended = true;
-    loop->owned_previous = NULL;
-    loop->owned_next = owners.loops;
-    if (owners.loops != NULL) {
-        owners.loops->owned_previous = loop;
-    }
-    owners.loops = loop;
+    node_append(&owners.loops, &loop->owned);
     (void) pthread_mutex_unlock(&owners.lock);
     if (has_ending) {
         (void) pthread_setspecific(ending, &owners); /* whatever is not NULL */

@@ -49,42 +49,10 @@ static void receive_begin(struct dgram_socket *socket)
     loop->backend->recv_start(loop->engine, &socket->endpoint);
 }
 
-static bool starved_remove_from(struct socket_list *list, const struct dgram_socket *socket)
-{
-    bool found = false;
-    struct dgram_socket *other = list->head;
-    *list = (struct socket_list){0};
-    for (struct dgram_socket *next; other != NULL; other = next) {
-        next = other->starved_next;
-        if (other == socket) {
-            found = true;
-        } else {
-            dg_list_append(list, other, offsetof(struct dgram_socket, starved_next));
-        }
-    }
-    return found;
-}
-
-static void starved_remove(struct dgram_socket *socket)
-{
-    struct dgram_loop *loop = socket->loop;
-    if (!starved_remove_from(&loop->starved, socket)) {
-        (void) starved_remove_from(&loop->starved_fed, socket);
-    }
-    socket->receive = RECEIVE_OFF;
-}
-
 static struct dgram_socket *starved_pop(struct dgram_loop *loop)
 {
-    struct socket_list *list = loop->starved.head != NULL ? &loop->starved : &loop->starved_fed;
-    struct dgram_socket *socket = list->head;
-    if (socket != NULL) {
-        list->head = socket->starved_next;
-        if (list->head == NULL) {
-            list->tail = NULL;
-        }
-    }
-    return socket;
+    struct node *list = !node_alone(&loop->starved) ? &loop->starved : &loop->starved_fed;
+    return node_alone(list) ? NULL : owner_of(node_take(list), struct dgram_socket, starved);
 }
 
 /* One flooded socket takes all slots as soon as it is started; those that got nothing meanwhile
@@ -92,10 +60,10 @@ static struct dgram_socket *starved_pop(struct dgram_loop *loop)
 static void starved_append(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    struct socket_list *list = socket->fed ? &loop->starved_fed : &loop->starved;
+    struct node *list = socket->fed ? &loop->starved_fed : &loop->starved;
     socket->fed = false;
     socket->receive = RECEIVE_STARVED;
-    dg_list_append(list, socket, offsetof(struct dgram_socket, starved_next));
+    node_append(list, &socket->starved);
 }
 
 /* Brings the engine in line with what the socket wants. */
@@ -112,7 +80,8 @@ void dg_receive_apply(struct dgram_socket *socket)
         socket->receive = RECEIVE_STOPPING;
         loop->backend->recv_stop(loop->engine, &socket->endpoint);
     } else if (!wanted && socket->receive == RECEIVE_STARVED) {
-        starved_remove(socket);
+        node_remove(&socket->starved);
+        socket->receive = RECEIVE_OFF;
     } else if (!wanted && socket->receive == RECEIVE_FAILED) {
         socket->receive = RECEIVE_OFF;
     }
@@ -175,7 +144,7 @@ enum { KEPT_BY_ENGINE = 1 };
 
 static bool somebody_starves(const struct dgram_loop *loop)
 {
-    return loop->starved.head != NULL || loop->starved_fed.head != NULL;
+    return !node_alone(&loop->starved) || !node_alone(&loop->starved_fed);
 }
 
 /* Gives released slots back, then starts the starved, and no more of them in a turn than slots are

@@ -229,7 +229,9 @@ void dg_queue_check_drains(struct dgram_loop *loop)
     if (loop->drains_wanted == 0) {
         return;
     }
-    for (struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
+    for_each_node(node, &loop->sockets)
+    {
+        struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         if ((s->drain_wanted & WANTED_QUEUE) && queue_is_ready(s)) {
             drain_has_come(s, WANTED_QUEUE);
         }

@@ -106,14 +106,13 @@ static void socket_woken(struct dgram_loop *loop, struct dg_watch *watch)
 void dg_socket_retry_soon(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    if (socket->in_blocked) {
+    if (!node_alone(&socket->retried)) {
         return;
     }
-    socket->in_blocked = true;
-    if (loop->blocked.head == NULL) {
+    if (node_alone(&loop->blocked)) {
         loop->blocked_until = loop->system->now() + RETRY_NS;
     }
-    dg_list_append(&loop->blocked, socket, offsetof(struct dgram_socket, blocked_next));
+    node_append(&loop->blocked, &socket->retried);
 }
 
 static void socket_block(struct dgram_socket *socket, int reason)
@@ -258,25 +257,9 @@ void dg_send_retry(struct dgram_socket *socket)
     futile_forget(socket);
 }
 
-static void blocked_forget(struct dgram_socket *socket)
-{
-    struct socket_list *blocked = &socket->loop->blocked;
-    struct dgram_socket *other = blocked->head;
-    *blocked = (struct socket_list){0};
-    for (struct dgram_socket *next; other != NULL; other = next) {
-        next = other->blocked_next;
-        if (other != socket) {
-            dg_list_append(blocked, other, offsetof(struct dgram_socket, blocked_next));
-        }
-    }
-    socket->in_blocked = false;
-}
-
 void dg_send_cancel(struct dgram_socket *socket, int code)
 {
-    if (socket->in_blocked) {
-        blocked_forget(socket);
-    }
+    node_remove(&socket->retried);
     socket_rejoin_parked(socket);
     for (struct request *r; (r = dg_requests_pop(&socket->parked)) != NULL;) {
         dg_request_complete(r, code);
@@ -298,17 +281,15 @@ static void socket_retry(struct dgram_socket *socket)
 
 static void retry_blocked(struct dgram_loop *loop)
 {
-    if (loop->blocked.head == NULL || loop->blocked_until > loop->now) {
+    if (node_alone(&loop->blocked) || loop->blocked_until > loop->now) {
         return;
     }
-    struct dgram_socket *socket = loop->blocked.head;
-    loop->blocked = (struct socket_list){0};
-    while (socket != NULL) {
-        struct dgram_socket *next = socket->blocked_next;
-        socket->in_blocked = false;
+    struct node list;
+    node_take_all(&list, &loop->blocked);
+    while (!node_alone(&list)) {
+        struct dgram_socket *socket = owner_of(node_take(&list), struct dgram_socket, retried);
         socket_retry(socket);
         dg_receive_retry(socket);
-        socket = next;
     }
 }
 
@@ -584,7 +565,7 @@ int dg_send_flush(struct dgram_loop *loop)
     if (code < 0) {
         loop->failed_code = code;
     }
-    if (loop->pending.count > 0 || loop->due_buffers != NULL) {
+    if (loop->pending.count > 0 || !node_alone(&loop->due_buffers)) {
         dg_loop_touch(loop); /* there is more to tell than results of sends */
     }
     dg_cancel_release(cancel_state);

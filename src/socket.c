@@ -31,9 +31,8 @@ enum { BIND_PATIENCE_MAX_MS = 1000 };
 void dg_socket_due(struct dgram_socket *socket, unsigned bits)
 {
     socket->due |= (uint8_t) bits;
-    if (!socket->in_due) {
-        socket->in_due = true;
-        dg_list_append(&socket->loop->due, socket, offsetof(struct dgram_socket, due_next));
+    if (node_alone(&socket->due_node)) {
+        node_append(&socket->loop->due, &socket->due_node);
     }
     dg_loop_touch(socket->loop);
 }
@@ -145,6 +144,15 @@ static int check_options(uint32_t type, const struct dgram_socket_options *optio
     return 0;
 }
 
+static void nodes_init(struct dgram_socket *socket)
+{
+    node_init(&socket->all);
+    node_init(&socket->due_node);
+    node_init(&socket->starved);
+    node_init(&socket->retried);
+    node_init(&socket->backlog);
+}
+
 static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, uint32_t type,
                         const struct dgram_socket_options *options)
 {
@@ -158,6 +166,7 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
     if (options->segments_max != 0 && options->segments_max < socket->segments_max) {
         socket->segments_max = options->segments_max;
     }
+    nodes_init(socket);
     socket->bind_patience_ms = options->bind_patience_ms;
     socket->copies = (options->flags & DGRAM_COPY) != 0;
     socket->ipv6_only = (options->flags & DGRAM_IPV6_ONLY) != 0;
@@ -168,31 +177,22 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
 
 static void sockets_link(struct dgram_loop *loop, struct dgram_socket *socket)
 {
-    socket->next = loop->sockets;
-    if (socket->next != NULL) {
-        socket->next->previous = socket;
-    }
-    loop->sockets = socket;
+    node_prepend(&loop->sockets, &socket->all);
     loop->gathering.buffer = 0;
 }
 
 static void sockets_unlink(struct dgram_loop *loop, struct dgram_socket *socket)
 {
-    if (socket->previous != NULL) {
-        socket->previous->next = socket->next;
-    } else {
-        loop->sockets = socket->next;
-    }
-    if (socket->next != NULL) {
-        socket->next->previous = socket->previous;
-    }
+    node_remove(&socket->all);
     loop->gathering.buffer = 0;
 }
 
-uint64_t dg_sockets_receive_buffer(const struct dgram_loop *loop)
+uint64_t dg_sockets_receive_buffer(struct dgram_loop *loop)
 {
     uint64_t least = UINT64_MAX;
-    for (const struct dgram_socket *s = loop->sockets; s != NULL; s = s->next) {
+    for_each_node(node, &loop->sockets)
+    {
+        const struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         int bytes = 0;
         socklen_t size = sizeof(bytes);
         int fd = s->endpoint.fd;
@@ -484,9 +484,10 @@ void dg_socket_abandon(struct dgram_socket *socket, int code)
 static void socket_free(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    assert(socket->queue_count == 0 && socket->held_head == NULL && !socket->in_blocked);
+    assert(socket->queue_count == 0 && socket->held_head == NULL && node_alone(&socket->retried));
     assert(socket->stalls == NULL && socket->stalled == 0);
-    assert(!socket->in_due && !socket->in_backlog && socket->last_flow == NULL);
+    assert(node_alone(&socket->due_node) && node_alone(&socket->backlog));
+    assert(node_alone(&socket->starved) && socket->last_flow == NULL);
     sockets_unlink(loop, socket);
     loop->keeping -= socket->counted;
     (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
@@ -571,13 +572,12 @@ static void dispatch_step(struct dgram_socket *socket, unsigned due)
 static void due_run(struct dgram_loop *loop, unsigned bits,
                     void (*step)(struct dgram_socket *, unsigned))
 {
-    struct dgram_socket *socket = loop->due.head;
-    loop->due = (struct socket_list){0};
-    for (struct dgram_socket *next; socket != NULL && !dg_loop_forked(loop); socket = next) {
-        next = socket->due_next;
+    struct node list;
+    node_take_all(&list, &loop->due);
+    while (!node_alone(&list) && !dg_loop_forked(loop)) {
+        struct dgram_socket *socket = owner_of(node_take(&list), struct dgram_socket, due_node);
         unsigned now = socket->due & bits;
         socket->due &= (uint8_t) ~bits;
-        socket->in_due = false;
         if (socket->due != 0) {
             dg_socket_due(socket, 0);
         }

@@ -122,11 +122,9 @@ int dgram_timer_create(struct dgram_loop *loop, dgram_timer_fn *fn, void *user,
         dg_release(timer);
         return -ENOMEM;
     }
-    *timer = (struct dgram_timer){.loop = loop, .fn = fn, .user = user, .next = loop->timers.all};
-    if (timer->next != NULL) {
-        timer->next->previous = timer;
-    }
-    loop->timers.all = timer;
+    *timer = (struct dgram_timer){.loop = loop, .fn = fn, .user = user};
+    node_init(&timer->all);
+    node_prepend(&loop->timers.all, &timer->all);
     loop->timers.total++;
     *ret_timer = timer;
     return 0;
@@ -195,14 +193,7 @@ struct dgram_timer *dgram_timer_free(struct dgram_timer *timer)
     if (timer->position > 0) {
         heap_remove(timers, timer);
     }
-    if (timer->previous != NULL) {
-        timer->previous->next = timer->next;
-    } else {
-        timers->all = timer->next;
-    }
-    if (timer->next != NULL) {
-        timer->next->previous = timer->previous;
-    }
+    node_remove(&timer->all);
     timers->total--;
     dg_release(timer);
     return NULL;
@@ -242,10 +233,8 @@ void dg_timers_stop(struct dgram_loop *loop)
 
 void dg_timers_free(struct dgram_loop *loop)
 {
-    while (loop->timers.all != NULL) {
-        struct dgram_timer *timer = loop->timers.all;
-        loop->timers.all = timer->next;
-        dg_release(timer);
+    while (!node_alone(&loop->timers.all)) {
+        dg_release(owner_of(node_take(&loop->timers.all), struct dgram_timer, all));
     }
     dg_release(loop->timers.heap);
     loop->timers = (struct timers){0};

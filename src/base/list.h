@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * list.h: the doubly linked lists of the poll engine.
+ * list.h: doubly linked lists.
  *
  * Owns nothing and never allocates: a node lives inside the object that is listed, so joining and
  * leaving cannot fail and costs the same with 10,000 sockets as with one. A list is a ring that
  * begins and ends with a node of its own; a node that is in no list is a ring of one.
  */
-#ifndef DGRAM_FALLBACK_LIST_H
-#define DGRAM_FALLBACK_LIST_H
+#ifndef DGRAM_BASE_LIST_H
+#define DGRAM_BASE_LIST_H
 
 #include <assert.h>
 #include <stdbool.h>
@@ -42,6 +42,12 @@ static inline void node_append(struct node *list, struct node *node)
     list->previous = node;
 }
 
+/* As the first. */
+static inline void node_prepend(struct node *list, struct node *node)
+{
+    node_append(list->next, node);
+}
+
 /* Leaves the node alone; of a node that is alone already too. */
 static inline void node_remove(struct node *node)
 {
@@ -49,5 +55,30 @@ static inline void node_remove(struct node *node)
     node->next->previous = node->previous;
     node_init(node);
 }
+
+/* The first node leaves the list, which is not empty. */
+static inline struct node *node_take(struct node *list)
+{
+    struct node *first = list->next;
+    assert(!node_alone(list));
+    node_remove(first);
+    return first;
+}
+
+/* All nodes of `from` go over to `list`, which is empty, so that others may join `from` while these
+ * are worked off. */
+static inline void node_take_all(struct node *list, struct node *from)
+{
+    node_init(list);
+    if (!node_alone(from)) {
+        *list = *from;
+        list->next->previous = list->previous->next = list;
+        node_init(from);
+    }
+}
+
+/* Walks a list; the current object may not leave it. */
+#define for_each_node(node, list)                                                                  \
+    for (struct node *node = (list)->next; node != (list); node = node->next)
 
 #endif
