@@ -85,13 +85,7 @@ uint64_t dg_parcel_count(const struct parcel *parcel)
 
 static void held_append(struct dgram_socket *socket, struct held *held)
 {
-    held->next = NULL;
-    if (socket->held_tail != NULL) {
-        socket->held_tail->next = held;
-    } else {
-        socket->held_head = held;
-    }
-    socket->held_tail = held;
+    queue_append(&socket->held, &held->link);
 }
 
 static void held_release(struct dgram_socket *socket, struct held *held)
@@ -144,38 +138,30 @@ void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel)
 
 bool dg_backlog_owns(const struct dgram_loop *loop, const void *data)
 {
+    const struct link *link = loop->served != NULL ? queue_first(loop->served) : NULL;
     bool found = false;
-    for (const struct held *h = loop->served; h != loop->served_end && !found; h = h->next) {
-        const struct held_copy *copy = (const struct held_copy *) h;
-        found = h->slot == DG_NO_SLOT && (uintptr_t) data - (uintptr_t) copy->bytes < copy->size;
+    for (uint32_t i = 0; i < loop->served_count && link != NULL && !found; i++) {
+        const struct held_copy *copy = (const struct held_copy *) link;
+        found = copy->held.slot == DG_NO_SLOT &&
+                (uintptr_t) data - (uintptr_t) copy->bytes < copy->size;
+        link = queue_after(loop->served, link);
     }
     return found;
 }
 
-static struct held *held_take(struct dgram_socket *socket)
-{
-    struct held *held = socket->held_head;
-    socket->held_head = held->next;
-    if (socket->held_head == NULL) {
-        socket->held_tail = NULL;
-    }
-    return held;
-}
-
 void dg_backlog_pop(struct dgram_socket *socket)
 {
-    held_release(socket, held_take(socket));
+    held_release(socket, (struct held *) queue_pop(&socket->held));
 }
 
 void dg_backlog_leave_slots(struct dgram_socket *socket)
 {
-    struct held *held = socket->held_head;
     if (socket->held_slots == 0) {
         return;
     }
-    socket->held_head = socket->held_tail = NULL;
-    for (struct held *next; held != NULL; held = next) {
-        next = held->next;
+    struct queue all = queue_take(&socket->held);
+    for (struct link *link; (link = queue_pop(&all)) != NULL;) {
+        struct held *held = (struct held *) link;
         if (held->slot == DG_NO_SLOT) {
             held_append(socket, held);
         } else {
@@ -203,7 +189,7 @@ struct dgram_socket *dg_backlog_next(struct dgram_loop *loop)
     while (!node_alone(&loop->backlog) && !loop->turn.spent) {
         struct dgram_socket *socket =
             owner_of(node_take(&loop->backlog), struct dgram_socket, backlog);
-        if (socket->delivers && socket->held_head != NULL) {
+        if (socket->delivers && !queue_is_empty(&socket->held)) {
             return socket;
         }
     }
@@ -213,15 +199,14 @@ struct dgram_socket *dg_backlog_next(struct dgram_loop *loop)
 /* The socket's first parcel leaves its slot. False if it lies in none, or there is no memory. */
 static bool first_moves(struct dgram_socket *socket)
 {
-    struct held *held = socket->held_head;
+    struct held *held = (struct held *) queue_first(&socket->held);
     struct held *copy =
         held == NULL || held->slot == DG_NO_SLOT ? NULL : parcel_copy(&held->parcel);
     if (copy == NULL) {
         return false;
     }
-    copy->next = held->next;
-    socket->held_head = copy;
-    socket->held_tail = socket->held_tail == held ? copy : socket->held_tail;
+    (void) queue_pop(&socket->held);
+    queue_prepend(&socket->held, &copy->link);
     held_release(socket, held);
     return true;
 }
@@ -241,8 +226,8 @@ bool dg_backlog_make_room(struct dgram_loop *loop)
 
 void dg_backlog_discard(struct dgram_socket *socket)
 {
-    while (socket->held_head != NULL) {
-        socket->stats.discarded += dg_parcel_count(&socket->held_head->parcel);
+    for (const struct link *link; (link = queue_first(&socket->held)) != NULL;) {
+        socket->stats.discarded += dg_parcel_count(&((const struct held *) link)->parcel);
         dg_backlog_pop(socket);
     }
     node_remove(&socket->backlog);

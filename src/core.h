@@ -47,7 +47,7 @@ union dg_name {
 
 /* A datagram that must be remembered one by one: it has a callback, or waits for room. */
 struct request {
-    struct request *next;
+    struct link link; /* first, so that the two convert */
     struct dgram_socket *socket;
     dgram_sent_fn *fn; /* NULL: failures become `error` events */
     void *user;
@@ -64,10 +64,6 @@ struct request {
     union dg_name name; /* set while parked */
 };
 
-struct request_list {
-    struct request *head, *tail;
-};
-
 /* What waits for one destination or name, as a part of what the queues hold. */
 struct share {
     uint64_t charge;     /* sizes, and QUEUE_OVERHEAD for each */
@@ -82,9 +78,9 @@ struct stall {
     struct dgram_socket *socket;
     union dg_name name;
     struct share share;
-    struct request_list requests; /* in order */
-    struct request_list again;    /* refused in the submission that is being settled */
-    bool goes;                    /* what was tried last has left: the rest may go, too */
+    struct queue requests; /* in order */
+    struct queue again;    /* refused in the submission that is being settled */
+    bool goes;             /* what was tried last has left: the rest may go, too */
 };
 
 /*
@@ -114,9 +110,9 @@ enum { TRAIN_VECTORS = 8 };
 struct dg_train {
     struct train base; /* what the engine sees; first, so that the two convert */
     struct flow *flow;
-    struct dg_train *next;     /* the flow's next one */
-    struct request_list asked; /* its requests, by rising index */
-    uint32_t segment;          /* size of the first datagram */
+    struct dg_train *next; /* the flow's next one */
+    struct queue asked;    /* its requests, by rising index */
+    uint32_t segment;      /* size of the first datagram */
     uint32_t bytes;
     uint32_t bytes_max;
     uint16_t count; /* datagrams */
@@ -187,7 +183,7 @@ enum {
 
 /* An `error` event that waits for the dispatch. `repeat` equal ones share a record. */
 struct error_event {
-    struct error_event *next;
+    struct link link; /* first, so that the two convert */
     struct dgram_socket *socket;
     const char *operation;
     int code;
@@ -221,7 +217,7 @@ struct parcel {
 /* A parcel, or its rest, that waits for its socket: in its slot, of which each has one of these,
  * because the turn was over; or copied away, because the socket was paused. */
 struct held {
-    struct held *next;
+    struct link link; /* first, so that the two convert */
     struct parcel parcel;
     uint32_t slot;
 };
@@ -290,9 +286,9 @@ struct dgram_socket {
     uint32_t size_max, segments_max;
     uint32_t bind_patience_ms;
 
-    struct flow *last_flow;           /* of the current submission, or NULL */
-    struct request_list parked;       /* wait for room, in order */
-    struct request_list parked_again; /* refused in the submission that is being settled */
+    struct flow *last_flow;    /* of the current submission, or NULL */
+    struct queue parked;       /* wait for room, in order */
+    struct queue parked_again; /* refused in the submission that is being settled */
     struct stall *stalls, *stalls_tail;
     struct dg_watch writable;
     uint32_t refused_trains;  /* by one destination after the other, since one took a train */
@@ -305,11 +301,11 @@ struct dgram_socket {
     uint64_t
         stalled; /* of the queue's charge: waits for names, and for destinations without room */
 
-    struct held *held_head, *held_tail; /* taken from the kernel, to be delivered first */
-    uint32_t held_slots;                /* of them, those that lie in slots */
-    uint64_t empty_at; /* while it is emptied: received bytes after which there can be no more */
-    bool more;         /* while it is emptied: the kernel holds something */
-    uint16_t pace;     /* datagrams between two looks at the clock; 0: not known yet */
+    struct queue held;   /* taken from the kernel, to be delivered first */
+    uint32_t held_slots; /* of them, those that lie in slots */
+    uint64_t empty_at;   /* while it is emptied: received bytes after which there can be no more */
+    bool more;           /* while it is emptied: the kernel holds something */
+    uint16_t pace;       /* datagrams between two looks at the clock; 0: not known yet */
 
     dgram_message_fn *on_message;
     void *message_user;
@@ -360,9 +356,9 @@ struct name {
 
 /* One question to c-ares or to the program's hook. */
 struct dgram_lookup {
+    struct link link;        /* of a question, then of an answer; first, so that the two convert */
     struct dgram_loop *loop; /* NULL: the loop was freed meanwhile */
     struct name *name;
-    struct dgram_lookup *next; /* in the list of questions, then of answers */
     bool answered;
     bool remembered;         /* nobody was asked: a failure of a moment ago */
     struct channel *channel; /* dns.c: of c-ares, that was asked, */
@@ -372,18 +368,14 @@ struct dgram_lookup {
     struct dgram_addr address;
 };
 
-struct lookup_list {
-    struct dgram_lookup *head, *tail;
-};
-
 struct dns; /* dns.c: c-ares */
 
 struct resolver {
     struct name *buckets[NAME_BUCKETS];
     uint32_t name_count;
-    bool none_idle; /* a look for an idle name was in vain, and none became idle since */
-    struct lookup_list questions; /* to be asked in the next dispatch */
-    struct lookup_list answers;   /* to be acted upon in the next dispatch */
+    bool none_idle;         /* a look for an idle name was in vain, and none became idle since */
+    struct queue questions; /* to be asked in the next dispatch */
+    struct queue answers;   /* to be acted upon in the next dispatch */
     dgram_lookup_fn *hook;
     void *hook_user;
     char *servers, *resolv_conf; /* options, or NULL */
@@ -536,9 +528,9 @@ struct dgram_loop {
     uint32_t completions_needed;    /* records that can be outstanding */
 
     struct batch *batch;
-    struct request *request_store; /* free ones */
+    struct queue request_store; /* free ones */
     struct request_slab *request_slabs;
-    struct request_list done; /* callbacks to run */
+    struct queue done; /* callbacks to run */
     struct refusal refusals[REFUSALS];
     struct node blocked; /* sockets that wait a moment, after ENOBUFS or failed receives */
     uint64_t blocked_until;
@@ -547,15 +539,15 @@ struct dgram_loop {
     struct node starved;     /* sockets that got nothing since they were started: first in turn; */
     struct node starved_fed; /* those that got something */
     struct node backlog;     /* held parcels may be delivered; the next to be served first */
-    /* Held parcels that a handler has: from the first, up to the second. */
-    const struct held *served, *served_end;
+    const struct queue *served; /* a handler has so many of these held parcels; NULL: none */
+    uint32_t served_count;
     struct turn turn;
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
     unsigned char *joined;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
 
     struct node sockets; /* the newest first */
     struct node due;
-    struct error_event *errors_head, *errors_tail, *error_store;
+    struct queue errors, error_store;
     uint32_t errors_waiting;
 
     struct timers timers;
@@ -722,18 +714,19 @@ void dg_request_give(struct dgram_loop *loop, struct request *request);
 /* A request that owns its payload, of which the caller fills the bytes behind the struct. */
 struct request *dg_request_with_room(struct dgram_socket *socket, uint32_t size, dgram_sent_fn *fn,
                                      void *user);
-void dg_requests_append(struct request_list *list, struct request *request);
-/* The same to a list of those that wait for room. */
-void dg_request_park(struct request_list *list, struct request *request);
-struct request *dg_requests_pop(struct request_list *list);
-/* Moves all of `first` before what is in `list`. */
-void dg_requests_prepend(struct request_list *list, struct request_list *first);
+/* Joins a queue of those that wait for room. */
+void dg_request_park(struct queue *queue, struct request *request);
+/* NULL: it is empty. */
+static inline struct request *dg_requests_pop(struct queue *queue)
+{
+    return (struct request *) queue_pop(queue);
+}
 /* The request's datagram has its result: its callback is due, or it is done. */
 void dg_request_complete(struct request *request, int result);
 /* Callbacks that are due. Part of the dispatch. */
 void dg_requests_dispatch(struct dgram_loop *loop);
 /* Releases requests without completing them: in a forked child. */
-void dg_requests_forget(struct request_list *list, struct dgram_loop *loop);
+void dg_requests_forget(struct queue *queue, struct dgram_loop *loop);
 void dg_requests_release(struct dgram_loop *loop);
 
 /* Datagrams join and leave the queue; the last to leave closes a socket that is ending. */
@@ -760,7 +753,7 @@ struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_na
 /* NULL when memory ran out. */
 struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *name);
 /* To one of the two lists of the stall. */
-void dg_stall_append(struct stall *stall, struct request_list *list, struct request *request);
+void dg_stall_append(struct stall *stall, struct queue *queue, struct request *request);
 /* The submission is settled: ends the stall if nothing waits in it. */
 void dg_stall_rejoin(struct stall *stall);
 /* Destinations have their turns: some of them, and again in a moment; all, once. */
@@ -802,7 +795,7 @@ int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
 int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
                    const struct payload *payload, dgram_sent_fn *fn, void *user);
 /* Accepts a datagram into the list of a name that is being looked up, as part of that share. */
-int dg_send_await(struct dgram_socket *socket, struct request_list *list, struct share *share,
+int dg_send_await(struct dgram_socket *socket, struct queue *queue, struct share *share,
                   in_port_t port, const struct payload *payload, dgram_sent_fn *fn, void *user);
 /* The wait is over: to this address, or with this code; an `error` event names the host. */
 void dg_send_resolved(struct request *request, const union dg_name *address);

@@ -109,7 +109,7 @@ bool dg_ending_step(struct dgram_socket *socket)
     if (!socket->delivers || socket->receive == RECEIVE_FAILED) {
         return false;
     }
-    if (socket->receive == RECEIVE_OFF && socket->held_head == NULL) {
+    if (socket->receive == RECEIVE_OFF && queue_is_empty(&socket->held)) {
         return receive_again(socket);
     }
     if (socket->receive == RECEIVE_ON) {

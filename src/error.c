@@ -104,31 +104,24 @@ static bool event_equals(const struct error_event *event, const struct dgram_soc
 
 static struct error_event *event_take(struct dgram_loop *loop)
 {
-    struct error_event *event = loop->error_store;
-    if (event != NULL) {
-        loop->error_store = event->next;
-        return event;
+    struct link *link = queue_pop(&loop->error_store);
+    if (link != NULL) {
+        return (struct error_event *) link;
     }
-    return loop->errors_waiting < ERRORS_WAITING_MAX ? dg_allocate(sizeof(*event)) : NULL;
+    return loop->errors_waiting < ERRORS_WAITING_MAX ? dg_allocate(sizeof(struct error_event))
+                                                     : NULL;
 }
 
 static void event_give(struct dgram_loop *loop, struct error_event *event)
 {
     if (event != NULL) {
-        event->next = loop->error_store;
-        loop->error_store = event;
+        queue_prepend(&loop->error_store, &event->link);
     }
 }
 
 static void event_append(struct dgram_loop *loop, struct error_event *event)
 {
-    event->next = NULL;
-    if (loop->errors_tail != NULL) {
-        loop->errors_tail->next = event;
-    } else {
-        loop->errors_head = event;
-    }
-    loop->errors_tail = event;
+    queue_append(&loop->errors, &event->link);
     loop->errors_waiting += event->repeat;
     dg_loop_touch(loop);
 }
@@ -138,7 +131,7 @@ void dg_error_queue(struct dgram_socket *socket, const char *operation, int code
 {
     static const char none[1];
     struct dgram_loop *loop = socket->loop;
-    struct error_event *tail = loop->errors_tail;
+    struct error_event *tail = (struct error_event *) loop->errors.last;
     if (loop->errors_waiting + repeat > ERRORS_WAITING_MAX) {
         uint32_t kept = ERRORS_WAITING_MAX - loop->errors_waiting;
         socket->stats.errors_lost += repeat - kept;
@@ -205,45 +198,34 @@ static void event_emit(const struct error_event *event)
  * its events are out: `close` is dispatched after them. */
 void dg_error_dispatch(struct dgram_loop *loop)
 {
-    struct error_event *event = loop->errors_head;
-    loop->errors_head = loop->errors_tail = NULL;
+    struct queue errors = queue_take(&loop->errors);
     loop->errors_waiting = 0;
-    while (event != NULL && !dg_loop_forked(loop)) {
-        struct error_event *next = event->next;
+    while (!queue_is_empty(&errors) && !dg_loop_forked(loop)) {
+        struct error_event *event = (struct error_event *) queue_pop(&errors);
         event_emit(event);
         dg_release(event->host);
         event->host = NULL;
         event_give(loop, event);
-        event = next;
     }
-    if (event != NULL) {
-        loop->errors_head = event; /* a child's: to be released with the loop */
-    }
+    queue_prepend_all(&loop->errors, &errors); /* a child's: to be released with the loop */
 }
 
 bool dg_error_waits_for(const struct dgram_socket *socket)
 {
-    for (const struct error_event *e = socket->loop->errors_head; e != NULL; e = e->next) {
-        if (e->socket == socket) {
-            return true;
-        }
+    const struct queue *errors = &socket->loop->errors;
+    const struct link *link = queue_first(errors);
+    while (link != NULL && ((const struct error_event *) link)->socket != socket) {
+        link = queue_after(errors, link);
     }
-    return false;
+    return link != NULL;
 }
 
 void dg_error_forget(struct dgram_loop *loop)
 {
-    struct error_event *event = loop->errors_head;
-    while (event != NULL) {
-        struct error_event *next = event->next;
+    queue_prepend_all(&loop->error_store, &loop->errors);
+    for (struct link *link; (link = queue_pop(&loop->error_store)) != NULL;) {
+        struct error_event *event = (struct error_event *) link;
         dg_release(event->host);
         dg_release(event);
-        event = next;
     }
-    while (loop->error_store != NULL) {
-        struct error_event *next = loop->error_store->next;
-        dg_release(loop->error_store);
-        loop->error_store = next;
-    }
-    loop->errors_head = loop->errors_tail = NULL;
 }

@@ -291,7 +291,7 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 /* But for received datagrams that wait, and what makes room for more. */
 static bool has_other_work(struct dgram_loop *loop)
 {
-    return loop->done.head != NULL || loop->errors_head != NULL ||
+    return !queue_is_empty(&loop->done) || !queue_is_empty(&loop->errors) ||
            !node_alone(&loop->due_buffers) || loop->pending.count > 0 ||
            dg_send_wants_answer(loop) || dg_resolver_has_work(loop);
 }
@@ -467,7 +467,7 @@ static bool names_are_asked(const struct dgram_loop *loop)
 
 static bool requests_are_done(const struct dgram_loop *loop)
 {
-    return loop->done.head != NULL || loop->drains_wanted > 0;
+    return !queue_is_empty(&loop->done) || loop->drains_wanted > 0;
 }
 
 static bool buffers_are_due(const struct dgram_loop *loop)
@@ -477,7 +477,7 @@ static bool buffers_are_due(const struct dgram_loop *loop)
 
 static bool errors_wait(const struct dgram_loop *loop)
 {
-    return loop->errors_head != NULL;
+    return !queue_is_empty(&loop->errors);
 }
 
 static void dispatch_events(struct dgram_loop *loop)

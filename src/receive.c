@@ -26,14 +26,14 @@ static bool socket_has_handler(const struct dgram_socket *socket)
 static bool receive_is_wanted(const struct dgram_socket *socket)
 {
     bool more = socket->state != SOCKET_EMPTYING || socket->more;
-    return socket->delivers && socket->bound && socket->held_head == NULL && more;
+    return socket->delivers && socket->bound && queue_is_empty(&socket->held) && more;
 }
 
 void dg_receive_update(struct dgram_socket *socket)
 {
     socket->delivers =
         socket->state < SOCKET_CLOSING && !socket->paused && socket_has_handler(socket);
-    if (socket->delivers && socket->held_head != NULL) {
+    if (socket->delivers && !queue_is_empty(&socket->held)) {
         dg_backlog_join(socket);
     }
     bool leaves_slots = !socket->delivers && socket->held_slots > 0;
@@ -301,26 +301,27 @@ static bool parcel_deliver(struct dgram_socket *socket, struct parcel *parcel)
 
 /* ---- What was held back -------------------------------------------------------------------- */
 
-static void serving(struct dgram_loop *loop, const struct held *first, const struct held *end)
+/* The handler that is called next has so many of these. */
+static void serving(struct dgram_loop *loop, const struct queue *held, uint32_t count)
 {
-    loop->served = first;
-    loop->served_end = end;
+    loop->served = held;
+    loop->served_count = count;
 }
 
 /* One array of held parcels that follow each other. Their slots are free when the handler has
  * returned. */
 static void serve_array(struct dgram_socket *socket)
 {
-    struct held *held = socket->held_head;
+    struct link *link = queue_first(&socket->held);
     uint32_t most = array_size(socket), count = 0, done = 0;
-    while (held != NULL && count < most && !array_fill(socket, most, &count, &held->parcel)) {
-        held = held->next;
+    while (link != NULL && count < most &&
+           !array_fill(socket, most, &count, &((struct held *) link)->parcel)) {
+        link = queue_after(&socket->held, link);
         done++;
     }
-    const struct held *end = held != NULL ? held->next : NULL;
-    serving(socket->loop, socket->held_head, end);
+    serving(socket->loop, &socket->held, done + 1);
     array_deliver(socket, count);
-    serving(socket->loop, NULL, NULL);
+    serving(socket->loop, NULL, 0);
     for (; done > 0; done--) {
         dg_backlog_pop(socket);
     }
@@ -328,10 +329,10 @@ static void serve_array(struct dgram_socket *socket)
 
 static bool serve_one_by_one(struct dgram_socket *socket)
 {
-    struct held *held = socket->held_head;
-    serving(socket->loop, held, held->next);
+    struct held *held = (struct held *) queue_first(&socket->held);
+    serving(socket->loop, &socket->held, 1);
     bool left = deliver_one_by_one(socket, &held->parcel);
-    serving(socket->loop, NULL, NULL);
+    serving(socket->loop, NULL, 0);
     return left;
 }
 
@@ -339,7 +340,7 @@ static bool serve_one_by_one(struct dgram_socket *socket)
 void dg_receive_serve(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    while (socket->held_head != NULL && socket->delivers && !loop->turn.over &&
+    while (!queue_is_empty(&socket->held) && socket->delivers && !loop->turn.over &&
            !dg_loop_forked(loop)) {
         if (socket->on_messages != NULL) {
             serve_array(socket);
@@ -429,7 +430,7 @@ static uint32_t receive_array(struct dgram_socket *socket, const struct completi
 static bool receive_parcel(struct dgram_socket *socket, const struct completion *record)
 {
     struct parcel parcel = parcel_open(socket->loop, record);
-    bool waits = socket->held_head != NULL || dg_turn_is_full(socket->loop);
+    bool waits = !queue_is_empty(&socket->held) || dg_turn_is_full(socket->loop);
     bool left = waits || parcel_deliver(socket, &parcel);
     return left && parcel_leave(socket, &parcel, record->slot);
 }
@@ -438,7 +439,7 @@ uint32_t dg_receive_completed(struct dgram_loop *loop, const struct completion *
                               uint32_t count)
 {
     struct dgram_socket *socket = (struct dgram_socket *) records->endpoint;
-    bool joins = socket->on_messages != NULL && socket->delivers && socket->held_head == NULL &&
+    bool joins = socket->on_messages != NULL && socket->delivers && queue_is_empty(&socket->held) &&
                  !dg_turn_is_full(loop);
     uint32_t taken = 1;
     bool stays = false; /* the last one, in its slot */

@@ -28,20 +28,17 @@ static bool requests_grow(struct dgram_loop *loop)
     slab->next = loop->request_slabs;
     loop->request_slabs = slab;
     for (size_t i = 0; i < REQUESTS_PER_SLAB; i++) {
-        slab->requests[i].next = loop->request_store;
-        loop->request_store = &slab->requests[i];
+        queue_prepend(&loop->request_store, &slab->requests[i].link);
     }
     return true;
 }
 
 struct request *dg_request_take(struct dgram_loop *loop)
 {
-    if (loop->request_store == NULL && !requests_grow(loop)) {
+    if (queue_is_empty(&loop->request_store) && !requests_grow(loop)) {
         return NULL;
     }
-    struct request *request = loop->request_store;
-    loop->request_store = request->next;
-    return request;
+    return dg_requests_pop(&loop->request_store);
 }
 
 void dg_request_give(struct dgram_loop *loop, struct request *request)
@@ -50,8 +47,7 @@ void dg_request_give(struct dgram_loop *loop, struct request *request)
         dg_release(request);
         return;
     }
-    request->next = loop->request_store;
-    loop->request_store = request;
+    queue_prepend(&loop->request_store, &request->link);
 }
 
 /* A request that owns its payload, of which the caller fills the bytes. */
@@ -70,18 +66,7 @@ struct request *dg_request_with_room(struct dgram_socket *socket, uint32_t size,
     return request;
 }
 
-void dg_requests_append(struct request_list *list, struct request *request)
-{
-    request->next = NULL;
-    if (list->tail != NULL) {
-        list->tail->next = request;
-    } else {
-        list->head = request;
-    }
-    list->tail = request;
-}
-
-void dg_request_park(struct request_list *list, struct request *request)
+void dg_request_park(struct queue *queue, struct request *request)
 {
     const struct dgram_socket *socket = request->socket;
     /* Else for the name that the socket binds to, or for its `listening`. */
@@ -90,37 +75,12 @@ void dg_request_park(struct request_list *list, struct request *request)
         request->parked = true;
         request->socket->stats.parked++;
     }
-    dg_requests_append(list, request);
+    queue_append(queue, &request->link);
 }
 
-struct request *dg_requests_pop(struct request_list *list)
+void dg_requests_forget(struct queue *queue, struct dgram_loop *loop)
 {
-    struct request *request = list->head;
-    if (request != NULL) {
-        list->head = request->next;
-        if (list->head == NULL) {
-            list->tail = NULL;
-        }
-    }
-    return request;
-}
-
-void dg_requests_prepend(struct request_list *list, struct request_list *first)
-{
-    if (first->head == NULL) {
-        return;
-    }
-    first->tail->next = list->head;
-    list->head = first->head;
-    if (list->tail == NULL) {
-        list->tail = first->tail;
-    }
-    *first = (struct request_list){0};
-}
-
-void dg_requests_forget(struct request_list *list, struct dgram_loop *loop)
-{
-    for (struct request *r; (r = dg_requests_pop(list)) != NULL;) {
+    for (struct request *r; (r = dg_requests_pop(queue)) != NULL;) {
         dg_request_give(loop, r);
     }
 }
@@ -132,7 +92,7 @@ void dg_requests_release(struct dgram_loop *loop)
         dg_release(loop->request_slabs);
         loop->request_slabs = next;
     }
-    loop->request_store = NULL;
+    loop->request_store = (struct queue){0};
 }
 
 /* ---- Accounting ---------------------------------------------------------------------------- */
@@ -332,7 +292,7 @@ void dg_request_complete(struct request *request, int result)
     }
     if (request->fn != NULL) {
         request->result = result;
-        dg_requests_append(&loop->done, request);
+        queue_append(&loop->done, &request->link);
         dg_loop_touch(loop);
         return;
     }
@@ -345,10 +305,9 @@ void dg_request_complete(struct request *request, int result)
 
 void dg_requests_dispatch(struct dgram_loop *loop)
 {
-    struct request *request = loop->done.head;
-    loop->done = (struct request_list){0};
-    while (request != NULL && !dg_loop_forked(loop)) {
-        struct request *next = request->next;
+    struct queue done = queue_take(&loop->done);
+    while (!queue_is_empty(&done) && !dg_loop_forked(loop)) {
+        struct request *request = dg_requests_pop(&done);
         struct dgram_socket *socket = request->socket;
         dgram_sent_fn *fn = request->fn;
         void *user = request->user;
@@ -356,10 +315,9 @@ void dg_requests_dispatch(struct dgram_loop *loop)
         dg_queue_uncount(socket, request->size, 1);
         dg_request_give(loop, request);
         fn(socket, result, user);
-        request = next;
     }
-    if (request != NULL) {
-        loop->done.head = request; /* a child's: to be released with the loop */
+    if (dg_loop_forked(loop)) {
+        queue_prepend_all(&loop->done, &done); /* a child's: to be released with the loop */
         return;
     }
     dg_queue_check_drains(loop); /* an outer loop may sleep after this turn */

@@ -168,17 +168,6 @@ static struct name *name_get(struct dgram_loop *loop, const char *text, sa_famil
 
 /* ---- Questions and answers ----------------------------------------------------------------- */
 
-static void lookups_append(struct lookup_list *list, struct dgram_lookup *lookup)
-{
-    lookup->next = NULL;
-    if (list->tail != NULL) {
-        list->tail->next = lookup;
-    } else {
-        list->head = lookup;
-    }
-    list->tail = lookup;
-}
-
 static struct dgram_lookup *lookup_make(struct dgram_loop *loop, struct name *name)
 {
     struct dgram_lookup *lookup = dg_allocate(sizeof(*lookup));
@@ -193,7 +182,7 @@ static struct dgram_lookup *lookup_make(struct dgram_loop *loop, struct name *na
 static void lookup_ask(struct dgram_lookup *lookup)
 {
     lookup->name->lookup = lookup;
-    lookups_append(&lookup->loop->resolver.questions, lookup);
+    queue_append(&lookup->loop->resolver.questions, &lookup->link);
     dg_loop_touch(lookup->loop);
 }
 
@@ -258,7 +247,7 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
         lookup->address = *address;
     }
     code = lookup->code == DGRAM_EBADFAMILY ? DGRAM_EBADFAMILY : 0;
-    lookups_append(&lookup->loop->resolver.answers, lookup);
+    queue_append(&lookup->loop->resolver.answers, &lookup->link);
     dg_loop_touch(lookup->loop);
     return code;
 }
@@ -272,7 +261,7 @@ struct waiter {
     struct dgram_socket *socket;
     struct waiter *name_previous, *name_next;     /* in the name's list, by the first send */
     struct waiter *socket_previous, *socket_next; /* in the socket's */
-    struct request_list sends;                    /* their `name` holds the port */
+    struct queue sends;                           /* their `name` holds the port */
     struct share share;                           /* of the queues, that these sends take */
 };
 
@@ -323,11 +312,12 @@ static void waiter_unlink(struct waiter *waiter)
 
 /* It is gone before the first of its sends is told: that may close the socket. Who may send again
  * is told. */
-static struct request *waiter_end(struct waiter *waiter)
+static struct queue waiter_end(struct waiter *waiter)
 {
-    struct request *sends = waiter->sends.head;
-    for (const struct request *request = sends; request != NULL; request = request->next) {
-        dg_share_release(waiter->socket, &waiter->share, request->size);
+    struct queue sends = waiter->sends;
+    const struct link *link = queue_first(&sends);
+    for (; link != NULL; link = queue_after(&sends, link)) {
+        dg_share_release(waiter->socket, &waiter->share, ((const struct request *) link)->size);
     }
     dg_share_settle(waiter->socket, &waiter->share);
     waiter_unlink(waiter);
@@ -340,10 +330,9 @@ static void names_forget(struct dgram_socket *socket, int code)
 {
     while (socket->waiters != NULL) {
         const struct name *name = socket->waiters->name;
-        struct request *request = waiter_end(socket->waiters);
+        struct queue sends = waiter_end(socket->waiters);
         socket->loop->resolver.none_idle = false;
-        for (struct request *next; request != NULL; request = next) {
-            next = request->next;
+        for (struct request *request; (request = dg_requests_pop(&sends)) != NULL;) {
             dg_send_unresolved(request, code, name->host);
         }
     }
@@ -410,9 +399,8 @@ static void send_answer(struct name *name, struct request *request, int code)
 static void sends_answer(struct name *name, int code)
 {
     while (name->waiters != NULL) {
-        struct request *request = waiter_end(name->waiters);
-        for (struct request *next; request != NULL; request = next) {
-            next = request->next;
+        struct queue sends = waiter_end(name->waiters);
+        for (struct request *request; (request = dg_requests_pop(&sends)) != NULL;) {
             send_answer(name, request, code);
         }
     }
@@ -452,13 +440,6 @@ static void name_answer(struct dgram_loop *loop, struct dgram_lookup *lookup)
     sends_answer(name, lookup->code);
 }
 
-static struct dgram_lookup *lookups_take(struct lookup_list *list)
-{
-    struct dgram_lookup *all = list->head;
-    *list = (struct lookup_list){0};
-    return all;
-}
-
 static void question_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
 {
     struct resolver *resolver = &loop->resolver;
@@ -477,25 +458,23 @@ static void question_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
 void dg_resolver_dispatch(struct dgram_loop *loop)
 {
     dg_dns_run(loop);
-    struct dgram_lookup *lookup = lookups_take(&loop->resolver.questions);
-    for (struct dgram_lookup *next; lookup != NULL; lookup = next) {
-        next = lookup->next;
-        question_ask(loop, lookup);
+    struct queue questions = queue_take(&loop->resolver.questions);
+    for (struct link *link; (link = queue_pop(&questions)) != NULL;) {
+        question_ask(loop, (struct dgram_lookup *) link);
     }
     if (dg_loop_forked(loop)) {
         return; /* what was answered is the parent's to act upon */
     }
-    lookup = lookups_take(&loop->resolver.answers);
-    for (struct dgram_lookup *next; lookup != NULL; lookup = next) {
-        next = lookup->next;
-        name_answer(loop, lookup);
-        dg_release(lookup);
+    struct queue answers = queue_take(&loop->resolver.answers);
+    for (struct link *link; (link = queue_pop(&answers)) != NULL;) {
+        name_answer(loop, (struct dgram_lookup *) link);
+        dg_release(link);
     }
 }
 
 bool dg_resolver_has_work(const struct dgram_loop *loop)
 {
-    return loop->resolver.questions.head != NULL || loop->resolver.answers.head != NULL;
+    return !queue_is_empty(&loop->resolver.questions) || !queue_is_empty(&loop->resolver.answers);
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------- */
@@ -536,7 +515,8 @@ static int name_await(struct dgram_socket *socket, struct name *name, enum use u
         name_drop(&socket->loop->resolver, name);
         return code;
     }
-    waiter->sends.tail->name.any.sa_family = use == USE_FRESH ? AF_UNSPEC : name->family;
+    ((struct request *) waiter->sends.last)->name.any.sa_family =
+        use == USE_FRESH ? AF_UNSPEC : name->family;
     if (lookup != NULL && name_failed_lately(socket->loop, name)) {
         lookup_repeat(lookup);
     } else if (lookup != NULL) {
@@ -811,9 +791,8 @@ static void waiters_release(struct dgram_loop *loop, struct name *name)
 void dg_resolver_close(struct dgram_loop *loop, bool forked)
 {
     struct resolver *resolver = &loop->resolver;
-    for (struct dgram_lookup *l = lookups_take(&resolver->questions), *next; l != NULL; l = next) {
-        next = l->next;
-        l->answered = true; /* nobody was asked */
+    for (struct link *link; (link = queue_pop(&resolver->questions)) != NULL;) {
+        ((struct dgram_lookup *) link)->answered = true; /* nobody was asked */
     }
     dg_dns_close(loop, forked);
     for (size_t i = 0; i < NAME_BUCKETS; i++) {

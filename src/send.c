@@ -103,7 +103,7 @@ static struct request *request_for(struct dgram_socket *socket, const struct pay
 /* The kernel has no room, others wait already, or the socket waits for the name it binds to. */
 static bool must_wait(const struct dgram_socket *socket)
 {
-    return socket->parked.head != NULL || socket->blocked || socket->binding != NULL;
+    return !queue_is_empty(&socket->parked) || socket->blocked || socket->binding != NULL;
 }
 
 /* What waits for the same destination without room, or NULL. */
@@ -156,7 +156,7 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
     return 0;
 }
 
-int dg_send_await(struct dgram_socket *socket, struct request_list *list, struct share *share,
+int dg_send_await(struct dgram_socket *socket, struct queue *queue, struct share *share,
                   in_port_t port, const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct request *request = NULL;
@@ -175,7 +175,7 @@ int dg_send_await(struct dgram_socket *socket, struct request_list *list, struct
     }
     request->name.in4.sin_port = port;
     request->name_size = 0; /* not an address yet */
-    dg_requests_append(list, request);
+    queue_append(queue, &request->link);
     dg_queue_count(socket, payload->size, 1);
     dg_share_charge(socket, share, payload->size);
     return 0;

@@ -59,7 +59,7 @@ static uint32_t datagram_size(const struct dg_train *train, uint32_t index)
 /* Of the first datagram that is left of the train, if it has one. */
 static struct request *train_request(const struct dg_train *train, uint32_t index)
 {
-    struct request *request = train->asked.head;
+    struct request *request = (struct request *) queue_first(&train->asked);
     return request != NULL && request->index == index ? request : NULL;
 }
 
@@ -218,7 +218,7 @@ static void flow_park(struct dg_train *train, uint32_t from, int reason)
 /* What could not leave goes back before what was still waiting behind it. */
 static void socket_rejoin_parked(struct dgram_socket *socket)
 {
-    dg_requests_prepend(&socket->parked, &socket->parked_again);
+    queue_prepend_all(&socket->parked, &socket->parked_again);
 }
 
 /* Returns whether the batch ought to be submitted. */
@@ -236,7 +236,7 @@ static bool parked_try(struct dgram_socket *socket, struct request *request)
 
 static void futile_forget(struct dgram_socket *socket)
 {
-    if (socket->parked.head == NULL && socket->stalls == NULL) {
+    if (queue_is_empty(&socket->parked) && socket->stalls == NULL) {
         socket->futile = 0;
     }
 }
@@ -244,7 +244,7 @@ static void futile_forget(struct dgram_socket *socket)
 void dg_send_retry(struct dgram_socket *socket)
 {
     socket->blocked = false;
-    while (socket->parked.head != NULL && !socket->blocked && !dg_socket_announces(socket)) {
+    while (!queue_is_empty(&socket->parked) && !socket->blocked && !dg_socket_announces(socket)) {
         bool full = false;
         for (struct request *r; !full && (r = dg_requests_pop(&socket->parked)) != NULL;) {
             full = parked_try(socket, r);
@@ -580,7 +580,7 @@ bool dg_send_wants_answer(const struct dgram_loop *loop)
     }
     for (uint32_t i = 0; i < batch->train_count; i++) {
         const struct dg_train *train = &batch->trains[i];
-        if (train->asked.head != NULL || train->flow->socket->state == SOCKET_ENDING) {
+        if (!queue_is_empty(&train->asked) || train->flow->socket->state == SOCKET_ENDING) {
             return true;
         }
     }

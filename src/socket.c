@@ -484,7 +484,8 @@ void dg_socket_abandon(struct dgram_socket *socket, int code)
 static void socket_free(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    assert(socket->queue_count == 0 && socket->held_head == NULL && node_alone(&socket->retried));
+    assert(socket->queue_count == 0 && queue_is_empty(&socket->held) &&
+           node_alone(&socket->retried));
     assert(socket->stalls == NULL && socket->stalled == 0);
     assert(node_alone(&socket->due_node) && node_alone(&socket->backlog));
     assert(node_alone(&socket->starved) && socket->last_flow == NULL);

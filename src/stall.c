@@ -72,19 +72,19 @@ static void stall_close(struct stall *stall)
     dg_release(stall);
 }
 
-void dg_stall_append(struct stall *stall, struct request_list *list, struct request *request)
+void dg_stall_append(struct stall *stall, struct queue *queue, struct request *request)
 {
-    dg_request_park(list, request);
+    dg_request_park(queue, request);
     dg_share_charge(stall->socket, &stall->share, request->size);
 }
 
 /* What could not leave goes back before what was still waiting behind it. */
 void dg_stall_rejoin(struct stall *stall)
 {
-    stall->goes = stall->again.head == NULL;
-    dg_requests_prepend(&stall->requests, &stall->again);
+    stall->goes = queue_is_empty(&stall->again);
+    queue_prepend_all(&stall->requests, &stall->again);
     dg_share_settle(stall->socket, &stall->share);
-    if (stall->requests.head == NULL) {
+    if (queue_is_empty(&stall->requests)) {
         stall_close(stall);
     }
 }
@@ -101,7 +101,7 @@ static bool stall_try(struct stall *stall, bool all)
         struct payload payload = {.data = request->data, .size = request->size};
         dg_share_release(socket, &stall->share, request->size);
         full = dg_batch_append(socket->loop->batch, flow, &payload, request);
-    } while (all && !full && stall->requests.head != NULL);
+    } while (all && !full && !queue_is_empty(&stall->requests));
     return !full;
 }
 
@@ -177,7 +177,7 @@ void dg_stalls_cancel(struct dgram_socket *socket, int code)
 {
     while (socket->stalls != NULL) {
         struct stall *stall = socket->stalls;
-        assert(stall->again.head == NULL);
+        assert(queue_is_empty(&stall->again));
         for (struct request *r; (r = dg_requests_pop(&stall->requests)) != NULL;) {
             dg_share_release(socket, &stall->share, r->size);
             dg_request_complete(r, code);

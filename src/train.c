@@ -203,7 +203,7 @@ static struct dg_train *train_open(struct batch *batch, struct flow *flow,
     train->base.header.msg_iovlen = 0;
     train->flow = flow;
     train->next = NULL;
-    train->asked = (struct request_list){0};
+    train->asked = (struct queue){0};
     train->segment = size;
     train->bytes = 0;
     train->count = 0;
@@ -309,13 +309,7 @@ static bool train_take(struct batch *batch, struct dg_train *train, const struct
 static void train_ask(struct dg_train *train, struct request *request)
 {
     request->index = train->count;
-    request->next = NULL;
-    if (train->asked.tail != NULL) {
-        train->asked.tail->next = request;
-    } else {
-        train->asked.head = request;
-    }
-    train->asked.tail = request;
+    queue_append(&train->asked, &request->link);
 }
 
 /* A shorter one must be the last, and an empty one cannot be a segment: it travels alone. */

@@ -479,7 +479,7 @@ static int descriptor_open(enum descriptor_kind kind)
     return -EMFILE;
 }
 
-static struct packet *queue_pop(struct descriptor *d)
+static struct packet *packet_pop(struct descriptor *d)
 {
     struct packet *packet = d->head;
     d->head = packet->next;
@@ -641,7 +641,7 @@ static int system_receive(int fd, struct msghdr *header, int flags)
     if ((flags & MSG_PEEK) == 0) {
         world.counted[d->number % SOCKETS_COUNTED] +=
             segment > 0 ? (packet->size + segment - 1) / segment : 1;
-        free(queue_pop(d));
+        free(packet_pop(d));
     }
     return size;
 }
@@ -666,7 +666,7 @@ static void socket_close(struct descriptor *d)
     }
     rule(d->head == NULL || !d->refuses, "a socket is closed, and what it held was not counted");
     while (d->head != NULL) {
-        free(queue_pop(d));
+        free(packet_pop(d));
     }
 }
 
@@ -1305,7 +1305,7 @@ static uint32_t payload_write(struct descriptor *d, struct packet *packet, unsig
     if (d->gro && size > 0 && size <= room) {
         uint32_t step = segment > 0 ? segment : size;
         while (may_merge(d, packet, size, step, room < 65535 ? room : 65535)) {
-            struct packet *next = queue_pop(d);
+            struct packet *next = packet_pop(d);
             memcpy(payload + size, next->bytes, next->size);
             size += next->size;
             segment = step;
@@ -1334,7 +1334,7 @@ static uint32_t control_write(unsigned char *control, uint32_t segment)
 static void append_received(struct engine *engine, struct attached *a)
 {
     struct descriptor *d = descriptor_of(a->fd, SOCKET);
-    struct packet *packet = queue_pop(d);
+    struct packet *packet = packet_pop(d);
     uint32_t slot = slot_take(engine), segment;
     uint32_t before = SLOT_CONTROL_AT + a->endpoint->control_size;
     uint32_t room = engine->slots.stride - before;
@@ -1894,7 +1894,7 @@ void sim_close(void)
         struct descriptor *d = &world.descriptors[i];
         rule(d->kind == FREE, "a descriptor is left open");
         while (d->head != NULL) {
-            free(queue_pop(d));
+            free(packet_pop(d));
         }
     }
     rule(world.live == 0, "memory is left allocated");
