@@ -73,7 +73,7 @@ struct share {
 
 /* A destination of a socket for which the kernel had no memory (ENOBUFS), and what waits for it. */
 struct stall {
-    struct stall *next; /* the socket's, in the order of their turns */
+    struct node turn; /* in the socket's list */
     struct stall *hash_next;
     struct dgram_socket *socket;
     union dg_name name;
@@ -272,15 +272,14 @@ struct dgram_socket {
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
     bool ipv6_only;
-    bool blocked;                    /* the socket's buffer is full: sends are parked */
-    uint8_t drain_wanted;            /* WANTED_...: what refused a send since the last `drain` */
-    uint8_t receive_errors;          /* since it received something, at most 16 */
-    uint64_t receive_told;           /* loop time: when the last of them was told */
-    in_port_t bind_port;             /* network order, while `binding` */
-    struct name *binding;            /* the name to which it is to be bound, or NULL */
-    struct dgram_socket *bind_next;  /* in that name's list, */
-    struct dgram_socket **bind_link; /* and what points here */
-    struct waiter *waiters;          /* for names that its sends wait for */
+    bool blocked;             /* the socket's buffer is full: sends are parked */
+    uint8_t drain_wanted;     /* WANTED_...: what refused a send since the last `drain` */
+    uint8_t receive_errors;   /* since it received something, at most 16 */
+    uint64_t receive_told;    /* loop time: when the last of them was told */
+    in_port_t bind_port;      /* network order, while `binding` */
+    struct name *binding;     /* the name to which it is to be bound, or NULL, */
+    struct node binding_node; /* in that name's list */
+    struct node waiters;      /* for names that its sends wait for */
     sa_family_t family;
     socklen_t name_size;
     uint32_t size_max, segments_max;
@@ -289,14 +288,14 @@ struct dgram_socket {
     struct flow *last_flow;    /* of the current submission, or NULL */
     struct queue parked;       /* wait for room, in order */
     struct queue parked_again; /* refused in the submission that is being settled */
-    struct stall *stalls, *stalls_tail;
+    struct node stalls;        /* in the order of their turns */
     struct dg_watch writable;
     uint32_t refused_trains;  /* by one destination after the other, since one took a train */
     uint64_t alone_until;     /* loop time: no trains before */
     uint32_t refused_size;    /* of the largest that the queue refused since the last `drain`, */
     uint32_t refused_stalled; /* and that the part for stalled ones refused */
     uint32_t futile;          /* timed retries since something was sent */
-    struct membership *memberships; /* the last to be joined comes first */
+    struct node memberships;  /* the last to be joined comes first */
     uint64_t queue_bytes, queue_count, queue_limit;
     uint64_t
         stalled; /* of the queue's charge: waits for names, and for destinations without room */
@@ -321,7 +320,7 @@ struct dgram_socket {
 
 /* A multicast group that a socket has joined, and how. */
 struct membership {
-    struct membership *next;
+    struct node node;
     struct dgram_addr group; /* without port and zone */
     struct in_addr local;    /* of the interface, as it was given */
     unsigned index;          /* of the interface: where the kernel has the membership; 0: unknown */
@@ -339,15 +338,15 @@ enum {
 /* A host name in one family, what is known of it, and who waits for it. */
 struct name {
     struct name *hash_next;
-    struct dgram_lookup *lookup;           /* under way, or NULL */
-    struct waiter *waiters, *waiters_tail; /* sockets whose sends wait for an answer */
-    struct share whole;                    /* of all of them */
-    struct dgram_socket *binds;            /* sockets that wait to be bound to it */
-    uint32_t destinations;                 /* handles that name it */
-    uint64_t used;                         /* the turn of its last use */
-    uint64_t expires;                      /* loop time; the address is good until then */
-    uint64_t failed_until; /* the last question failed; until then it is not asked again */
-    int failed_code;       /* of the last question; 0: it had an answer, or there was none */
+    struct dgram_lookup *lookup; /* under way, or NULL */
+    struct node waiters;         /* sockets whose sends wait for an answer, in order */
+    struct share whole;          /* of all of them */
+    struct node binds;           /* sockets that wait to be bound to it, the last first */
+    uint32_t destinations;       /* handles that name it */
+    uint64_t used;               /* the turn of its last use */
+    uint64_t expires;            /* loop time; the address is good until then */
+    uint64_t failed_until;       /* the last question failed; until then it is not asked again */
+    int failed_code;             /* of the last question; 0: it had an answer, or there was none */
     union dg_name address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;

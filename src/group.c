@@ -157,7 +157,9 @@ static bool same_group(const struct dgram_addr *one, const struct dgram_addr *tw
 static bool is_known(const struct dgram_socket *socket, const struct dgram_addr *group,
                      unsigned index)
 {
-    for (const struct membership *m = socket->memberships; m != NULL; m = m->next) {
+    const struct node *node = socket->memberships.next;
+    for (; node != &socket->memberships; node = node->next) {
+        const struct membership *m = owner_of(node, struct membership, node);
         if (m->index == index && same_group(&m->group, group)) {
             return true;
         }
@@ -201,20 +203,16 @@ static unsigned index_find(const struct dgram_socket *socket, const struct dgram
 }
 #endif
 
-static void membership_remove(struct dgram_socket *socket, struct membership *membership)
+static void membership_remove(struct membership *membership)
 {
-    struct membership **place = &socket->memberships;
-    while (*place != membership) {
-        place = &(*place)->next;
-    }
-    *place = membership->next;
+    node_remove(&membership->node);
     dg_release(membership);
 }
 
 void dg_memberships_forget(struct dgram_socket *socket)
 {
-    while (socket->memberships != NULL) {
-        membership_remove(socket, socket->memberships);
+    while (!node_alone(&socket->memberships)) {
+        membership_remove(owner_of(socket->memberships.next, struct membership, node));
     }
 }
 
@@ -232,12 +230,14 @@ static bool is_stale(const struct membership *membership, const struct ask *ask)
 /* Leaves what was joined by the same texts on an interface that does not exist any more. */
 static void leave_stale(struct dgram_socket *socket, const struct ask *ask)
 {
-    for (struct membership *m = socket->memberships, *next; m != NULL; m = next) {
-        next = m->next;
+    struct node *list = &socket->memberships;
+    for (struct node *node = list->next, *next; node != list; node = next) {
+        struct membership *m = owner_of(node, struct membership, node);
+        next = node->next;
         if (same_group(&m->group, &ask->group) && strcmp(m->where, ask->where) == 0 &&
             is_stale(m, ask)) {
             (void) kernel_leave(socket, m);
-            membership_remove(socket, m);
+            membership_remove(m);
         }
     }
 }
@@ -263,8 +263,8 @@ static int join(struct dgram_socket *socket, const struct ask *ask)
     membership->local = ask->interface.local;
     membership->index = index != 0 ? index : index_find(socket, &ask->group);
     memcpy(membership->where, ask->where, size);
-    membership->next = socket->memberships;
-    socket->memberships = membership;
+    node_init(&membership->node);
+    node_prepend(&socket->memberships, &membership->node);
     return 0;
 }
 
@@ -318,7 +318,9 @@ static struct membership *membership_find(const struct dgram_socket *socket, con
                                           bool found)
 {
     struct membership *possible = NULL;
-    for (struct membership *m = socket->memberships; m != NULL; m = m->next) {
+    const struct node *node = socket->memberships.next;
+    for (; node != &socket->memberships; node = node->next) {
+        struct membership *m = owner_of(node, struct membership, node);
         enum match match = compare(m, ask, found);
         if (match == SAME) {
             return m;
@@ -348,9 +350,9 @@ int dgram_drop_membership(struct dgram_socket *socket, const char *group,
     }
     code = kernel_leave(socket, membership);
     if (code == 0) {
-        membership_remove(socket, membership);
+        membership_remove(membership);
     }
-    if (socket->memberships == NULL) {
+    if (node_alone(&socket->memberships)) {
         socket->due &= (uint8_t) ~DUE_BIND;
     }
     return code;

@@ -70,7 +70,7 @@ void dg_request_park(struct queue *queue, struct request *request)
 {
     const struct dgram_socket *socket = request->socket;
     /* Else for the name that the socket binds to, or for its `listening`. */
-    bool for_room = socket->blocked || socket->stalls != NULL;
+    bool for_room = socket->blocked || !node_alone(&socket->stalls);
     if (for_room && !request->parked) {
         request->parked = true;
         request->socket->stats.parked++;

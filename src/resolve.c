@@ -91,7 +91,7 @@ static struct name **bucket_of(struct resolver *resolver, const char *host)
 
 static bool name_is_idle(const struct name *name)
 {
-    return name->lookup == NULL && name->waiters == NULL && name->binds == NULL &&
+    return name->lookup == NULL && node_alone(&name->waiters) && node_alone(&name->binds) &&
            name->destinations == 0;
 }
 
@@ -158,6 +158,8 @@ static struct name *name_get(struct dgram_loop *loop, const char *text, sa_famil
         }
         memcpy(name->host, host, sizeof(host));
         name->family = family;
+        node_init(&name->waiters);
+        node_init(&name->binds);
         name->hash_next = *bucket;
         *bucket = name;
         resolver->name_count++;
@@ -259,25 +261,27 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
 struct waiter {
     struct name *name;
     struct dgram_socket *socket;
-    struct waiter *name_previous, *name_next;     /* in the name's list, by the first send */
-    struct waiter *socket_previous, *socket_next; /* in the socket's */
-    struct queue sends;                           /* their `name` holds the port */
-    struct share share;                           /* of the queues, that these sends take */
+    struct node by_name;   /* in the name's list, in the order of their first sends */
+    struct node by_socket; /* in the socket's */
+    struct queue sends;    /* their `name` holds the port */
+    struct share share;    /* of the queues, that these sends take */
 };
 
 /* In whichever list is shorter. */
 static struct waiter *waiter_find(const struct dgram_socket *socket, const struct name *name)
 {
-    struct waiter *by_name = name->waiters, *by_socket = socket->waiters;
-    while (by_name != NULL && by_socket != NULL) {
-        if (by_name->socket == socket) {
-            return by_name;
+    const struct node *by_name = name->waiters.next, *by_socket = socket->waiters.next;
+    while (by_name != &name->waiters && by_socket != &socket->waiters) {
+        struct waiter *of_name = owner_of(by_name, struct waiter, by_name);
+        struct waiter *of_socket = owner_of(by_socket, struct waiter, by_socket);
+        if (of_name->socket == socket) {
+            return of_name;
         }
-        if (by_socket->name == name) {
-            return by_socket;
+        if (of_socket->name == name) {
+            return of_socket;
         }
-        by_name = by_name->name_next;
-        by_socket = by_socket->socket_next;
+        by_name = by_name->next;
+        by_socket = by_socket->next;
     }
     return NULL;
 }
@@ -286,28 +290,10 @@ static void waiter_link(struct waiter *waiter, struct dgram_socket *socket, stru
 {
     waiter->name = name;
     waiter->socket = socket;
-    waiter->name_previous = name->waiters_tail;
-    *(name->waiters != NULL ? &name->waiters_tail->name_next : &name->waiters) = waiter;
-    name->waiters_tail = waiter;
-    waiter->socket_next = socket->waiters;
-    if (socket->waiters != NULL) {
-        socket->waiters->socket_previous = waiter;
-    }
-    socket->waiters = waiter;
-}
-
-static void waiter_unlink(struct waiter *waiter)
-{
-    struct name *name = waiter->name;
-    struct waiter *before = waiter->name_previous, *after = waiter->name_next;
-    *(before != NULL ? &before->name_next : &name->waiters) = after;
-    *(after != NULL ? &after->name_previous : &name->waiters_tail) = before;
-    before = waiter->socket_previous;
-    after = waiter->socket_next;
-    *(before != NULL ? &before->socket_next : &waiter->socket->waiters) = after;
-    if (after != NULL) {
-        after->socket_previous = before;
-    }
+    node_init(&waiter->by_name);
+    node_init(&waiter->by_socket);
+    node_append(&name->waiters, &waiter->by_name);
+    node_prepend(&socket->waiters, &waiter->by_socket);
 }
 
 /* It is gone before the first of its sends is told: that may close the socket. Who may send again
@@ -320,7 +306,8 @@ static struct queue waiter_end(struct waiter *waiter)
         dg_share_release(waiter->socket, &waiter->share, ((const struct request *) link)->size);
     }
     dg_share_settle(waiter->socket, &waiter->share);
-    waiter_unlink(waiter);
+    node_remove(&waiter->by_name);
+    node_remove(&waiter->by_socket);
     dg_release(waiter);
     return sends;
 }
@@ -328,9 +315,10 @@ static struct queue waiter_end(struct waiter *waiter)
 /* Sends of the socket that wait for names end with the code. */
 static void names_forget(struct dgram_socket *socket, int code)
 {
-    while (socket->waiters != NULL) {
-        const struct name *name = socket->waiters->name;
-        struct queue sends = waiter_end(socket->waiters);
+    while (!node_alone(&socket->waiters)) {
+        struct waiter *waiter = owner_of(socket->waiters.next, struct waiter, by_socket);
+        const struct name *name = waiter->name;
+        struct queue sends = waiter_end(waiter);
         socket->loop->resolver.none_idle = false;
         for (struct request *request; (request = dg_requests_pop(&sends)) != NULL;) {
             dg_send_unresolved(request, code, name->host);
@@ -356,27 +344,19 @@ static void bind_answer(struct dgram_socket *socket, const struct name *name, in
 static void bind_link(struct dgram_socket *socket, struct name *name)
 {
     socket->binding = name;
-    socket->bind_next = name->binds;
-    socket->bind_link = &name->binds;
-    if (name->binds != NULL) {
-        name->binds->bind_link = &socket->bind_next;
-    }
-    name->binds = socket;
+    node_prepend(&name->binds, &socket->binding_node);
 }
 
 static void bind_unlink(struct dgram_socket *socket)
 {
-    *socket->bind_link = socket->bind_next;
-    if (socket->bind_next != NULL) {
-        socket->bind_next->bind_link = socket->bind_link;
-    }
     socket->binding = NULL;
+    node_remove(&socket->binding_node);
 }
 
 static void binds_answer(struct name *name, int code)
 {
-    while (name->binds != NULL) {
-        struct dgram_socket *socket = name->binds;
+    while (!node_alone(&name->binds)) {
+        struct dgram_socket *socket = owner_of(name->binds.next, struct dgram_socket, binding_node);
         bind_unlink(socket);
         bind_answer(socket, name, code);
     }
@@ -398,8 +378,8 @@ static void send_answer(struct name *name, struct request *request, int code)
 
 static void sends_answer(struct name *name, int code)
 {
-    while (name->waiters != NULL) {
-        struct queue sends = waiter_end(name->waiters);
+    while (!node_alone(&name->waiters)) {
+        struct queue sends = waiter_end(owner_of(name->waiters.next, struct waiter, by_name));
         for (struct request *request; (request = dg_requests_pop(&sends)) != NULL;) {
             send_answer(name, request, code);
         }
@@ -531,7 +511,7 @@ static int send_to_name(struct dgram_socket *socket, struct name *name, enum use
                         void *user)
 {
     bool usable = use == USE_FRESH ? name_is_fresh(socket->loop, name) : name->known;
-    if (usable && name->waiters == NULL) {
+    if (usable && node_alone(&name->waiters)) {
         union dg_name address = name_with_port(&name->address, port);
         return dg_send_accept(socket, &address, payload, fn, user);
     }
@@ -665,7 +645,7 @@ static void destination_write(const struct dgram_destination *destination,
 static bool destination_now(const struct dgram_destination *destination, struct dgram_addr *address)
 {
     const struct name *name = destination->name;
-    if (name->waiters != NULL || !name_is_fresh(destination->loop, name)) {
+    if (!node_alone(&name->waiters) || !name_is_fresh(destination->loop, name)) {
         return false;
     }
     destination_write(destination, address);
@@ -781,8 +761,8 @@ static void lookup_orphan(struct resolver *resolver, struct dgram_lookup *lookup
 /* Their sockets are gone. */
 static void waiters_release(struct dgram_loop *loop, struct name *name)
 {
-    for (struct waiter *waiter = name->waiters, *next; waiter != NULL; waiter = next) {
-        next = waiter->name_next;
+    while (!node_alone(&name->waiters)) {
+        struct waiter *waiter = owner_of(node_take(&name->waiters), struct waiter, by_name);
         dg_requests_forget(&waiter->sends, loop);
         dg_release(waiter);
     }

@@ -109,7 +109,7 @@ static bool must_wait(const struct dgram_socket *socket)
 /* What waits for the same destination without room, or NULL. */
 static struct stall *stall_of(const struct dgram_socket *socket, const union dg_name *name)
 {
-    return socket->stalls != NULL ? dg_stall_find(socket, name) : NULL;
+    return !node_alone(&socket->stalls) ? dg_stall_find(socket, name) : NULL;
 }
 
 /* Behind the socket's others, or its destination's. */

@@ -224,7 +224,8 @@ static void socket_rejoin_parked(struct dgram_socket *socket)
 /* Returns whether the batch ought to be submitted. */
 static bool parked_try(struct dgram_socket *socket, struct request *request)
 {
-    struct stall *stall = socket->stalls != NULL ? dg_stall_find(socket, &request->name) : NULL;
+    struct stall *stall =
+        !node_alone(&socket->stalls) ? dg_stall_find(socket, &request->name) : NULL;
     if (stall != NULL) {
         dg_stall_append(stall, &stall->requests, request);
         return false;
@@ -236,7 +237,7 @@ static bool parked_try(struct dgram_socket *socket, struct request *request)
 
 static void futile_forget(struct dgram_socket *socket)
 {
-    if (queue_is_empty(&socket->parked) && socket->stalls == NULL) {
+    if (queue_is_empty(&socket->parked) && node_alone(&socket->stalls)) {
         socket->futile = 0;
     }
 }
@@ -251,7 +252,7 @@ void dg_send_retry(struct dgram_socket *socket)
         }
         (void) dg_send_flush(socket->loop); /* a broken engine shows in the results */
     }
-    if (socket->stalls != NULL && !socket->blocked) {
+    if (!node_alone(&socket->stalls) && !socket->blocked) {
         dg_socket_retry_soon(socket);
     }
     futile_forget(socket);
@@ -271,7 +272,7 @@ void dg_send_cancel(struct dgram_socket *socket, int code)
 static void socket_retry(struct dgram_socket *socket)
 {
     bool blocked = socket->blocked && !socket->writable.armed;
-    socket->futile += blocked || (socket->stalls != NULL && !socket->blocked);
+    socket->futile += blocked || (!node_alone(&socket->stalls) && !socket->blocked);
     if (blocked) {
         dg_send_retry(socket);
     }

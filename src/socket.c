@@ -151,6 +151,10 @@ static void nodes_init(struct dgram_socket *socket)
     node_init(&socket->starved);
     node_init(&socket->retried);
     node_init(&socket->backlog);
+    node_init(&socket->binding_node);
+    node_init(&socket->waiters);
+    node_init(&socket->stalls);
+    node_init(&socket->memberships);
 }
 
 static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, uint32_t type,
@@ -486,7 +490,7 @@ static void socket_free(struct dgram_socket *socket)
     struct dgram_loop *loop = socket->loop;
     assert(socket->queue_count == 0 && queue_is_empty(&socket->held) &&
            node_alone(&socket->retried));
-    assert(socket->stalls == NULL && socket->stalled == 0);
+    assert(node_alone(&socket->stalls) && node_alone(&socket->waiters) && socket->stalled == 0);
     assert(node_alone(&socket->due_node) && node_alone(&socket->backlog));
     assert(node_alone(&socket->starved) && socket->last_flow == NULL);
     sockets_unlink(loop, socket);

@@ -27,17 +27,6 @@ struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_na
     return stall;
 }
 
-static void turns_append(struct dgram_socket *socket, struct stall *stall)
-{
-    stall->next = NULL;
-    if (socket->stalls_tail != NULL) {
-        socket->stalls_tail->next = stall;
-    } else {
-        socket->stalls = stall;
-    }
-    socket->stalls_tail = stall;
-}
-
 struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *name)
 {
     struct stall *stall = dg_allocate(sizeof(*stall));
@@ -47,28 +36,21 @@ struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *na
         stall->name = *name;
         stall->hash_next = *bucket;
         *bucket = stall;
-        turns_append(socket, stall);
+        node_init(&stall->turn);
+        node_append(&socket->stalls, &stall->turn);
     }
     return stall;
 }
 
 static void stall_close(struct stall *stall)
 {
-    struct dgram_socket *socket = stall->socket;
-    struct stall *before = NULL;
-    struct stall **link = bucket_of(socket, &stall->name);
+    struct stall **link = bucket_of(stall->socket, &stall->name);
     assert(stall->share.charge == 0);
     while (*link != stall) {
         link = &(*link)->hash_next;
     }
     *link = stall->hash_next;
-    for (link = &socket->stalls; *link != stall; link = &before->next) {
-        before = *link;
-    }
-    *link = stall->next;
-    if (socket->stalls_tail == stall) {
-        socket->stalls_tail = before;
-    }
+    node_remove(&stall->turn);
     dg_release(stall);
 }
 
@@ -111,8 +93,9 @@ static void stalls_go_on(struct dgram_socket *socket)
     bool tried = true;
     while (tried && !socket->blocked) {
         tried = false;
-        for (struct stall *s = socket->stalls, *next; s != NULL; s = next) {
-            next = s->next;
+        for (struct node *node = socket->stalls.next, *next; node != &socket->stalls; node = next) {
+            struct stall *s = owner_of(node, struct stall, turn);
+            next = node->next;
             if (s->goes) {
                 s->goes = false;
                 tried = true;
@@ -131,15 +114,11 @@ static uint32_t stalls_take_turns(struct dgram_socket *socket)
 {
     struct stall *turns[STALL_TURNS];
     uint32_t count = 0;
-    for (; count < STALL_TURNS && socket->stalls != NULL; count++) {
-        turns[count] = socket->stalls;
-        socket->stalls = socket->stalls->next;
-    }
-    if (socket->stalls == NULL) {
-        socket->stalls_tail = NULL;
+    for (; count < STALL_TURNS && !node_alone(&socket->stalls); count++) {
+        turns[count] = owner_of(node_take(&socket->stalls), struct stall, turn);
     }
     for (uint32_t i = 1; i <= count; i++) {
-        turns_append(socket, turns[i % count]);
+        node_append(&socket->stalls, &turns[i % count]->turn);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (!stall_try(turns[i], false)) {
@@ -153,10 +132,10 @@ static uint32_t stalls_take_turns(struct dgram_socket *socket)
 
 void dg_stalls_retry(struct dgram_socket *socket)
 {
-    if (socket->stalls != NULL && !socket->blocked) {
+    if (!node_alone(&socket->stalls) && !socket->blocked) {
         (void) stalls_take_turns(socket);
     }
-    if (socket->stalls != NULL && !socket->blocked) {
+    if (!node_alone(&socket->stalls) && !socket->blocked) {
         dg_socket_retry_soon(socket);
     }
 }
@@ -164,10 +143,11 @@ void dg_stalls_retry(struct dgram_socket *socket)
 void dg_stalls_retry_all(struct dgram_socket *socket)
 {
     uint32_t left = 0;
-    for (const struct stall *s = socket->stalls; s != NULL; s = s->next) {
+    for_each_node(node, &socket->stalls)
+    {
         left++;
     }
-    while (left > 0 && socket->stalls != NULL && !socket->blocked) {
+    while (left > 0 && !node_alone(&socket->stalls) && !socket->blocked) {
         uint32_t tried = stalls_take_turns(socket);
         left = left > tried ? left - tried : 0;
     }
@@ -175,8 +155,8 @@ void dg_stalls_retry_all(struct dgram_socket *socket)
 
 void dg_stalls_cancel(struct dgram_socket *socket, int code)
 {
-    while (socket->stalls != NULL) {
-        struct stall *stall = socket->stalls;
+    while (!node_alone(&socket->stalls)) {
+        struct stall *stall = owner_of(socket->stalls.next, struct stall, turn);
         assert(queue_is_empty(&stall->again));
         for (struct request *r; (r = dg_requests_pop(&stall->requests)) != NULL;) {
             dg_share_release(socket, &stall->share, r->size);
@@ -188,8 +168,8 @@ void dg_stalls_cancel(struct dgram_socket *socket, int code)
 
 void dg_stalls_forget(struct dgram_socket *socket)
 {
-    for (struct stall *stall = socket->stalls, *next; stall != NULL; stall = next) {
-        next = stall->next;
+    while (!node_alone(&socket->stalls)) {
+        struct stall *stall = owner_of(node_take(&socket->stalls), struct stall, turn);
         dg_requests_forget(&stall->requests, socket->loop);
         dg_release(stall);
     }

@@ -18,6 +18,7 @@
 #include <liburing.h>
 
 #include "src/backend.h"
+#include "src/base/list.h"
 
 enum {
     RING_ENTRIES = 256,     /* SQEs; more than a batch of trains, and submitted early when full */
@@ -43,13 +44,12 @@ enum operation {
 struct object {
     uint32_t index, generation;
     bool is_watch;
-    bool queued;              /* in the engine's list of objects with something to submit */
+    struct node queued;       /* in the engine's list of those with something to submit */
     bool start, cancel;       /* what is to be submitted */
     bool armed;               /* its operation is in the kernel */
     bool stopping, detaching; /* endpoint */
     bool forgotten;           /* watch: unwatch() was called, the object lives until its CQE */
     uint32_t polls;           /* endpoint: its watches that are in the kernel and hold the socket */
-    struct object *next;      /* in that list */
     struct endpoint *endpoint;
     struct watch *watch;
     struct object *owner; /* watch of an endpoint's own descriptor: that endpoint */
@@ -73,7 +73,7 @@ struct engine {
     uint32_t *free_places;   /* a stack of free indices */
     uint32_t object_capacity, free_count;
     uint32_t generation;
-    struct object *queue_head, *queue_tail;
+    struct node queued; /* objects */
 
     struct slots slots;
     struct io_uring_buf_ring *buffers;

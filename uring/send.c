@@ -130,7 +130,7 @@ static uint32_t run_end(const struct engine *engine, uint32_t from)
  * made for: an enter for one SQE costs 0.35 us more than sendmsg. */
 static bool by_call(const struct engine *engine, bool flush)
 {
-    return !engine->enabled || (flush && engine->send_count == 1 && engine->queue_head == NULL &&
+    return !engine->enabled || (flush && engine->send_count == 1 && node_alone(&engine->queued) &&
                                 io_uring_sq_ready(&engine->ring) == 0);
 }
 

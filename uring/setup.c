@@ -93,6 +93,7 @@ int ring_open(const struct engine_config *config, struct engine **ret_engine, co
     if (engine == NULL) {
         return -ENOMEM;
     }
+    node_init(&engine->queued);
     int code = ring_setup(&engine->ring, ret_call);
     if (code < 0) {
         dg_release(engine);
@@ -252,6 +253,7 @@ struct object *ring_object_make(struct engine *engine)
     }
     struct object *object = dg_allocate(sizeof(*object));
     if (object != NULL) {
+        node_init(&object->queued);
         object->index = engine->free_places[--engine->free_count];
         object->generation = ++engine->generation & 0xffffffu;
         engine->objects[object->index] = object;
@@ -261,7 +263,8 @@ struct object *ring_object_make(struct engine *engine)
 
 void ring_object_free(struct engine *engine, struct object *object)
 {
-    assert(!object->queued && !object->armed && engine->objects[object->index] == object);
+    assert(node_alone(&object->queued) && !object->armed &&
+           engine->objects[object->index] == object);
     engine->objects[object->index] = NULL;
     engine->free_places[engine->free_count++] = object->index;
     dg_release(object);

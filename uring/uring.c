@@ -21,17 +21,9 @@ extern const struct backend dg_backend_uring;
 
 static void queue_object(struct engine *engine, struct object *object)
 {
-    if (object->queued) {
-        return;
+    if (node_alone(&object->queued)) {
+        node_append(&engine->queued, &object->queued);
     }
-    object->queued = true;
-    object->next = NULL;
-    if (engine->queue_tail != NULL) {
-        engine->queue_tail->next = object;
-    } else {
-        engine->queue_head = object;
-    }
-    engine->queue_tail = object;
 }
 
 static void publish_buffers(struct engine *engine)
@@ -119,13 +111,9 @@ static bool submit_object(struct engine *engine, struct object *object)
 
 static void submit_objects(struct engine *engine)
 {
-    while (engine->queue_head != NULL && submit_object(engine, engine->queue_head)) {
-        struct object *object = engine->queue_head;
-        engine->queue_head = object->next;
-        if (engine->queue_head == NULL) {
-            engine->queue_tail = NULL;
-        }
-        object->queued = false;
+    while (!node_alone(&engine->queued) &&
+           submit_object(engine, owner_of(engine->queued.next, struct object, queued))) {
+        (void) node_take(&engine->queued);
     }
 }
 
@@ -169,25 +157,10 @@ static void append_simple(struct engine *engine, struct endpoint *endpoint,
         (struct completion){.kind = (uint8_t) kind, .endpoint = endpoint, .result = result};
 }
 
-static void unqueue_object(struct engine *engine, struct object *object)
-{
-    struct object *other = engine->queue_head;
-    engine->queue_head = engine->queue_tail = NULL;
-    for (struct object *next; other != NULL; other = next) {
-        next = other->next;
-        other->queued = false;
-        if (other != object) {
-            queue_object(engine, other);
-        }
-    }
-}
-
 /* What was still to be submitted for it is moot. */
 static void object_end(struct engine *engine, struct object *object)
 {
-    if (object->queued) {
-        unqueue_object(engine, object);
-    }
+    node_remove(&object->queued);
     ring_object_free(engine, object);
 }
 
@@ -402,7 +375,7 @@ static int uring_flush(struct engine *engine)
 /* Something to tell that is no CQE, or something left to submit. */
 static bool must_not_sleep(const struct engine *engine)
 {
-    return engine->out->count > 0 || engine->send_refused || engine->queue_head != NULL;
+    return engine->out->count > 0 || engine->send_refused || !node_alone(&engine->queued);
 }
 
 /* Sleeps until `count` completions are there. */
