@@ -100,9 +100,11 @@ static void cares_leave(struct dns *dns)
 
 /* ---- Sockets of c-ares --------------------------------------------------------------------- */
 
+/* ENOSPC: epoll has no place left for a watch (fs.epoll.max_user_watches). */
 static bool is_lack(int code)
 {
-    return code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -ENOBUFS;
+    return code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -ENOBUFS ||
+           code == -ENOSPC;
 }
 
 /* What this host lacks is no fault of the servers, though c-ares may take it for one. */
