@@ -12,6 +12,7 @@
  */
 #include "src/backend.h"
 #include "src/base/list.h"
+#include "src/base/memory.h"
 
 #include "fallback/ready.h"
 #include "fallback/transfer.h"

@@ -9,6 +9,7 @@
 #include "fallback/ready.h"
 
 #include "src/backend.h"
+#include "src/base/memory.h"
 
 #include <limits.h>
 #include <poll.h>

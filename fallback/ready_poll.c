@@ -8,6 +8,7 @@
 #include "fallback/ready.h"
 
 #include "src/backend.h"
+#include "src/base/array.h"
 
 #include <limits.h>
 #include <poll.h>
@@ -42,24 +43,13 @@ void dg_ready_close(struct ready *ready)
 
 static int grow(struct ready *ready)
 {
-    uint32_t capacity = ready->capacity == 0 ? CAPACITY_FIRST : ready->capacity * 2;
-    struct pollfd *fds = dg_allocate(capacity * sizeof *fds);
-    struct ready_entry **entries = dg_allocate(capacity * sizeof *entries);
-    if (fds == NULL || entries == NULL) {
-        dg_release(fds);
-        dg_release(entries);
-        return -ENOMEM;
+    uint32_t capacity = array_doubled(ready->capacity, (uint32_t) CAPACITY_FIRST);
+    int result = array_grow(&ready->fds, ready->count, capacity);
+    if (result == 0) {
+        result = array_grow(&ready->entries, ready->count, capacity);
     }
-    if (ready->count > 0) {
-        memcpy(fds, ready->fds, ready->count * sizeof *fds);
-        memcpy(entries, ready->entries, ready->count * sizeof *entries);
-    }
-    dg_release(ready->fds);
-    dg_release(ready->entries);
-    ready->fds = fds;
-    ready->entries = entries;
-    ready->capacity = capacity;
-    return 0;
+    ready->capacity = result == 0 ? capacity : ready->capacity; /* `fds` may be longer */
+    return result;
 }
 
 static void place(struct ready *ready, struct ready_entry *entry, uint32_t position)

@@ -216,9 +216,4 @@ struct backend {
     int (*fd)(struct engine *engine);
 };
 
-/* Services of the core to engines. dg_allocate() gives zeroed memory or NULL; dg_release() takes
- * NULL. Tests count them and make them fail. */
-void *dg_allocate(size_t size);
-void dg_release(void *memory);
-
 #endif

@@ -16,7 +16,11 @@
 #include <stdatomic.h>
 
 #include "src/backend.h"
+#include "src/base/array.h"
+#include "src/base/fork.h"
 #include "src/base/list.h"
+#include "src/base/memory.h"
+#include "src/base/sized.h"
 #include "src/system.h"
 
 /* ---- Limits -------------------------------------------------------------------------------- */
@@ -597,12 +601,10 @@ int dg_loop_create_with(const struct dgram_loop_options *options, const struct d
 int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_system *system,
                       const struct backend *backend, struct dgram_loop **ret_loop);
 
-/* Grows with every fork; a loop of another generation belongs to the parent process. */
-extern unsigned dg_fork_generation;
-
+/* The loop belongs to the parent process. */
 static inline bool dg_loop_forked(const struct dgram_loop *loop)
 {
-    return loop->fork_generation != dg_fork_generation;
+    return dg_forked(loop->fork_generation);
 }
 
 /* Something to call back without waiting for the kernel. */
@@ -616,12 +618,6 @@ int dg_loop_reserve(struct dgram_loop *loop, int records);
 /* Arms a watch; disarms and forgets it. */
 int dg_watch_arm(struct dgram_loop *loop, struct dg_watch *watch);
 void dg_watch_end(struct dgram_loop *loop, struct dg_watch *watch);
-
-/* Copies an options struct of the caller's size into ours: 0, DGRAM_EBADOPTIONS or -E2BIG. */
-int dg_options_read(void *ours, size_t ours_size, const void *theirs, size_t least_size);
-
-/* Copies a result struct into the caller's, as much as its `size` member says. */
-int dg_result_write(void *theirs, const void *ours, size_t ours_size, size_t least_size);
 
 /* ---- owner.c ------------------------------------------------------------------------------- */
 

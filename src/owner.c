@@ -62,13 +62,13 @@ static void fork_in_parent(void)
 static void fork_in_child(void)
 {
     node_init(&owners.loops); /* they are the parent's */
-    dg_fork_generation++;
     (void) pthread_mutex_unlock(&owners.lock);
 }
 
 static void owners_open(void)
 {
-    /* Failing (no memory) costs the protection of a child that misuses the loop, nothing else. */
+    dg_fork_watch();
+    /* If there is no memory for it, a child of a fork in another thread may find the lock held. */
     (void) pthread_atfork(fork_begins, fork_in_parent, fork_in_child);
     has_ending = pthread_key_create(&ending, thread_ends) == 0;
 }

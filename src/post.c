@@ -57,18 +57,10 @@ void dg_inbox_await(struct dgram_loop *loop)
 /* Doubles the array. The caller holds the lock. */
 static int inbox_grow(struct inbox *inbox)
 {
-    size_t capacity = inbox->capacity == 0 ? 64 : inbox->capacity * 2;
-    struct post *posts = dg_allocate(capacity * sizeof(*posts));
-    if (posts == NULL) {
-        return -ENOMEM;
-    }
-    if (inbox->count > 0) {
-        memcpy(posts, inbox->posts, inbox->count * sizeof(*posts));
-    }
-    dg_release(inbox->posts);
-    inbox->posts = posts;
-    inbox->capacity = capacity;
-    return 0;
+    size_t capacity = array_doubled(inbox->capacity, (size_t) 64);
+    int code = array_grow(&inbox->posts, inbox->count, capacity);
+    inbox->capacity = code == 0 ? capacity : inbox->capacity;
+    return code;
 }
 
 static int inbox_put(struct inbox *inbox, struct post post)

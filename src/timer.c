@@ -91,18 +91,10 @@ static int heap_reserve(struct timers *timers)
     if (timers->total < timers->capacity) {
         return 0;
     }
-    uint32_t capacity = timers->capacity == 0 ? 16 : timers->capacity * 2;
-    struct dgram_timer **heap = dg_allocate(capacity * sizeof(struct dgram_timer *));
-    if (heap == NULL) {
-        return -ENOMEM;
-    }
-    if (timers->count > 0) {
-        memcpy(heap, timers->heap, timers->count * sizeof(struct dgram_timer *));
-    }
-    dg_release(timers->heap);
-    timers->heap = heap;
-    timers->capacity = capacity;
-    return 0;
+    uint32_t capacity = array_doubled(timers->capacity, 16u);
+    int code = array_grow(&timers->heap, timers->count, capacity);
+    timers->capacity = code == 0 ? capacity : timers->capacity;
+    return code;
 }
 
 int dgram_timer_create(struct dgram_loop *loop, dgram_timer_fn *fn, void *user,

@@ -10,7 +10,7 @@
 #include "tests/harness.h"
 
 extern "C" {
-#include "src/memory.h"
+#include "src/base/memory.h"
 }
 
 using namespace harness;

@@ -20,7 +20,7 @@
 #include "tests/harness.h"
 
 extern "C" {
-#include "src/memory.h"
+#include "src/base/memory.h"
 }
 
 using namespace harness;

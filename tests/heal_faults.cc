@@ -29,7 +29,7 @@
 #include "tests/heal.h"
 
 extern "C" {
-#include "src/memory.h"
+#include "src/base/memory.h"
 }
 
 namespace heal

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/memory.h"
 #include "src/core.h"
-#include "src/memory.h"
 
 #define NEVER UINT64_MAX
 #define ERROR_PAUSE_NS 20000 /* between two pending errors of a socket */

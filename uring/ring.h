@@ -18,6 +18,7 @@
 #include <liburing.h>
 
 #include "src/backend.h"
+#include "src/base/array.h"
 #include "src/base/list.h"
 
 enum {

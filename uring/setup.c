@@ -224,24 +224,15 @@ int ring_event_fd(struct engine *engine)
 
 static int objects_grow(struct engine *engine)
 {
-    uint32_t old = engine->object_capacity, capacity = old == 0 ? 16 : old * 2;
-    struct object **objects = dg_allocate(capacity * sizeof(struct object *));
-    uint32_t *places = dg_allocate(capacity * sizeof(*places));
-    if (objects == NULL || places == NULL) {
-        dg_release(objects);
-        dg_release(places);
-        return -ENOMEM;
+    uint32_t old = engine->object_capacity, capacity = array_doubled(old, 16u);
+    assert(engine->free_count == 0);
+    if (array_grow(&engine->objects, old, capacity) < 0 ||
+        array_grow(&engine->free_places, 0, capacity) < 0) {
+        return -ENOMEM; /* one may be longer than it has to be */
     }
-    if (old > 0) {
-        memcpy(objects, engine->objects, old * sizeof(struct object *));
-    }
-    dg_release(engine->objects);
-    dg_release(engine->free_places);
-    engine->objects = objects;
-    engine->free_places = places; /* grown only when it is empty */
     engine->object_capacity = capacity;
     for (uint32_t index = capacity; index > old; index--) {
-        places[engine->free_count++] = index - 1;
+        engine->free_places[engine->free_count++] = index - 1;
     }
     return 0;
 }

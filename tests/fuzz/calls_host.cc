@@ -14,7 +14,7 @@
 #include "tests/fuzz/program.h"
 
 extern "C" {
-#include "src/memory.h"
+#include "src/base/memory.h"
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 }
 

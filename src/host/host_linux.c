@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* host_linux.c: Linux, with epoll, timerfd and trains. Owns nothing, keeps no state. */
-#include "src/host.h"
+#include "src/host/host.h"
 
 #include <errno.h>
 #include <fcntl.h>

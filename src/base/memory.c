@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* memory.c: the default allocator, and the two functions through which everything else goes. */
-#include "src/memory.h"
+#include "src/base/memory.h"
 
 #include <stdlib.h>
-
-#include "src/backend.h"
 
 static void *memory_zeroed(size_t size)
 {

@@ -3,10 +3,10 @@
  * memory.h: where all memory of the library comes from.
  *
  * Constructors allocate, turns do not. Tests replace the hooks to count allocations and to make the
- * n-th one fail; a program never sees them. dg_allocate() and dg_release() are in backend.h.
+ * n-th one fail; a program never sees them.
  */
-#ifndef DGRAM_MEMORY_H
-#define DGRAM_MEMORY_H
+#ifndef DGRAM_BASE_MEMORY_H
+#define DGRAM_BASE_MEMORY_H
 
 #include <stddef.h>
 
@@ -16,5 +16,10 @@ struct dg_memory_hooks {
 };
 
 extern struct dg_memory_hooks dg_memory;
+
+/* Zeroed memory, or NULL. */
+void *dg_allocate(size_t size);
+/* NULL is accepted. */
+void dg_release(void *memory);
 
 #endif

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "src/host.h"
+#include "src/host/host.h"
 
 static int checked(int result)
 {

@@ -6,7 +6,7 @@
  * catch a descriptor between its creation and FD_CLOEXEC. No descriptor that gathers others either,
  * so a loop cannot be embedded here.
  */
-#include "src/host.h"
+#include "src/host/host.h"
 
 #include <errno.h>
 #include <fcntl.h>
