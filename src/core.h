@@ -21,6 +21,10 @@
 #include "src/base/list.h"
 #include "src/base/memory.h"
 #include "src/base/sized.h"
+#include "src/net/address.h"
+#include "src/net/cmsg.h"
+#include "src/net/interface.h"
+#include "src/net/peer.h"
 #include "src/system.h"
 
 /* ---- Limits -------------------------------------------------------------------------------- */
@@ -41,13 +45,6 @@ enum {
 };
 
 /* ---- Sending: flows, trains, requests (train.c, request.c) --------------------------------- */
-
-/* The name of a peer as sendmsg(2) takes it. */
-union dg_name {
-    struct sockaddr any;
-    struct sockaddr_in in4;
-    struct sockaddr_in6 in6;
-};
 
 /* A datagram that must be remembered one by one: it has a callback, or waits for room. */
 struct request {
@@ -846,7 +843,6 @@ struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
 /* Of 8 bits, and not to be foreseen by peers. `socket` may be NULL. */
 uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
                         const union dg_name *name);
-bool dg_name_equal(const union dg_name *one, const union dg_name *two);
 
 /* The same if there is one already, else NULL. */
 struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name);
@@ -990,36 +986,6 @@ struct held *dg_pool_held(struct pool *pool, uint32_t slot);
 bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot);
 /* The loop ends. The memory goes when the last retained message is released. */
 void dg_pool_abandon(struct pool *pool);
-
-/* ---- cmsg.c -------------------------------------------------------------------------------- */
-
-/* Switches UDP_GRO on: the bytes of control that received trains need, 0 where there is none. */
-uint32_t dg_cmsg_ask_for_segments(const struct dg_system *system, int fd);
-/* The segment size of a GRO train, 0 if this is one datagram. */
-uint32_t dg_cmsg_segment(const void *control, size_t size);
-/* Writes the UDP_SEGMENT message into a train's control buffer; returns its length. */
-size_t dg_cmsg_write_segment(void *control, size_t size, uint16_t segment);
-
-/* ---- address.c ----------------------------------------------------------------------------- */
-
-/* An address of the socket's family: text, or NULL and "" for `fallback`. */
-enum dg_fallback { DG_ANY, DG_LOOPBACK };
-int dg_address_read(sa_family_t family, const char *text, uint32_t port, enum dg_fallback fallback,
-                    struct dgram_addr *ret_address);
-void dg_address_set(struct dgram_addr *address, const void *name, size_t size);
-
-/* What multicasts come or leave by. */
-struct dg_interface {
-    unsigned index;       /* 0: the kernel chooses, unless `local` says */
-    struct in_addr local; /* an address of the interface, for groups of IPv4; INADDR_ANY: none */
-    bool in6_only;        /* the choice is the kernel's for groups of IPv6 only */
-};
-/* Reads the text of one, for groups of this family. 0 or DGRAM_EBADINTERFACE. */
-int dg_interface_read(sa_family_t family, const char *text, struct dg_interface *ret_interface);
-/* The index of the interface that a zone names, 0 if it names none. */
-unsigned dg_zone_read(const char *zone);
-/* Whether it is written as an IPv4 address. */
-bool dg_interface_is_in4(const char *text);
 
 /* ---- group.c ------------------------------------------------------------------------------- */
 

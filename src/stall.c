@@ -21,7 +21,7 @@ static struct stall **bucket_of(const struct dgram_socket *socket, const union d
 struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_name *name)
 {
     struct stall *stall = *bucket_of(socket, name);
-    while (stall != NULL && (stall->socket != socket || !dg_name_equal(&stall->name, name))) {
+    while (stall != NULL && (stall->socket != socket || !dg_peer_equal(&stall->name, name))) {
         stall = stall->hash_next;
     }
     return stall;

@@ -66,36 +66,13 @@ void dg_batch_reset(struct batch *batch)
     batch->arena_top = batch->arena;
 }
 
-/* Family, port and address fill the first 8 bytes of sockaddr_in; IPv6 adds address and scope. */
-bool dg_name_equal(const union dg_name *one, const union dg_name *two)
-{
-    uint64_t first, second;
-    memcpy(&first, one, sizeof(first));
-    memcpy(&second, two, sizeof(second));
-    if (first != second) {
-        return false;
-    }
-    return one->any.sa_family == AF_INET || memcmp(&one->in6, &two->in6, sizeof(one->in6)) == 0;
-}
-
-/* Whoever knew the multipliers could choose addresses that all fall into one bucket; with odd ones
- * that nobody knows two names share a bucket once in 128 times at most, whatever they are. */
 uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
                         const union dg_name *name)
 {
-    uint64_t first;
-    memcpy(&first, name, sizeof(first));
-    uint64_t hash = (first ^ (uintptr_t) socket) * batch->secrets[0];
-    if (name->any.sa_family == AF_INET6) {
-        uint64_t high, low;
-        memcpy(&high, &name->in6.sin6_addr.s6_addr[0], sizeof(high));
-        memcpy(&low, &name->in6.sin6_addr.s6_addr[8], sizeof(low));
-        hash += high * batch->secrets[1] + low * batch->secrets[2];
-    }
-    return (uint32_t) (hash >> 56);
+    return dg_peer_hash(name, (uintptr_t) socket, batch->secrets);
 }
 
-_Static_assert(BATCH_BUCKETS == 256, "dg_name_bucket() gives 8 bits");
+_Static_assert(BATCH_BUCKETS == 256, "dg_peer_hash() gives 8 bits");
 
 static struct refusal *refusal_of(struct dgram_loop *loop, const union dg_name *name)
 {
@@ -105,7 +82,7 @@ static struct refusal *refusal_of(struct dgram_loop *loop, const union dg_name *
 static uint32_t trains_below(struct dgram_loop *loop, const union dg_name *name)
 {
     const struct refusal *refusal = refusal_of(loop, name);
-    bool known = refusal->until > loop->now && dg_name_equal(&refusal->name, name);
+    bool known = refusal->until > loop->now && dg_peer_equal(&refusal->name, name);
     return known ? refusal->size : UINT32_MAX;
 }
 
@@ -142,7 +119,7 @@ static struct flow *bucket_find(struct flow *const *bucket, const struct dgram_s
                                 const union dg_name *name)
 {
     struct flow *flow = *bucket;
-    while (flow != NULL && (flow->socket != socket || !dg_name_equal(&flow->name, name))) {
+    while (flow != NULL && (flow->socket != socket || !dg_peer_equal(&flow->name, name))) {
         flow = flow->hash_next;
     }
     return flow;
@@ -158,7 +135,7 @@ struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
                            const union dg_name *name)
 {
     struct flow *flow = socket->last_flow;
-    if (flow != NULL && dg_name_equal(&flow->name, name)) {
+    if (flow != NULL && dg_peer_equal(&flow->name, name)) {
         return flow;
     }
     struct flow **bucket = &loop->batch->buckets[dg_name_bucket(loop->batch, socket, name)];

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cmsg.c: the only reader and writer of control messages, cmsg(3), udp(7).
- *
- * Engines pass control bytes across raw. Newer constants of the stable kernel interface are written
- * here under private names, because the headers of the oldest supported system lack some.
+ * cmsg.c: see cmsg.h. Newer constants of the stable kernel interface are written here under private
+ * names, because the headers of the oldest supported system lack some.
  */
-#include <netinet/udp.h>
-#include <string.h>
+#include "src/net/cmsg.h"
 
-#include "src/core.h"
+#include <assert.h>
+#include <netinet/udp.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
 
 enum { DG_SOL_UDP = 17, DG_UDP_SEGMENT = 103, DG_UDP_GRO = 104 };
 

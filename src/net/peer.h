@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peer.h: the address of a peer, as sendmsg(2) takes it.
+ *
+ * Owns nothing and knows no text: address.h reads and writes that.
+ */
+#ifndef DGRAM_NET_PEER_H
+#define DGRAM_NET_PEER_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+union dg_name {
+    struct sockaddr any;
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+};
+
+bool dg_peer_equal(const union dg_name *one, const union dg_name *two);
+
+/* 8 bits. `salt` sets apart what else belongs to the key; the secrets are three odd numbers. */
+uint32_t dg_peer_hash(const union dg_name *peer, uint64_t salt, const uint64_t secrets[3]);
+
+#endif
