@@ -14,13 +14,13 @@
  * Callbacks run only inside dgram_loop_run() and dgram_loop_turn(), on the thread that called them,
  * and never inside the call that caused them. A callback may call anything in this header: send,
  * bind, replace handlers, close its own or any other socket, stop or free the loop. The single
- * exception to the first rule is dgram_loop_free(): it closes what is still open and completes what
- * is still queued before it returns.
+ * exception to the first rule is dgram_loop_free(): it closes the sockets that are open and
+ * completes the sends that are queued before it returns.
  *
  * ERRORS. A function that can fail returns an int: zero or more is success, below zero is an error:
  * a negated errno, or a library code (enum dgram_code, -10001 and below). dgram_strerror() and
- * dgram_error_name() describe both. Parameters called `ret_...` are written on success only. What
- * can be known at once is returned at once and reported nowhere else. What goes wrong later reaches
+ * dgram_error_name() describe both. Parameters called `ret_...` are written on success only. A
+ * failure that is known at once is returned at once and reported nowhere else. A later one reaches
  * the callback of the send that failed, or the socket's `error` handler. A NULL handle gives
  * DGRAM_ENULL; a socket that was closed gives DGRAM_ENOTRUNNING until its `close` handler has
  * returned; then the library frees it, and the handle must not be used again.
@@ -29,12 +29,12 @@
  * accepted: no callback follows and the bytes are still the caller's. Zero means accepted: it
  * completes exactly once. Per socket and destination, datagrams leave in the order of the calls.
  *
- * ENDING. dgram_loop_run() returns when nothing keeps the loop alive: so a program that is to end
- * cleanly calls dgram_loop_stop() in its signal handler, and when run has returned 1, dgram_end()
- * on its sockets, frees its timers, and runs the loop again until it returns 0. What is queued is
- * sent, what the kernel has received until then is delivered. The final counters are there in
- * `close`. dgram_loop_free() alone is quicker: what is queued gets one attempt, what was received
- * is counted as discarded.
+ * ENDING. dgram_loop_run() returns when nothing keeps the loop alive. A program that is to end
+ * cleanly calls dgram_loop_stop() in its signal handler. When run has returned 1, the program calls
+ * dgram_end() on its sockets, frees its timers, and runs the loop again until it returns 0. Queued
+ * sends leave, and datagrams that the kernel has received until then are delivered. The final
+ * counters are there in `close`. dgram_loop_free() alone is quicker: each queued send gets one
+ * attempt, and received datagrams are counted as discarded.
  *
  * THREADS. One loop, one thread: the thread of its first turn owns the loop and all its sockets and
  * timers, for ever. Only dgram_loop_post(), dgram_loop_stop() and dgram_message_release() may be
@@ -55,9 +55,10 @@
  * function answers DGRAM_EFORKED. The parent's loop is not disturbed.
  *
  * STRUCTS THAT MAY GROW begin with `size`, which the caller sets to sizeof the struct. Zero in any
- * other member means "the default". A larger struct than this library knows is accepted if all that
- * it does not know is zero, else refused with -E2BIG, as openat2(2) does; of a smaller one, what it
- * lacks is the default. Structs that are filled in are filled as far as they reach.
+ * other member means "the default". If `size` is larger than this library's struct, the bytes
+ * beyond it must be zero; otherwise the call returns -E2BIG, as openat2(2) does. If `size` is
+ * smaller, the missing members take their defaults. Structs that are filled in are filled as far as
+ * they reach.
  *
  * The manual behind the names is Node's page "UDP / Datagram Sockets"; `createSocket` is
  * dgram_create_socket(), `setMulticastTTL` is dgram_set_multicast_ttl(), and so on.
@@ -201,32 +202,32 @@ struct dgram_loop_options {
     uint32_t slots;        /* receive slots, 4 to 4,096; default 64 */
     uint32_t slot_size;    /* bytes of payload a slot holds, 512 to 65,536; default 65,536, which
                               holds any datagram or train; smaller ones switch UDP_GRO off */
-    uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: what the
-                              kernel takes */
+    uint32_t segments_max; /* datagrams a train may hold, 1 to 128; 1: no trains; default: as many
+                              as the kernel takes */
     uint64_t queue_limit;  /* bytes queued by all sockets before sends get -EAGAIN; default 16 MiB;
                              shared as a socket's */
     const char *dns_servers; /* instead of the host's name servers: "192.0.2.1,[2001:db8::1]:53",
                                 link-local ones with the zone of an interface: "fe80::1%eth0" */
     const char *resolv_conf; /* another file than /etc/resolv.conf, resolv.conf(5) */
     uint32_t busy_poll_us; /* look so long for datagrams before sleeping: answers in a tenth of the
-                              time that a wake-up takes, for a busy core. 0, the default: for up to
-                              40, after a short wait, in a loop that has sent something in the last
-                              10 ms, where a trial has shown that a datagram costs less CPU so: two
-                              loops that talk to each other without a pause use a core each and a
-                              fifth of the CPU for an answer; where requests come whenever they
-                              come it costs more, and is tried again for 16 to 64 waits each
-                              2.5 s. 1 to 1,000,000: before every sleep; what comes later than that
-                              finds it asleep. DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does
+                              time that a wake-up takes, for a busy core. 0, the default: the loop
+                              looks for up to 40 us after a short wait, if it has sent something in
+                              the last 10 ms and a trial has shown that a datagram costs less CPU
+                              so. Two loops that talk to each other without a pause use a core each,
+                              and a fifth of the CPU for an answer. Where requests come at random,
+                              looking costs more; it is tried again for 16 to 64 waits each 2.5 s. 1
+                              to 1,000,000: before every sleep; a datagram that comes later finds
+                              the loop asleep. DGRAM_BUSY_POLL_OFF: never. A turn of timeout 0 does
                               not look: a program that never sleeps calls that again and again */
-    uint32_t max_delay_us; /* the delay that the program allows for fewer wake-ups, 1 to 100,000;
-                              0, the default: none. With it the loop gathers whenever three
-                              datagrams or more are to be expected in that time, by the rate of
-                              the last 16: a sleep then lasts so long whatever comes, or until
-                              half of a receive buffer is full at that rate, and datagrams, posts
-                              and what else came are delivered at its end. Timers and timeouts
-                              end it. A collector's CPU falls to a third at 20,000 datagrams a
-                              second and 1,000. Not where busy_poll_us is 1 to 1,000,000, nor by
-                              default in addition to it: a loop with a budget does not spin */
+    uint32_t max_delay_us; /* the delay that the program allows for fewer wake-ups, 1 to 100,000; 0,
+                              the default: none. With it the loop gathers whenever the rate of the
+                              last 16 datagrams promises three or more in that time: a sleep then
+                              lasts so long whatever comes, or until half of a receive buffer is
+                              full at that rate. Datagrams, posts and other events are delivered at
+                              its end. Timers and timeouts end it. A collector's CPU falls to a
+                              third at 20,000 datagrams a second and 1,000. Not where busy_poll_us
+                              is 1 to 1,000,000, nor by default in addition to it: a loop with a
+                              budget does not spin */
     dgram_lookup_fn *lookup; /* resolves names instead of the library; literals never get there */
     void *lookup_user;
 };
@@ -243,24 +244,24 @@ DGRAM_API int dgram_loop_create(const struct dgram_loop_options *options,
                                 struct dgram_loop **ret_loop);
 
 /*
- * Closes every socket, completes every accepted send (what is queued gets one attempt, the rest
- * -ECANCELED), calls the posts that wait, emits `close` for each socket, and frees the loop with
- * its sockets, timers, buffers. No `message`, timer or lookup comes after the call. The callbacks
- * that do run inside it. Accepts NULL, a loop that never ran, and a loop in one of whose callbacks
- * it is called (then they come while that turn unwinds, and dgram_loop_run() returns 1). Retained
- * messages stay valid. In a forked child it frees memory and closes descriptors only, without
- * callbacks. A signal handler that calls dgram_loop_stop() must be restored before.
+ * Closes every socket, completes every accepted send (a queued one gets one attempt, then
+ * -ECANCELED), calls the posts that wait, and emits `close` for each socket. Then it frees the loop
+ * with its sockets, timers and buffers. No `message`, timer or lookup comes after the call. The
+ * callbacks that do run inside it. Accepts NULL, a loop that never ran, and a loop in one of whose
+ * callbacks it is called (then they come while that turn unwinds, and dgram_loop_run() returns 1).
+ * Retained messages stay valid. In a forked child it frees memory and closes descriptors only,
+ * without callbacks. A signal handler that calls dgram_loop_stop() must be restored before.
  * Returns NULL. Loop thread, or another one when that has ended or is done with the loop (THREADS).
  * All said above holds there, too, on every engine. If the loop thread lives on, or has ended
- * without the destructors of pthread_key_create(3), the uring engine has to wait until the kernel
- * has taken its ring down, before anything is closed: 5 to 12 ms on Linux 6.18, a second at most.
+ * without the destructors of pthread_key_create(3), the uring engine waits until the kernel has
+ * taken its ring down before anything is closed: 5 to 12 ms on Linux 6.18, a second at most.
  */
 DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
 
 /*
- * Turns until nothing keeps the loop alive or it is stopped. What keeps it alive: a bound socket
+ * Turns until nothing keeps the loop alive or it is stopped. It is kept alive by a bound socket
  * that is not unref'd, an accepted send, a socket being closed, a started timer that is not
- * unref'd, a posted function, a buffer in use.
+ * unref'd, a posted function, or a buffer in use.
  * Returns 0 when nothing is left, 1 when stopped, a negative code when the engine failed;
  * DGRAM_EREENTERED, DGRAM_EWRONGTHREAD, DGRAM_EFORKED. A cancellation point between two turns
  * (THREADS). Loop thread; not from a callback.
@@ -268,11 +269,11 @@ DGRAM_API struct dgram_loop *dgram_loop_free(struct dgram_loop *loop);
 DGRAM_API int dgram_loop_run(struct dgram_loop *loop);
 
 /*
- * One turn: submits what is queued, sleeps until something happens or `timeout_ns` nanoseconds have
- * passed (0: not at all; negative: no limit), and runs the callbacks that are due. It does not
- * sleep while callbacks are due, nor when nothing keeps the loop alive. What the callbacks queued
- * is submitted before it returns. It may end early with nothing done, after a signal for
- * one; what ends it for sure is dgram_loop_stop().
+ * One turn: submits the queued sends, sleeps until something happens or `timeout_ns` nanoseconds
+ * have passed (0: not at all; negative: no limit), and runs the callbacks that are due. It does not
+ * sleep while callbacks are due, nor when nothing keeps the loop alive. Sends that callbacks queued
+ * are submitted before it returns. It may end early with nothing done, after a signal for one;
+ * dgram_loop_stop() ends it for sure.
  * Returns 1 while something keeps the loop alive, else 0; errors as dgram_loop_run().
  * Loop thread; not from a callback.
  */
@@ -298,8 +299,8 @@ DGRAM_API void dgram_loop_stop(struct dgram_loop *loop);
 typedef void dgram_post_fn(struct dgram_loop *loop, void *user);
 
 /*
- * Has the loop call `fn` in one of its next turns, in the order of the posts of each thread.
- * The loop must not be freed meanwhile; what is still waiting when it is freed is called then.
+ * Has the loop call `fn` in one of its next turns, in the order of the posts of each thread. The
+ * loop must not be freed meanwhile; posts that wait when it is freed are called then.
  * Returns 0; -EAGAIN when 65,536 posts are waiting, -ENOMEM, DGRAM_ENULL, DGRAM_EFORKED;
  * DGRAM_ENOTRUNNING while the loop is being freed.
  * Any thread; not from a signal handler.
@@ -309,7 +310,7 @@ DGRAM_API int dgram_loop_post(struct dgram_loop *loop, dgram_post_fn *fn, void *
 /*
  * A descriptor for another event loop (epoll, libuv, glib): it is readable whenever
  * dgram_loop_turn(loop, 0) has something to do, timers, posts and queued sends included: the level
- * counts, not the edge (no EPOLLET). One turn each time is enough: what it leaves keeps the
+ * counts, not the edge (no EPOLLET). One turn each time is enough: work that it leaves keeps the
  * descriptor readable. Only wait on it; never read or close it, and take it out of the outer loop
  * before dgram_loop_free(), which closes it. The first call makes it, which costs a little at each
  * wake-up.
@@ -371,7 +372,8 @@ struct dgram_loop_info {
 DGRAM_API int dgram_lookup_answer(struct dgram_lookup *lookup, int code,
                                   const struct dgram_addr *address, uint32_t ttl_seconds);
 
-/* What the loop runs on. Returns 0; DGRAM_ENULL, DGRAM_EBADOPTIONS, DGRAM_EFORKED. Loop thread. */
+/* Tells which engine the loop runs on, and its counters. Returns 0; DGRAM_ENULL, DGRAM_EBADOPTIONS,
+ * DGRAM_EFORKED. Loop thread. */
 DGRAM_API int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info);
 
 /* ---- Timers -------------------------------------------------------------------------------- */
@@ -436,9 +438,9 @@ struct dgram_message {
     uint64_t reserved[2];
 };
 
-/* What failed after its call had returned (manual: Event 'error'). Valid in the handler only. A
- * receive that fails ("recvmsg") is tried again every millisecond until it works. Of failures in a
- * row 16 are told, and from then on one a second; `errors_lost` counts the others. */
+/* A failure that came after its call had returned (manual: Event 'error'). Valid in the handler
+ * only. A receive that fails ("recvmsg") is tried again every millisecond until it works. The first
+ * 16 failures in a row are told, and from then on one a second; `errors_lost` counts the others. */
 struct dgram_error {
     size_t size;           /* sizeof (struct dgram_error) */
     int code;              /* as returned by functions */
@@ -467,33 +469,34 @@ typedef void dgram_sent_fn(struct dgram_socket *socket, int result, void *user);
 #define DGRAM_NO_GRO 0x8u     /* do not ask for UDP_GRO, udp(7) */
 #define DGRAM_COPY 0x10u      /* copy the payload of every send, also of those with a callback */
 
-/* For recv_buffer_size and send_buffer_size: keep what the kernel gave. */
+/* For recv_buffer_size and send_buffer_size: keep the kernel's own size. */
 #define DGRAM_KERNEL_DEFAULT 0xffffffffu
 
 struct dgram_socket_options {
     size_t size;               /* sizeof (struct dgram_socket_options) */
     uint32_t flags;            /* DGRAM_REUSE_ADDR ... */
     uint32_t segments_max;     /* as in the loop's options, for this socket; 0: the loop's */
-    uint32_t recv_buffer_size; /* SO_RCVBUF in bytes; default: 4 MiB are asked for, and what the
-                                  host's net.core.rmem_max grants is taken */
+    uint32_t recv_buffer_size; /* SO_RCVBUF in bytes; default: 4 MiB, as far as the host's
+                                  net.core.rmem_max grants them */
     uint32_t send_buffer_size; /* SO_SNDBUF in bytes; default: the kernel's */
     uint64_t queue_limit;      /* bytes that may be queued; default 4 MiB. A datagram is charged its
                                   size plus 64; one that would exceed the limit gets -EAGAIN, unless
-                                  the queue is empty. What waits for names, or for destinations
-                                  without room in the kernel (ENOBUFS), may take half of it, and one
-                                  name or destination four fifths of that at most, less the more
-                                  others wait: so they keep nobody else out. What was queued before
-                                  its destination had no room counts as that half at the most: in
-                                  all there may be one and a half times the limit */
+                                  the queue is empty. Datagrams that wait for names, or for
+                                  destinations without room in the kernel (ENOBUFS), may take half
+                                  of it, so that they keep nobody else out. One name or destination
+                                  may take four fifths of that half, and less the more others wait.
+                                  Datagrams that were queued before their destination had no room
+                                  count as that half at the most, so there may be one and a half
+                                  times the limit in all */
     dgram_message_fn *on_message; /* the `message` handler: createSocket's callback */
     void *user;                   /* for on_message */
     uint32_t bind_patience_ms;    /* dgram_bind() to a port that is in use blocks for so many
                                      milliseconds and tries again each millisecond, before it gives
-                                     -EADDRINUSE: 0, the default, to 1,000. A process that is killed
-                                     or ends without dgram_loop_free() keeps the ports of its uring
-                                     loops for some 10 ms after it is gone, because the kernel takes
-                                     rings down in the background: 100 is enough for who restarts
-                                     it. A bind to a name does not wait */
+                                     -EADDRINUSE: 0, the default, to 1,000. A process that ends
+                                     without dgram_loop_free(), killed for one, keeps the ports of
+                                     its uring loops for some 10 ms: the kernel takes rings down in
+                                     the background. A program that restarts it needs 100. A bind to
+                                     a name does not wait */
     uint32_t reserved0;
 };
 
@@ -511,10 +514,10 @@ DGRAM_API int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
 /*
  * bind (manual: dgram.bind). `address` is the text of a local IP address or a name; NULL or "" is
  * "all interfaces". Port 0 takes a free one: dgram_address() tells which. `listening` follows in
- * the next turn; a failed bind may be tried again. A name is looked up first: until then the socket
- * is neither unbound nor bound (DGRAM_EALREADYBOUND, DGRAM_ENOTBOUND), its sends wait, and a
- * failure is an `error` event ("bind") that completes them with the same code. Does not block,
- * unless the socket has `bind_patience_ms` and the port is in use.
+ * the next turn; a failed bind may be tried again. A name is looked up first. Until then the socket
+ * is neither unbound nor bound (DGRAM_EALREADYBOUND, DGRAM_ENOTBOUND) and its sends wait. A failure
+ * is an `error` event ("bind") that completes them with the same code. Does not block, unless the
+ * socket has `bind_patience_ms` and the port is in use.
  * Returns 0; DGRAM_EALREADYBOUND, DGRAM_EBADPORT (above 65,535), DGRAM_EBADADDRESS,
  * DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ... as bind(2). Loop
  * thread.
@@ -529,23 +532,23 @@ DGRAM_API int dgram_address(struct dgram_socket *socket, struct dgram_addr *ret_
 
 /*
  * close (manual: dgram.close). No `message` follows. Sends that are queued get one attempt in this
- * turn, so `send(); close();` delivers; what the kernel does not take then completes with
- * -ECANCELED, and so does what waits for a name: it is not sent (dgram_end() waits for it). What
- * was received and not delivered, by the kernel too, is counted as discarded. Then `close` is
- * emitted, when the port is free again. Until that handler has returned the handle answers
- * DGRAM_ENOTRUNNING; then the library frees it.
+ * turn, so `send(); close();` delivers. Datagrams that the kernel does not take then complete with
+ * -ECANCELED. So do those that wait for a name: they are not sent (dgram_end() waits for them).
+ * Datagrams that were received and not delivered, by the kernel too, are counted as discarded. Then
+ * `close` is emitted, when the port is free again. Until that handler has returned the handle
+ * answers DGRAM_ENOTRUNNING; then the library frees it.
  * Returns 0; DGRAM_ENOTRUNNING, DGRAM_ENULL, DGRAM_EFORKED. Loop thread.
  */
 DGRAM_API int dgram_close(struct dgram_socket *socket);
 
 /*
  * Refuses new sends (DGRAM_ENOTRUNNING) and goes on receiving until the queue is empty, however
- * long back-pressure or a lookup lasts. Then it lets nothing new in (`dropped` counts that, by a
- * socket filter, SO_ATTACH_FILTER in socket(7)), delivers what the kernel has received, and
- * closes by itself. Hosts without such a filter deliver as much as the receive buffer holds at
- * most. A socket that is paused or has no `message` handler by then closes at once and counts
- * what it cannot deliver as discarded; dgram_close() still closes at once, too. An ended socket
- * keeps dgram_loop_run() running from the moment at which its queue is empty.
+ * long back-pressure or a lookup lasts. Then a socket filter lets nothing new in (SO_ATTACH_FILTER
+ * in socket(7); `dropped` counts it), the datagrams that the kernel has received are delivered, and
+ * the socket closes by itself. Hosts without such a filter deliver as much as the receive buffer
+ * holds at most. A socket that is paused or has no `message` handler by then closes at once and
+ * counts the datagrams that it cannot deliver as discarded; dgram_close() still closes at once,
+ * too. An ended socket keeps dgram_loop_run() running from the moment at which its queue is empty.
  * Returns as dgram_close(), DGRAM_ENOTRUNNING also when it has begun to end. Loop thread.
  */
 DGRAM_API int dgram_end(struct dgram_socket *socket);
@@ -579,8 +582,8 @@ DGRAM_API struct dgram_loop *dgram_socket_loop(const struct dgram_socket *socket
  *            emitted if the socket is closed before. While a handler is set and has not been called
  *            since the bind, sends wait for it: options that it sets hold for the first datagram.
  * error      a failure that no call returned and no send callback took. Without a handler it is
- *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; what comes
- *            above that is counted only.
+ *            counted (dgram_socket_stats) and nothing aborts. 1,024 may wait per loop; further
+ *            ones are counted only.
  * drain      sends were refused with -EAGAIN; now the queues of socket and loop have fallen to half
  *            their limits, and each of those sends would fit; or the name or destination that
  *            refused one has sent half of what it held.
@@ -602,20 +605,19 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
 
 /*
  * send (manual: dgram.send). One datagram to a port and the text of an IP address or a host name;
- * NULL or "" is this host (127.0.0.1 or ::1), and so are "localhost" and what ends in ".localhost"
- * (RFC 6761), which no server is asked for. Others are looked for in /etc/hosts, then by DNS, as
- * resolv.conf(5) and nsswitch.conf(5) say: the first address of the socket's family (udp6: AAAA
- * only) is taken, and without `timeout` and `attempts` there a silent server takes up to 75 s to
- * fail. A name is looked up without blocking, once for all sends that wait for it, and its answer
- * used for its TTL (256 names, one second at least); the datagram joins the order of its
+ * NULL or "" is this host (127.0.0.1 or ::1), and so are "localhost" and names that end in
+ * ".localhost" (RFC 6761): no server is asked for them. Others are looked for in /etc/hosts, then
+ * by DNS, as resolv.conf(5) and nsswitch.conf(5) say: the first address of the socket's family
+ * (udp6: AAAA only) is taken, and without `timeout` and `attempts` there a silent server takes up
+ * to 75 s to fail. A name is looked up without blocking, once for all sends that wait for it, and
+ * its answer used for its TTL (256 names, one second at least); the datagram joins the order of its
  * destination when the name is resolved. A name that failed is not asked for again for a second:
- * sends to it fail with the same code. What this host lacks is no such failure: where no descriptor
- * or memory is left (-EMFILE, -ENFILE, -ENOMEM), or resolv.conf is there and cannot be read
- * (-EACCES, ...), the next send asks again. When that file changes, later questions go by it. An
- * unbound socket is first bound to a free port of all
- * interfaces; `listening` follows. The datagram leaves at the latest at the end of the turn;
- * datagrams to one peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)). That a
- * peer does not listen (ICMP) is no error of an unconnected socket.
+ * sends to it fail with the same code. A lack of this host is no such failure: if no descriptor or
+ * memory is left (-EMFILE, -ENFILE, -ENOMEM), or resolv.conf cannot be read (-EACCES, ...), the
+ * next send asks again. When that file changes, later questions go by it. An unbound socket is
+ * first bound to a free port of all interfaces; `listening` follows. The datagram leaves at the
+ * latest at the end of the turn; datagrams to one peer leave together where the kernel can do that
+ * (UDP_SEGMENT, udp(7)). That a peer does not listen (ICMP) is no error of an unconnected socket.
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called, unless the socket has
  * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. A
@@ -632,13 +634,13 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
 DGRAM_API int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint32_t port,
                          const char *address, dgram_sent_fn *fn, void *user);
 
-/* The same to a binary address: a message's `from`, or what dgram_addr_parse() gave. Nothing is
+/* The same to a binary address: a message's `from`, or the result of dgram_addr_parse(). Nothing is
  * parsed, and without `fn` the second and further datagrams of one size to one peer go the fastest
  * way (unless a queue limit is less than 2 MiB away). `address` is not kept. */
 DGRAM_API int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
                             const struct dgram_addr *address, dgram_sent_fn *fn, void *user);
 
-/* One datagram of dgram_send_many(). Zero what is not used. */
+/* One datagram of dgram_send_many(). Members that are not used are zero. */
 struct dgram_outgoing {
     const void *data; /* the payload; or, if `pieces` is set, ignored */
     size_t size;
@@ -704,15 +706,16 @@ DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, siz
  * A buffer is *in use* from the first send until nobody reads its memory any more. Meanwhile the
  * bytes that were passed to dgram_send_buffer() must not change; the rest may be written and sent
  * at any time. Then `idle` is called, like all callbacks, once for all sends since the one before
- * it: the whole buffer may be filled again. That may be in the middle of filling it: what has been
- * composed and not yet sent is the program's to remember. Buffers become idle in the order in which
- * they went out of use. A program that never waits has two and fills one while the other is in use.
+ * it: the whole buffer may be filled again. That may be in the middle of filling it: the program
+ * remembers the datagrams that it has composed and not yet sent. Buffers become idle in the order
+ * in which they went out of use. A program that never waits has two and fills one while the other
+ * is in use.
  *
  * `idle` is about memory only. It says nothing of delivery: datagrams that wait for room in the
  * kernel are copied, so a buffer may be idle while its datagrams are queued; and with zero copy it
  * may be in use when all of them have left, their socket is closed and `close` was emitted. A
  * buffer in use keeps dgram_loop_run() running. dgram_loop_free() does not wait for it and does not
- * call `idle`; what has left is sent unchanged all the same.
+ * call `idle`; datagrams that have left are sent unchanged all the same.
  *
  * Trains: a peer's datagrams travel together if each begins where the one before it *to that peer*
  * ended, all of one size (a shorter one is the last). Sends to other peers may come between, their
@@ -725,10 +728,10 @@ typedef void dgram_buffer_fn(struct dgram_buffer *buffer, void *user);
 /* Bits of dgram_buffer_options.flags. */
 
 /* Have the network card read the buffer itself, where that is possible: on the uring engine with
- * Linux 6.15 and later, for trains of 16 KiB and more; others are copied by the kernel as ever, and
- * so is what waits for room in the socket's send buffer: give it some MiB (`send_buffer_size`). It
+ * Linux 6.15 and later, for trains of 16 KiB and more; the kernel copies others as ever, and also
+ * those that wait for room in the socket's send buffer: give it some MiB (`send_buffer_size`). It
  * pins the memory (ulimit -l). Where the kernel says that it had to copy, as it does for receivers
- * on the same host, that host gets copies for ten seconds before this is tried again:
+ * on the same host, that host gets copies for ten seconds. Then it is tried again;
  * dgram_loop_info() counts. */
 #define DGRAM_ZERO_COPY 0x1u
 
@@ -770,15 +773,16 @@ DGRAM_API bool dgram_buffer_in_use(const struct dgram_buffer *buffer);
  */
 DGRAM_API int dgram_buffer_zero_copy(const struct dgram_buffer *buffer);
 
-/* Frees it; its memory at once or, if it is in use, when it no longer is: what was sent leaves
- * unchanged. `idle` is not called any more; this may be called in it. The handle and the memory
- * must not be used again. Accepts NULL, returns NULL. Loop thread. */
+/* Frees it; its memory at once or, if it is in use, when it no longer is: datagrams that were sent
+ * leave unchanged. `idle` is not called any more; this may be called in it. The handle and the
+ * memory must not be used again. Accepts NULL, returns NULL. Loop thread. */
 DGRAM_API struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer);
 
 /*
  * Sends `size` bytes from `offset` in a buffer of the socket's loop as one datagram, like
  * dgram_send_to() without a callback: a later failure is an `error` event, which does not tell the
- * part. (Who has to know which datagram failed sends with dgram_send_to() and a callback.)
+ * part. (A program that has to know which datagram failed sends it with dgram_send_to() and a
+ * callback.)
  * Returns 0: accepted. Else nothing was kept: -EAGAIN (the queue is full; `drain` follows; go on
  * from here then), DGRAM_EBADRANGE for a part that exceeds the buffer, DGRAM_EWRONGLOOP,
  * DGRAM_EBADPORT, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, -EMSGSIZE, -ENOMEM, DGRAM_ENOTRUNNING,
@@ -788,7 +792,7 @@ DGRAM_API int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer
                                 size_t offset, size_t size, const struct dgram_addr *address);
 
 /* Bytes of payload and datagrams accepted and not yet completed (Node: getSendQueueSize,
- * getSendQueueCount), without what limits charge on top; 0 for NULL and closed sockets. Loop
+ * getSendQueueCount), without the overhead that limits charge; 0 for NULL and closed sockets. Loop
  * thread. */
 DGRAM_API size_t dgram_get_send_queue_size(const struct dgram_socket *socket);
 DGRAM_API size_t dgram_get_send_queue_count(const struct dgram_socket *socket);
@@ -845,8 +849,9 @@ DGRAM_API int dgram_socket_stats(const struct dgram_socket *socket,
 
 /* ---- Options ------------------------------------------------------------------------------- */
 
-/* Those of sending hold for what is sent after the call: what was accepted before leaves with the
- * old ones, but for what waits for room in the kernel, for a name or for `listening`.
+/* Options of sending apply to datagrams that are accepted after the call. Datagrams accepted before
+ * leave with the old values, unless they still wait for room in the kernel, for a name or for
+ * `listening`.
  * All work before and after bind, return 0, the errno of setsockopt(2), or DGRAM_ENOTRUNNING,
  * DGRAM_ENULL, DGRAM_EFORKED, and leave the socket usable when they fail. Loop thread. */
 
@@ -889,7 +894,7 @@ DGRAM_API int dgram_set_multicast_interface(struct dgram_socket *socket,
  * same name comes. It is left by the texts by which it was joined, by the name or number that its
  * interface has, or without an interface, then the last that was joined; whether the interface is
  * there or not. To join again by the same texts, when the interface was made anew, leaves the old
- * one first. What the library remembers is freed at close.
+ * one first. The library forgets its memberships at close.
  *
  * Membership of an unbound socket binds it to a free port of all interfaces with the next turn,
  * unless the program binds it first; from then on it keeps the loop running like any bound socket.
@@ -904,7 +909,8 @@ DGRAM_API int dgram_drop_membership(struct dgram_socket *socket, const char *gro
 
 /*
  * The kernel's buffers (Node: setRecvBufferSize ...). The getters return the granted bytes; Linux
- * doubles what was asked for and cuts it silently at net.core.rmem_max or wmem_max, socket(7).
+ * doubles the size that was asked for and cuts it silently at net.core.rmem_max or wmem_max,
+ * socket(7).
  * The setters give DGRAM_EBADBUFFERSIZE for 0 and for more than INT_MAX.
  */
 DGRAM_API int dgram_set_recv_buffer_size(struct dgram_socket *socket, uint32_t bytes);
