@@ -457,7 +457,7 @@ struct inbox {
     bool closed;         /* the loop is being freed */
     atomic_size_t count; /* written under the lock */
     atomic_bool stop;
-    int fds[2]; /* wake-up: read end, write end */
+    int fds[2]; /* wake-up: read end, write end; -1: nobody is to be woken any more */
     struct dg_watch watch;
 };
 

@@ -58,6 +58,9 @@ const Injected &faults_injected();
 /* The next so many sends get EAGAIN: back-pressure, which is no fault. */
 void sends_get_no_room(unsigned count);
 
+/* Called with the name that the next getsockname(2) gives, before the library has it. */
+void tell_the_next_name(std::function<void(const struct sockaddr *)> told);
+
 /* Blocks of the library's memory that are in use. */
 int64_t live_memory();
 

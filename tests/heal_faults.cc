@@ -43,6 +43,7 @@ Injected injected;
 bool active;
 pthread_t thread;
 unsigned without_room;
+std::function<void(const struct sockaddr *)> name_told;
 std::atomic<int64_t> live{0};
 
 bool counts(Source source, const char *name)
@@ -126,6 +127,11 @@ void faults_begin(const Plan &the_plan)
     injected = {};
     thread = pthread_self();
     active = true;
+}
+
+void tell_the_next_name(std::function<void(const struct sockaddr *)> told)
+{
+    name_told = std::move(told);
 }
 
 void faults_pause(bool on)
@@ -230,7 +236,13 @@ ssize_t recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *ad
 int getsockname(int fd, struct sockaddr *address, socklen_t *size)
 {
     REAL(getsockname);
-    return fails("getsockname", {ENOBUFS, EPERM}) ? -1 : getsockname_real(fd, address, size);
+    int code = fails("getsockname", {ENOBUFS, EPERM}) ? -1 : getsockname_real(fd, address, size);
+    if (code == 0 && name_told) {
+        const std::function<void(const struct sockaddr *)> told = std::move(name_told);
+        name_told = nullptr;
+        told(address);
+    }
+    return code;
 }
 
 int pipe2(int fds[2], int flags)

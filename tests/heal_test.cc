@@ -6,6 +6,7 @@
  * once or for a stretch of calls. In a normal run each place fails with one of its errnos; with
  * DGRAM_HEAL_ALL in the environment with every one, and at every place for a stretch.
  */
+#include <netinet/in.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -234,6 +235,29 @@ TEST_P(Heal, AfterALackOfLockedMemory)
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0) << "the child's failures are above";
+}
+
+/* ---- The probe ----------------------------------------------------------------------------- */
+
+/* Strangers know the port of a probe before it receives: their datagrams take all its slots, again
+ * and again. They are no train of its own, and not damaged. */
+TEST_P(Heal, ProbeAmongStrangers)
+{
+    for (unsigned count : {1u, 4u, 5u, 30u}) {
+        SCOPED_TRACE(count);
+        Plain stranger;
+        unsigned sent = 0;
+        tell_the_next_name([&](const struct sockaddr *name) {
+            for (; sent < count; sent++) {
+                EXPECT_EQ(sendto(stranger.fd(), "stranger", 8, 0, name, sizeof(sockaddr_in)), 8);
+            }
+        });
+        struct dgram_engine_report report = {};
+        report.size = sizeof(report);
+        EXPECT_EQ(dgram_engine_probe(engine(), &report), 0);
+        EXPECT_EQ(report.code, 0) << report.call << ": " << report.advice;
+        EXPECT_EQ(sent, count) << "the probe's port was not known";
+    }
 }
 
 /* ---- The first loop of a process ----------------------------------------------------------- */
