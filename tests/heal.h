@@ -28,8 +28,10 @@ using namespace harness;
 
 enum class Source {
     NONE,
-    MEMORY, /* dg_allocate() */
-    CALLS,  /* what the library calls of the C library and of liburing that can fail for a while */
+    MEMORY,  /* dg_allocate() */
+    RESULTS, /* single operations of a ring, each as it is submitted: it ends with an error */
+    ENDS,    /* receives of a ring, after each that brought something: it ends with an error */
+    CALLS,   /* what the library calls of the C library and of liburing that can fail for a while */
 };
 
 struct Plan {
