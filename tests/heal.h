@@ -5,6 +5,8 @@
  *     heal_faults.cc   where faults come from: memory, the C library's calls, liburing's
  *     heal_life.cc     a life with everything that a loop can do, and the proof that it is well
  *     heal_test.cc     the tests: each place of a life fails, once or for a stretch
+ *     heal_names.cc    the same of lookups
+ *     heal_results.cc  what becomes of datagrams when one operation of a ring fails
  *
  * A fault ends. Then the same loop must do all that a loop can do, unless its engine broke, which
  * the turn has said; and a new loop must in any case.

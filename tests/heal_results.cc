@@ -24,7 +24,8 @@ class HealResults : public EngineTest
         }
     }
 
-    /* Each errno that is likely for the operation, at so many of these in a row. The test begins. */
+    /* Each errno that is likely for the operation, at so many of these in a row; the test says
+     * from when on. */
     void with_each(Source source, const char *only, uint64_t length,
                    const std::function<void()> &test)
     {

@@ -3,9 +3,9 @@
  * sim.c: see sim.h.
  *
  * From below: chance and the log, the allocator, descriptors, the network, the engine, guests, and
- * struct dg_system. Time passes in sim_wait() and sim_sleep() only, and a little with every wait, so that
- * a loop that turns without sleeping gets somewhere. What the engine may do late has a due time, or
- * is there and left for later by chance; a wait that would sleep takes it nevertheless.
+ * struct dg_system. Time passes in sim_wait() and sim_sleep() only, and a little with every wait, so
+ * that a loop that turns without sleeping gets somewhere. What the engine may do late has a due
+ * time, or is there and left for later by chance; a wait that would sleep takes it nevertheless.
  */
 #include "tests/sim.h"
 
@@ -874,9 +874,9 @@ static struct packet *packet_make(const struct packet *like, const unsigned char
     return packet;
 }
 
-/* One unit on its way: lost, doubled or delayed; `at` of `like` is a delay that its sender wants, in
- * which others overtake it. A double comes right behind, and trains have none,
- * so that the order stays. */
+/* One unit on its way: lost, doubled or delayed. Its sender may want it late (`at` of `like`), and
+ * others overtake it then. A double comes right behind, and trains have none, so that the order
+ * stays. */
 static void network_put(const struct packet *like, const unsigned char *bytes, uint32_t size)
 {
     uint32_t flow = (uint32_t) address_number(&like->to, like->source) % FLOWS;

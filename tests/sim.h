@@ -7,8 +7,8 @@
  * because the functions of struct dg_system have no context. The engine implements src/backend.h,
  * goes to the limits of what that allows, and checks that the core keeps its own side.
  *
- * Guests, sockets of other people's code (c-ares), reach a service, which is somebody else's function
- * (sim_dns.c); so are files (sim_clib.c).
+ * Guests, sockets of other people's code (c-ares), reach a service, which is a function of somebody
+ * else's (sim_dns.c). Files are somebody else's, too (sim_clib.cc).
  *
  * Nothing here reads real time, opens a descriptor of the host, or decides by an address or a hash
  * of one: the same seed and the same calls give the same run, which sim_hash() proves. The world
