@@ -3,8 +3,8 @@
  * sim.c: see sim.h.
  *
  * From below: chance and the log, the allocator, descriptors, the network, the engine, guests, and
- * struct dg_system. Time passes in sim_wait() and sim_sleep() only, and a little with every wait, so
- * that a loop that turns without sleeping gets somewhere. What the engine may do late has a due
+ * struct dg_system. Time passes in sim_wait() and sim_sleep() only, and a little with every wait,
+ * so that a loop that turns without sleeping gets somewhere. What the engine may do late has a due
  * time, or is there and left for later by chance; a wait that would sleep takes it nevertheless.
  */
 #include "tests/sim.h"
@@ -155,7 +155,7 @@ struct world {
     int broken;             /* the engine's code since it broke */
     int break_code;         /* what it will be; 0: any */
     uint32_t sockets, guests;
-    int limit; /* of descriptors */
+    uint32_t limit; /* of descriptors */
     uint16_t service_port;
     sim_service_fn *service;
     int (*open_file)(const char *path);
@@ -491,13 +491,27 @@ static struct descriptor *descriptor_of(int fd, enum descriptor_kind kind)
     return known ? &world.descriptors[index] : &nothing;
 }
 
+uint32_t sim_descriptors(void)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        count += world.descriptors[i].kind != FREE;
+    }
+    return count;
+}
+
+bool sim_descriptor_left(void)
+{
+    return sim_descriptors() < world.limit;
+}
+
 /* The lowest free number, as the kernel does: numbers come back soon. */
 static int descriptor_open(enum descriptor_kind kind)
 {
     if (chance(world.faults.setup)) {
         return chance(500) ? -EMFILE : -ENFILE;
     }
-    for (int i = 0; i < world.limit; i++) {
+    for (int i = 0; i < DESCRIPTORS && sim_descriptor_left(); i++) {
         struct descriptor *d = &world.descriptors[i];
         if (d->kind == FREE) {
             *d = (struct descriptor){.kind = kind, .deadline = NEVER};
@@ -505,16 +519,6 @@ static int descriptor_open(enum descriptor_kind kind)
         }
     }
     return -EMFILE;
-}
-
-bool sim_descriptor_left(void)
-{
-    for (int i = 0; i < world.limit; i++) {
-        if (world.descriptors[i].kind == FREE) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static struct packet *queue_pop(struct descriptor *d)
@@ -2214,7 +2218,7 @@ void sim_change_faults(const struct sim_faults *faults)
     world.faults = *faults;
 }
 
-void sim_limit(int descriptors)
+void sim_limit(uint32_t descriptors)
 {
     world.limit = descriptors < DESCRIPTORS ? descriptors : DESCRIPTORS;
 }

@@ -125,8 +125,9 @@ int sim_loop_create(const struct dgram_loop_options *options, struct dgram_loop 
 const struct sim_faults *sim_present_faults(void);
 void sim_change_faults(const struct sim_faults *faults);
 /* From now on the host gives no more than so many descriptors. */
-void sim_limit(int descriptors);
-/* Whether it would give one more. */
+void sim_limit(uint32_t descriptors);
+/* How many there are, and whether it would give one more. */
+uint32_t sim_descriptors(void);
 bool sim_descriptor_left(void);
 
 /* From now on nothing goes wrong; what went wrong before is over soon. */

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -361,6 +362,336 @@ TEST_P(SimNamesFault, EndsWhileSendsWait)
         for (int i = 0; i < 20; i++) {
             EXPECT_EQ(pair.result_of("n" + std::to_string(i) + ".test"), 3) << i;
         }
+    }
+}
+
+/* ---- What the host lacks ------------------------------------------------------------------- */
+
+/* c-ares would take a hosts file that it cannot open for an empty one. */
+TEST(SimNamesLack, OfDescriptorsHidesNoNameOfTheHostsFile)
+{
+    World world(1, {});
+    Pair pair;
+    pair.expect_arrival("one.test"); /* the loop has its descriptors now */
+    sim_limit(sim_descriptors());
+    pair.expect_arrival("here.test");
+    EXPECT_EQ(pair.result_of("two.test"), -EMFILE);
+    sim_calm();
+    pair.expect_arrival("two.test");
+}
+
+/* ---- Many ---------------------------------------------------------------------------------- */
+
+/* What waits is not looked at in each turn: nothing of it is asked, timed or sent while two sockets
+ * talk to each other. */
+TEST(SimNamesMany, WaitWithoutSlowingATurn)
+{
+    constexpr size_t NAMES = 20000, TURNS = 1000;
+    World world(1, {});
+    Pair pair;
+    Sent sent;
+    sim_file(RESOLV_CONF, "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n");
+    struct sim_faults silence = {};
+    silence.dns_silent = 1000;
+    sim_change_faults(&silence);
+    for (size_t i = 0; i < NAMES; i++) {
+        ASSERT_EQ(pair.send("n" + std::to_string(i) + ".test", &sent), 0) << i;
+    }
+    pair.turn(0);
+    pair.let_pass(SECOND / 100);
+    const uint64_t asked = sim_dns_asked(), calls = dg_dns_called(pair.loop), start = sim_now();
+    EXPECT_GT(asked, 0u);
+    for (size_t i = 0; i < TURNS; i++) {
+        ASSERT_EQ(dgram_send(pair.sender, "abc", 3, 7000, "127.0.0.1", nullptr, nullptr), 0);
+        pair.turn(0);
+        pair.turn(MILLISECOND);
+    }
+    EXPECT_EQ(pair.received, TURNS);
+    EXPECT_EQ(sim_dns_asked(), asked);
+    const uint64_t quarters = (sim_now() - start) / (SECOND / 4) + 1;
+    EXPECT_LE(dg_dns_called(pair.loop) - calls, quarters);
+    EXPECT_EQ(sent.results.size(), 0u);
+    sim_calm();
+    EXPECT_TRUE(pair.await(sent, NAMES));
+    for (int result : sent.results) {
+        ASSERT_TRUE(result == 3 || result == DGRAM_EDNSTIMEOUT) << dgram_error_name(result);
+    }
+    pair.let_pass(2 * SECOND);
+    pair.expect_arrival("n0.test");
+}
+
+/* ---- Lives --------------------------------------------------------------------------------- */
+
+/* A loop after the other, with sockets that come, send to names and go, while everything may fail;
+ * and the proof that all is well when it no longer does. */
+class NamesLife
+{
+  public:
+    explicit NamesLife(uint64_t seed) : world_(seed, {}), random_{seed}
+    {
+    }
+    ~NamesLife()
+    {
+        end_loop();
+    }
+    NamesLife(const NamesLife &) = delete;
+    NamesLife &operator=(const NamesLife &) = delete;
+
+    void live()
+    {
+        for (uint32_t steps = 20 + below(200); steps > 0 && !testing::Test::HasFailure(); steps--) {
+            step();
+        }
+    }
+    void expect_well();
+
+  private:
+    struct Socket {
+        NamesLife *life = nullptr;
+        struct dgram_socket *socket = nullptr; /* NULL: not there, or closed */
+        uint32_t type = DGRAM_UDP4;
+    };
+    enum { SOCKETS = 4, NAMES = 8 };
+
+    static void on_sent(struct dgram_socket *, int, void *user)
+    {
+        static_cast<NamesLife *>(user)->completed_++;
+    }
+    static void on_message(struct dgram_socket *, const struct dgram_message *, void *user)
+    {
+        static_cast<NamesLife *>(user)->received_++;
+    }
+    static void on_close(struct dgram_socket *, void *user)
+    {
+        Socket *socket = static_cast<Socket *>(user);
+        socket->life->closed_++;
+        socket->socket = nullptr;
+    }
+
+    uint32_t below(uint32_t bound)
+    {
+        return sim_random_below(&random_, bound);
+    }
+    /* Names that exist, one that does not, one of IPv4 alone, one of the hosts file. */
+    std::string name()
+    {
+        static const char *const odd[] = {"none.test", "v4.test", "here.test"};
+        const uint32_t which = below(NAMES);
+        return which < 3 ? odd[which] : "n" + std::to_string(which) + ".test";
+    }
+    void step();
+    void make_loop();
+    void end_loop();
+    void open(Socket *socket);
+    void send(Socket *socket);
+    void change_faults();
+    void change_files();
+    void turn(int64_t timeout)
+    {
+        if (loop_ != nullptr) {
+            ASSERT_GE(dgram_loop_turn(loop_, timeout), 0);
+        }
+    }
+    bool turn_until(const std::function<bool()> &done)
+    {
+        for (const uint64_t until = sim_now() + 300 * SECOND; !done() && sim_now() < until;) {
+            turn(50 * MILLISECOND);
+        }
+        return done();
+    }
+    void expect_names_of(const Socket &socket);
+
+    World world_;
+    struct sim_random random_;
+    struct dgram_loop *loop_ = nullptr;
+    Socket sockets_[SOCKETS];
+    struct dgram_destination *destinations_[2] = {};
+    size_t accepted_ = 0, completed_ = 0, created_ = 0, closed_ = 0;
+    unsigned received_ = 0;
+};
+
+void NamesLife::make_loop()
+{
+    struct dgram_loop_options options = {};
+    options.size = sizeof(options);
+    (void) sim_loop_create(&options, &loop_);
+}
+
+/* Everything completes, everything closes, once. */
+void NamesLife::end_loop()
+{
+    for (struct dgram_destination *&destination : destinations_) {
+        destination = dgram_destination_free(destination);
+    }
+    loop_ = dgram_loop_free(loop_);
+    EXPECT_EQ(completed_, accepted_);
+    EXPECT_EQ(closed_, created_);
+}
+
+void NamesLife::open(Socket *socket)
+{
+    socket->life = this;
+    socket->type = below(2) == 0 ? DGRAM_UDP4 : DGRAM_UDP6;
+    if (dgram_create_socket(loop_, socket->type, nullptr, &socket->socket) == 0) {
+        created_++;
+        EXPECT_EQ(dgram_on_close(socket->socket, on_close, socket), 0);
+    } else {
+        socket->socket = nullptr;
+    }
+    if (socket->socket != nullptr && below(4) == 0) {
+        (void) dgram_bind(socket->socket, 0, name().c_str());
+    }
+}
+
+void NamesLife::send(Socket *socket)
+{
+    const uint32_t which = socket->type == DGRAM_UDP4 ? 0 : 1;
+    struct dgram_destination **destination = &destinations_[which];
+    int code;
+    if (*destination == nullptr && below(3) == 0) {
+        (void) dgram_destination_create(loop_, socket->type, 7000, name().c_str(), destination);
+    }
+    if (*destination != nullptr && below(2) == 0) {
+        code = dgram_send_dest(socket->socket, "abc", 3, *destination, on_sent, this);
+    } else {
+        code = dgram_send(socket->socket, "abc", 3, 7000, name().c_str(), on_sent, this);
+    }
+    accepted_ += code == 0;
+}
+
+void NamesLife::change_faults()
+{
+    struct sim_faults faults;
+    const auto some = [&](uint32_t most) { return below(3) == 0 ? below(most) : 0; };
+    sim_faults_random(&random_, &faults);
+    faults.breaks = 0;
+    faults.deferred = sim_present_faults()->deferred;
+    faults.dns_down = some(500);
+    faults.dns_silent = some(500);
+    faults.dns_fails = some(500);
+    faults.dns_denies = some(300);
+    faults.dns_truncates = some(1000);
+    faults.dns_hangs_up = some(500);
+    faults.dns_late = some(500);
+    faults.dns_late_ns = below(8) * SECOND;
+    sim_change_faults(&faults);
+    sim_limit(below(4) == 0 ? below(20) : UINT32_MAX);
+    sim_dns_ttl(below(3));
+}
+
+void NamesLife::change_files()
+{
+    static const char *const texts[] = {BOTH_SERVERS, NO_SERVER, "", nullptr,
+                                        "nameserver ::1\noptions timeout:1 attempts:1\n"};
+    static const int errors[] = {0, 0, -EACCES, -EIO, -EMFILE};
+    sim_file(RESOLV_CONF, texts[below(5)]);
+    sim_file_error(RESOLV_CONF, errors[below(5)]);
+    sim_file_error(HOSTS, errors[below(5)]);
+}
+
+void NamesLife::step()
+{
+    Socket *socket = &sockets_[below(SOCKETS)];
+    if (loop_ == nullptr) {
+        make_loop();
+    } else if (socket->socket == nullptr) {
+        open(socket);
+    } else if (below(100) < 50) {
+        send(socket);
+    } else if (below(100) < 10) {
+        (void) dgram_close(socket->socket);
+    } else if (below(100) < 20) {
+        change_faults();
+    } else if (below(100) < 10) {
+        change_files();
+    } else if (below(100) < 3) {
+        end_loop();
+    }
+    if (below(2) == 0) {
+        turn(below(2) == 0 ? 0 : static_cast<int64_t>(below(700)) * MILLISECOND);
+    }
+}
+
+void NamesLife::expect_names_of(const Socket &socket)
+{
+    for (uint32_t i = 0; i < NAMES; i++) {
+        const std::string host = i < 3 ? std::string(i == 0   ? "none.test"
+                                                     : i == 1 ? "v4.test"
+                                                              : "here.test")
+                                       : "n" + std::to_string(i) + ".test";
+        const bool exists = i != 0 && (i != 1 || socket.type == DGRAM_UDP4);
+        const unsigned before = received_;
+        Sent sent;
+        ASSERT_EQ(dgram_send(socket.socket, "abc", 3, 7000, host.c_str(), Sent::take, &sent), 0);
+        ASSERT_TRUE(turn_until([&] { return !sent.results.empty(); })) << host;
+        EXPECT_EQ(sent.results, std::vector<int>{exists ? 3 : DGRAM_ENOTFOUND})
+            << host << " " << dgram_error_name(sent.results[0]);
+        if (exists) {
+            EXPECT_TRUE(turn_until([&] { return received_ == before + 1; })) << host;
+        }
+    }
+}
+
+void NamesLife::expect_well()
+{
+    sim_calm();
+    sim_file_error(RESOLV_CONF, 0);
+    sim_file_error(HOSTS, 0);
+    sim_file(RESOLV_CONF, BOTH_SERVERS);
+    if (loop_ == nullptr) {
+        make_loop();
+    }
+    ASSERT_NE(loop_, nullptr);
+    struct dgram_socket *receivers[2] = {}; /* a loop without any does not sleep */
+    for (uint32_t type : {DGRAM_UDP4, DGRAM_UDP6}) {
+        struct dgram_socket **receiver = &receivers[type == DGRAM_UDP6];
+        ASSERT_EQ(dgram_create_socket(loop_, type, nullptr, receiver), 0);
+        ASSERT_EQ(dgram_bind(*receiver, 7000, nullptr), 0);
+        EXPECT_EQ(dgram_on_message(*receiver, on_message, this), 0);
+    }
+    EXPECT_TRUE(turn_until([&] { return completed_ == accepted_; })) << "a send waits for ever";
+    const uint64_t until = sim_now() + 4 * SECOND; /* lives of answers, of failures */
+    turn_until([&] { return sim_now() >= until; });
+    for (Socket &socket : sockets_) {
+        if (socket.socket == nullptr) {
+            open(&socket);
+        }
+        ASSERT_NE(socket.socket, nullptr);
+        expect_names_of(socket);
+    }
+}
+
+uint64_t number_of(const char *variable, uint64_t otherwise)
+{
+    const char *text = getenv(variable);
+    return text != nullptr ? strtoull(text, nullptr, 10) : otherwise;
+}
+
+/* DGRAM_SIM_SEED and DGRAM_SIM_SEEDS as for the other random runs. */
+TEST(SimNamesLives, EndWell)
+{
+    const uint64_t first = number_of("DGRAM_SIM_SEED", 1),
+                   count = number_of("DGRAM_SIM_SEEDS", 300);
+    for (uint64_t seed = first; seed < first + count && !HasFailure(); seed++) {
+        SCOPED_TRACE(testing::Message() << "DGRAM_SIM_SEED=" << seed);
+        NamesLife life(seed);
+        life.live();
+        life.expect_well();
+    }
+}
+
+/* Nothing of the host gets in: not its clock, not its files, not its chance. */
+TEST(SimNamesLives, Replay)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        uint64_t hashes[2];
+        for (uint64_t &hash : hashes) {
+            NamesLife life(seed);
+            life.live();
+            life.expect_well();
+            hash = sim_hash();
+        }
+        EXPECT_EQ(hashes[0], hashes[1]) << "DGRAM_SIM_SEED=" << seed;
     }
 }
 
