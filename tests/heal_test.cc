@@ -63,6 +63,9 @@ class Heal : public EngineTest
         faults_end();
         SCOPED_TRACE(injected.where);
         life.expect_accounts();
+        if (plan.source == Source::RESULTS || plan.source == Source::ENDS) {
+            EXPECT_FALSE(life.has_broken()) << "one operation breaks the ring";
+        }
         EXPECT_EQ(descriptors(), descriptors_before) << "a descriptor was left open";
         EXPECT_EQ(live_memory(), memory_before) << "memory was left behind";
         return injected;
@@ -133,6 +136,27 @@ TEST_P(Heal, AfterAStretchOfCalls)
 {
     fail_each(Source::CALLS, 5, everything() ? 1 : 5);
     fail_each(Source::CALLS, 60, everything() ? 1 : 17);
+}
+
+/* ---- Single operations of a ring ----------------------------------------------------------- */
+
+TEST_P(Heal, AfterAResultOfTheRing)
+{
+    if (engine() != DGRAM_ENGINE_URING) {
+        GTEST_SKIP() << "this engine has no operations";
+    }
+    fail_each(Source::RESULTS, 1, 1);
+    fail_each(Source::ENDS, 1, 1);
+}
+
+TEST_P(Heal, AfterAStretchOfResultsOfTheRing)
+{
+    if (engine() != DGRAM_ENGINE_URING) {
+        GTEST_SKIP() << "this engine has no operations";
+    }
+    fail_each(Source::RESULTS, 4, everything() ? 1 : 3);
+    fail_each(Source::ENDS, 4, everything() ? 1 : 3);
+    fail_each(Source::RESULTS, 20, everything() ? 1 : 7);
 }
 
 /* ---- Limits -------------------------------------------------------------------------------- */
