@@ -606,6 +606,32 @@ void expect_probe(uint32_t engine)
     EXPECT_EQ(report.code, 0) << report.call << ": " << report.advice;
 }
 
+/* A child in a namespace of its own; the body gets the longest train that left before. */
+void in_namespace(const std::function<void(unsigned longest)> &body)
+{
+    in_child([&] {
+        const unsigned longest = longest_train();
+        unsetenv("DGRAM_ENGINE");
+        if (!enter_namespace()) {
+            printf("no network namespaces here: nothing is shown\n");
+            return;
+        }
+        body(longest);
+    });
+}
+
+/* Both engines pass their probe, are chosen and serve as on any other host. */
+void expect_both_engines(unsigned longest)
+{
+    expect_probe(DGRAM_ENGINE_URING);
+    expect_probe(DGRAM_ENGINE_POLL);
+    serves(DGRAM_ENGINE_AUTO, "uring", longest);
+    serves(DGRAM_ENGINE_URING, "uring", longest);
+    serves(DGRAM_ENGINE_POLL, "poll", longest);
+    setenv("DGRAM_ENGINE", "uring", 1);
+    serves(DGRAM_ENGINE_AUTO, "uring", longest);
+}
+
 class Firewall : public ::testing::TestWithParam<const char *>
 {
 };
@@ -620,18 +646,9 @@ INSTANTIATE_TEST_SUITE_P(Hook, Firewall, ::testing::Values("output", "input"),
 TEST_P(Firewall, SaysNothingOfEngineOrKernel)
 {
     SKIP_WITHOUT_FIREWALL();
-    in_child([] {
-        const unsigned longest = longest_train();
-        unsetenv("DGRAM_ENGINE");
-        ASSERT_TRUE(enter_namespace() && firewall(GetParam()));
-        for (uint32_t engine : {DGRAM_ENGINE_URING, DGRAM_ENGINE_POLL}) {
-            expect_probe(engine);
-        }
-        serves(DGRAM_ENGINE_AUTO, "uring", longest);
-        serves(DGRAM_ENGINE_URING, "uring", longest);
-        serves(DGRAM_ENGINE_POLL, "poll", longest);
-        setenv("DGRAM_ENGINE", "uring", 1);
-        serves(DGRAM_ENGINE_AUTO, "uring", longest);
+    in_namespace([](unsigned longest) {
+        ASSERT_TRUE(firewall(GetParam()));
+        expect_both_engines(longest);
     });
 }
 
@@ -660,18 +677,9 @@ TEST(CutUp, TrainIsNotTakenForDamaged)
     if (geteuid() != 0) {
         GTEST_SKIP() << "only root may change devices";
     }
-    in_child([] {
-        const unsigned longest = longest_train();
-        unsetenv("DGRAM_ENGINE");
-        if (!enter_namespace()) {
-            printf("no network namespaces here: nothing is shown\n");
-            return;
-        }
+    in_namespace([](unsigned longest) {
         switch_features_off();
-        expect_probe(DGRAM_ENGINE_URING);
-        expect_probe(DGRAM_ENGINE_POLL);
-        serves(DGRAM_ENGINE_AUTO, "uring", longest);
-        serves(DGRAM_ENGINE_POLL, "poll", longest);
+        expect_both_engines(longest);
     });
 }
 
@@ -682,13 +690,7 @@ TEST(NoPort, SaysNothingOfEngineOrKernel)
     if (geteuid() != 0) {
         GTEST_SKIP() << "only root may make network namespaces";
     }
-    in_child([] {
-        const unsigned longest = longest_train();
-        unsetenv("DGRAM_ENGINE");
-        if (!enter_namespace()) {
-            printf("no network namespaces here: nothing is shown\n");
-            return;
-        }
+    in_namespace([](unsigned longest) {
         FILE *range = fopen("/proc/sys/net/ipv4/ip_local_port_range", "w");
         ASSERT_NE(range, nullptr);
         EXPECT_GT(fputs("50000 50000", range), 0);
