@@ -815,7 +815,8 @@ struct payload {
     struct dgram_buffer *buffer; /* it lies there, and is left alone until that is idle; or NULL */
 };
 
-/* The public sends end here: checks of the socket and the payload, then the queue. */
+/* The public sends end here: dg_socket_check() comes first, this checks the payload and binds, then
+ * comes the queue. */
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
 int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
                    const struct payload *payload, dgram_sent_fn *fn, void *user);
