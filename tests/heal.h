@@ -73,7 +73,8 @@ int64_t live_memory();
 class Life
 {
   public:
-    explicit Life(uint32_t engine) : engine_(engine)
+    /* `spins`: turns look for datagrams for a while before they sleep. */
+    explicit Life(uint32_t engine, bool spins = false) : engine_(engine), spins_(spins)
     {
     }
 
@@ -136,6 +137,7 @@ class Life
     bool stays_broken();
 
     uint32_t engine_;
+    bool spins_;
     int create_code_ = 0;
     bool has_broken_ = false; /* a turn or flush said so */
     struct dgram_loop *loop_ = nullptr;

@@ -44,12 +44,12 @@ class Heal : public EngineTest
     }
 
     /* One life with this plan. Returns what was injected. */
-    Injected live_with(const Plan &plan) const
+    Injected live_with(const Plan &plan, bool spins = false) const
     {
         alarm(120 * patience());
         const int descriptors_before = descriptors();
         const int64_t memory_before = live_memory();
-        Life life(engine());
+        Life life(engine(), spins);
         faults_begin(plan);
         life.live();
         faults_pause(true);
@@ -72,17 +72,17 @@ class Heal : public EngineTest
     }
 
     /* How many of these calls a life makes when nothing fails. */
-    uint64_t calls_of_a_life(Source source) const
+    uint64_t calls_of_a_life(Source source, bool spins) const
     {
         Plan plan;
         plan.source = source;
-        return live_with(plan).calls;
+        return live_with(plan, spins).calls;
     }
 
     /* Every place, `step` apart, with stretches of this length. */
-    void fail_each(Source source, uint64_t length, uint64_t step) const
+    void fail_each(Source source, uint64_t length, uint64_t step, bool spins = false) const
     {
-        const uint64_t calls = calls_of_a_life(source);
+        const uint64_t calls = calls_of_a_life(source, spins);
         ASSERT_GT(calls, 20u) << "nothing is counted";
         uint64_t failed = 0;
         for (uint64_t n = 1; n <= calls; n += step) {
@@ -93,7 +93,7 @@ class Heal : public EngineTest
                 plan.first = n;
                 plan.length = length;
                 plan.errnum = everything() ? e : static_cast<unsigned>(n / step);
-                const Injected injected = live_with(plan);
+                const Injected injected = live_with(plan, spins);
                 failed += injected.failed > 0;
                 choices = everything() ? injected.choices : 1;
                 if (!HasFailure()) {
@@ -147,6 +147,17 @@ TEST_P(Heal, AfterAResultOfTheRing)
     }
     fail_each(Source::RESULTS, 1, 1);
     fail_each(Source::ENDS, 1, 1);
+}
+
+/* One that spins takes datagrams out of the sockets by itself, beside the receives that end. */
+TEST_P(Heal, AfterAResultOfARingThatSpins)
+{
+    if (engine() != DGRAM_ENGINE_URING) {
+        GTEST_SKIP() << "this engine has no operations";
+    }
+    fail_each(Source::RESULTS, 1, everything() ? 1 : 2, true);
+    fail_each(Source::RESULTS, 4, everything() ? 1 : 5, true);
+    fail_each(Source::ENDS, 1, 1, true);
 }
 
 TEST_P(Heal, AfterAStretchOfResultsOfTheRing)

@@ -300,7 +300,7 @@ static void rule(bool kept, const char *text)
 /* Beyond repair: what follows would say nothing any more. */
 static void give_up(const char *text)
 {
-    fprintf(stderr, "sim: %s\n", text);
+    fprintf(stderr, "sim: %s (seed %llu)\n", text, (unsigned long long) world.seed);
     abort();
 }
 
