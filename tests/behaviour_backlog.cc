@@ -4,6 +4,7 @@
  * something: fork, retain, change the handlers, free the loop. Each datagram is delivered once or
  * counted, and nothing stays behind: through the hooks of src/memory.h.
  */
+#include <netinet/in.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -115,8 +116,13 @@ class InBacklog : public EngineTest
         first = got;
         ASSERT_LT(first, now.count) << "there is no backlog";
         if (now.copied) {
+            struct dgram_socket *other = open_socket(loop);
             ASSERT_EQ(dgram_pause(receiver), 0);
             ASSERT_GE(dgram_loop_turn(loop, 0), 0);
+            for (int i = 0; i < 4; i++) { /* others have the slots meanwhile */
+                expect_echo(loop, other);
+            }
+            close_and_wait(loop, other);
             ASSERT_EQ(dgram_resume(receiver), 0);
         }
         use(now.arrays);
@@ -162,7 +168,7 @@ class InBacklog : public EngineTest
         for (unsigned i = 0; i < kept.size(); i++) {
             if (kept[i].owner != nullptr) {
                 EXPECT_EQ(payload_of(&kept[i]), numbered(first + i, is.size)) << i;
-                EXPECT_EQ(kept[i].from->u.any.sa_family, AF_INET) << i;
+                EXPECT_EQ(ntohs(kept[i].from->u.in4.sin_port), from_port_) << i;
             }
         }
     }
@@ -196,11 +202,13 @@ class InBacklog : public EngineTest
             ASSERT_EQ(send_text(sender, numbered(i, is.size), to), 0);
         }
         ASSERT_EQ(dgram_loop_flush(other), 0);
+        from_port_ = port_of(sender);
         dgram_loop_free(other);
     }
     void take(const struct dgram_message *message)
     {
         EXPECT_EQ(payload_of(message), numbered(got, is.size)) << got;
+        EXPECT_EQ(ntohs(message->from->u.in4.sin_port), from_port_) << got;
         got++;
         if (first == 0 || !is.quick) {
             burn_a_third_of_a_turn();
@@ -238,6 +246,7 @@ class InBacklog : public EngineTest
     }
 
     struct dg_memory_hooks before_ = {};
+    uint16_t from_port_ = 0;
 };
 
 INSTANTIATE_ON_HOST_ENGINES(InBacklog);
@@ -282,6 +291,9 @@ TEST_P(InBacklog, AForkedChildLeavesTheRestToTheParent)
 
 TEST_P(InBacklog, RetainedMessagesStay)
 {
+    struct dgram_loop_options few = loop_options();
+    few.slots = 4;
+    remake_loop(few);
     for (const Case &now : cases) {
         SCOPED_TRACE(now);
         ASSERT_NO_FATAL_FAILURE(begin_and_retain(now));
@@ -295,7 +307,7 @@ TEST_P(InBacklog, RetainedMessagesStay)
         expect_kept();
         release_kept();
         EXPECT_EQ(live, 0);
-        loop = make_loop();
+        loop = make_loop(&few);
     }
 }
 
@@ -316,6 +328,33 @@ TEST_P(InBacklog, RetainedMessagesGiveTheirSlotsBack)
                 release_kept();
             }
         }
+    }
+}
+
+/* What is answered is the message itself, which is gone before the answer has left. */
+TEST_P(InBacklog, AnswersMayLieInTheMessage)
+{
+    for (const Case &now : cases) {
+        SCOPED_TRACE(now);
+        Inbox inbox;
+        Results results;
+        struct dgram_socket *peer = open_inbox(loop, &inbox);
+        const struct dgram_addr to = address_of(peer);
+        ASSERT_NO_FATAL_FAILURE(begin(now));
+        each = [&](const struct dgram_message *message) {
+            EXPECT_EQ(
+                dgram_send_to(receiver, message->data, message->size, &to, Results::take, &results),
+                0);
+        };
+        ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == now.count - first; }));
+        each = nullptr;
+        ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == now.count - first; }));
+        for (unsigned i = 0; i < inbox.count(); i++) {
+            EXPECT_EQ(results.values[i], static_cast<int>(now.size)) << i;
+            EXPECT_EQ(inbox.payloads[i], numbered(first + i, now.size)) << i;
+        }
+        close_and_wait(loop, peer);
+        ASSERT_NO_FATAL_FAILURE(finish());
     }
 }
 

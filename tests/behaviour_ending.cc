@@ -8,9 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <memory>
-
 #include "tests/harness.h"
+
+extern "C" {
+#include "src/system.h"
+/* src/core.h is C only. */
+int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
+                        struct dgram_loop **ret_loop);
+}
 
 using namespace harness;
 
@@ -282,6 +287,58 @@ TEST_P(Ending, WhatComesMeanwhileIsKeptOutAndCounted)
     EXPECT_EQ(final.received, COUNT);
     EXPECT_EQ(final.discarded, 0u);
     EXPECT_EQ(final.dropped, more);
+}
+
+/* A close reads what the kernel holds. After each datagram that it has read one more comes. */
+struct {
+    Plain *peer;
+    struct dgram_addr to;
+    unsigned more;
+} feed;
+
+int feeding_receive(int fd, struct msghdr *header, int flags)
+{
+    const int size = dg_system_host.receive(fd, header, flags);
+    if (size >= 0 && feed.peer != nullptr && feed.more < 500) {
+        feed.more++;
+        feed.peer->send("one more", feed.to);
+    }
+    return size;
+}
+
+const struct dg_system *feeding_system()
+{
+    static const struct dg_system table = [] {
+        struct dg_system made = dg_system_host;
+        made.receive = feeding_receive;
+        return made;
+    }();
+    return &table;
+}
+
+TEST_P(Ending, WhatComesDuringACloseIsKeptOutAndCounted)
+{
+    constexpr unsigned COUNT = 20;
+    Plain peer;
+    struct dgram_socket_stats final = {};
+    struct dgram_loop_options options = loop_options();
+    options.engine = GetParam().number;
+    loop = dgram_loop_free(loop);
+    ASSERT_EQ(patiently([&] { return dg_loop_create_with(&options, feeding_system(), &loop); }), 0);
+    struct dgram_socket *receiver = open_bound(loop);
+    Handlers on;
+    on.close = [&](struct dgram_socket *socket) { final = stats_of(socket); };
+    on.attach(receiver);
+    feed = {&peer, address_of(receiver), 0};
+    for (unsigned i = 0; i < COUNT; i++) {
+        peer.send("datagram", feed.to);
+    }
+    ASSERT_EQ(dgram_close(receiver), 0);
+    EXPECT_EQ(dgram_loop_run(loop), 0);
+    feed.peer = nullptr;
+    EXPECT_GE(feed.more, COUNT);
+    EXPECT_EQ(final.discarded, COUNT + 1u) << "the first comes before the filter is there";
+    EXPECT_EQ(final.discarded + final.dropped, COUNT + feed.more);
 }
 #endif
 

@@ -122,6 +122,8 @@ TEST_P(Owner, IsNotTheNextThreadOfTheSameHandle)
     pthread_t first = {}, next = {};
     int codes[3] = {};
     bool same = false;
+    struct dgram_loop *before = make_loop();
+    EXPECT_EQ(dgram_loop_turn(before, 0), 0);
     in_a_thread([&] {
         first = pthread_self();
         codes[0] = dgram_loop_turn(loop, 0);
@@ -138,6 +140,12 @@ TEST_P(Owner, IsNotTheNextThreadOfTheSameHandle)
     }
     EXPECT_EQ(codes[0], 0);
     EXPECT_EQ(dgram_loop_turn(loop, 0), DGRAM_EWRONGTHREAD);
+    struct dgram_loop *after = make_loop();
+    for (struct dgram_loop *own : {before, after, before, after}) {
+        EXPECT_EQ(dgram_loop_turn(own, 0), 0);
+    }
+    dgram_loop_free(before);
+    dgram_loop_free(after);
     if (!same) {
         GTEST_SKIP() << "this libc gave no handle twice";
     }
