@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdlib>
 #include <ctime>
 
@@ -25,17 +26,31 @@ namespace
 
 std::atomic<int64_t> live{0}; /* blocks of the library's memory */
 
+/* Before each block, so that what is released can be overwritten: nobody may read it any more. */
+constexpr size_t SIZE_BYTES = alignof(std::max_align_t);
+static_assert(SIZE_BYTES >= sizeof(size_t), "there is room for the size");
+
 void *counted_allocate(size_t size)
 {
-    void *memory = calloc(1, size > 0 ? size : 1);
-    live += memory != nullptr;
-    return memory;
+    unsigned char *memory = static_cast<unsigned char *>(calloc(1, SIZE_BYTES + size));
+    if (memory == nullptr) {
+        return nullptr;
+    }
+    live++;
+    memcpy(memory, &size, sizeof(size));
+    return memory + SIZE_BYTES;
 }
 
 void counted_release(void *memory)
 {
-    live -= memory != nullptr;
-    free(memory);
+    if (memory != nullptr) {
+        unsigned char *block = static_cast<unsigned char *>(memory) - SIZE_BYTES;
+        size_t size = 0;
+        live--;
+        memcpy(&size, block, sizeof(size));
+        memset(memory, 0xdd, size);
+        free(block);
+    }
 }
 
 /* A handler of this length spends the millisecond of a turn with a few datagrams. */
