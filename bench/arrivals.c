@@ -151,7 +151,8 @@ static int arrivals_send(struct arrivals *arrivals, uint64_t now)
     return end_fail(end, "sendto", -errno);
 }
 
-/* Of its CPU. It is on the CPU all the time, or somebody else takes it from either alike. */
+/* Returns the part of its CPU that the sender spent waiting. It is on the CPU all the time; another
+ * thread that takes the CPU takes it from waiting and from sending alike. */
 static uint64_t waiting_share(const struct arrivals *arrivals, uint64_t cpu)
 {
     double share = (double) arrivals->waited_ns / (double) arrivals->sent_ns;

@@ -206,9 +206,7 @@ static int collect_once(const struct plan *plan, const char *mode, live_fn *live
     }
     failed = collect_start(&collect);
     if (failed == 0) {
-        crew_watch(&collect.crew, sides, 2, live, &collect);
-        failed |= side_join(&collect.arrivals.side);
-        failed |= side_join(&collect.side);
+        failed = crew_finish(&collect.crew, sides, 2, live, &collect);
     }
     collect_result(&collect, result);
     times_close(collect.delays);
@@ -218,7 +216,8 @@ static int collect_once(const struct plan *plan, const char *mode, live_fn *live
 
 /* ---- The subcommand ------------------------------------------------------------------------ */
 
-/* Of several ways to receive, the one that costs least CPU. NULL after saying why none ran. */
+/* Tries each of the engine's ways to receive and returns the one that costs least CPU; NULL after
+ * saying why none ran. */
 static const char *mode_best(const struct plan *plan)
 {
     struct plan trial = *plan;

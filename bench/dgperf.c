@@ -56,7 +56,7 @@ static int run(const struct command *command, int argc, char **argv)
     return command->run(&plan);
 }
 
-/* What was printed must have arrived: a full disk, or a reader that has gone, is a failure. */
+/* The run fails if its output does not arrive: the disk is full, or the reader has gone. */
 static int output_check(int code)
 {
     bool failed = fflush(stdout) != 0 || ferror(stdout);

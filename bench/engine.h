@@ -90,7 +90,7 @@ static inline uint64_t number_read(const void *payload)
     return le64toh(little);
 }
 
-/* What `collect` sends: the number, and when it was sent, CLOCK_MONOTONIC in nanoseconds. */
+/* A datagram of `collect` carries its time, CLOCK_MONOTONIC in nanoseconds, behind its number. */
 static inline void stamp_write(void *payload, uint64_t now)
 {
     number_write((uint8_t *) payload + sizeof(now), now);

@@ -80,7 +80,7 @@ static int poll_available(char *why, size_t room)
     return probe(DGRAM_ENGINE_POLL, why, room);
 }
 
-/* What keeps a buffer of such a loop from being sent without a copy: 0, or a code. */
+/* Returns 0 if a buffer of the loop can be sent without a copy, else the code that says why not. */
 static int buffer_try(struct dgram_loop *loop)
 {
     const struct dgram_buffer_options options = {.size = sizeof(options), .flags = DGRAM_ZERO_COPY};

@@ -140,7 +140,7 @@ static int send_pause(struct uv_peer *peer)
     return end_stopped(peer->end) ? 1 : 0;
 }
 
-/* What a send function answers after `sent` of its datagrams went and `result` stopped it. */
+/* A send function returns this after `sent` of its datagrams went and `result` stopped it. */
 static int64_t send_answer(struct uv_peer *peer, int result, uint32_t sent)
 {
     if (result >= 0 && libuv_turn(peer->end, false) != 0) {

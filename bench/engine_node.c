@@ -245,7 +245,7 @@ static cJSON *place_json(const struct dgram_addr *address)
     return object;
 }
 
-/* What node_end.js reads; the caller frees it by cJSON_free(). */
+/* node_end.js reads this text; the caller frees it by cJSON_free(). */
 static char *setup_text(const struct end *end)
 {
     static const char *const roles[] = {"source", "sink", "client", "server", "collector"};

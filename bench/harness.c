@@ -53,7 +53,7 @@ static void live_clear(void)
     }
 }
 
-/* How many columns standard error has. Of a terminal that does not tell: any number. */
+/* Returns the columns of standard error; INT_MAX if the terminal does not tell them. */
 static int live_columns(void)
 {
     const char *columns = getenv("COLUMNS");
@@ -410,6 +410,18 @@ void crew_watch(struct crew *crew, struct side *const *sides, size_t count, live
         }
     }
     live_clear();
+}
+
+int crew_finish(struct crew *crew, struct side *const *sides, size_t count, live_fn *live,
+                void *run)
+{
+    int failed = 0;
+
+    crew_watch(crew, sides, count, live, run);
+    for (size_t i = 0; i < count; i++) {
+        failed |= side_join(sides[i]);
+    }
+    return failed;
 }
 
 void live_add_left(char *text, size_t room, double left)

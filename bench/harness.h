@@ -84,6 +84,10 @@ void crew_watch(struct crew *crew, struct side *const *sides, size_t count, live
 /* Ends what still runs, waits for the thread. Returns 0, or -1 after saying what had failed. */
 int side_join(struct side *side);
 
+/* crew_watch(), then side_join() for each of them. Returns 0, or -1 if one had failed. */
+int crew_finish(struct crew *crew, struct side *const *sides, size_t count, live_fn *live,
+                void *run);
+
 static inline bool crew_stopped(const struct crew *crew)
 {
     return atomic_load_explicit(&crew->stop, memory_order_relaxed);

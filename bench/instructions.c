@@ -3,9 +3,9 @@
  * instructions.c: what the library itself costs per datagram, in instructions.
  *
  * Owns an engine that completes at once: it takes every train and, when asked to, says that trains
- * of 128 datagrams have come. So what callgrind counts between the two marks is the library and
- * nothing else. scripts/instructions runs it; the figures do not depend on the machine's speed or
- * load.
+ * of 128 datagrams have come. So callgrind counts the library and its caller between the two
+ * marks, and the caller's functions are told by their names. scripts/instructions runs it; the
+ * figures do not depend on the machine's speed or load.
  *
  *     instructions send|lone|handle|many|buffer|receive COUNT
  *
@@ -173,7 +173,8 @@ static const struct backend instant = {
 
 static uint64_t received;
 
-static void on_message(struct dgram_socket *socket, const struct dgram_message *message, void *user)
+static void called_back(struct dgram_socket *socket, const struct dgram_message *message,
+                        void *user)
 {
     (void) socket;
     (void) user;
@@ -189,20 +190,20 @@ static struct dgram_destination *handle;
 static struct dgram_buffer *buffer;
 static unsigned char payload[SIZE];
 
-static void send_to(int index)
+static void call_send_to(int index)
 {
     (void) index;
     (void) dgram_send_to(sender, payload, SIZE, &to, NULL, NULL);
 }
 
-static void send_dest(int index)
+static void call_send_dest(int index)
 {
     (void) index;
     (void) dgram_send_dest(sender, payload, SIZE, handle, NULL, NULL);
 }
 
-/* One call a turn. */
-static void send_many(int index)
+/* One call a turn. The filling of the items counts, as a program has to do that for the call. */
+static void send_many_items(int index)
 {
     static struct dgram_outgoing items[TURN];
     for (int i = 0; index == 0 && i < TURN; i++) {
@@ -213,7 +214,7 @@ static void send_many(int index)
     }
 }
 
-static void send_buffer(int index)
+static void call_send_buffer(int index)
 {
     (void) dgram_send_buffer(sender, buffer, (size_t) index * SIZE, SIZE, &to);
 }
@@ -223,11 +224,12 @@ static const struct way {
     void (*send)(int index); /* NULL: receives */
     uint32_t segments_max;
 } ways[] = {
-    {"send", send_to, 0},   {"lone", send_to, 1},       {"handle", send_dest, 0},
-    {"many", send_many, 0}, {"buffer", send_buffer, 0}, {"receive", NULL, 0},
+    {"send", call_send_to, 0},    {"lone", call_send_to, 1},       {"handle", call_send_dest, 0},
+    {"many", send_many_items, 0}, {"buffer", call_send_buffer, 0}, {"receive", NULL, 0},
 };
 
-/* Callgrind counts from here (--toggle-collect=measured), this function's own loop included. */
+/* Callgrind counts from here (--toggle-collect=measured). scripts/instructions leaves out the own
+ * instructions of this function, of call_...() and of called_back(), which are a program's. */
 __attribute__((noinline)) void measured(const struct way *way, uint64_t count);
 void measured(const struct way *way, uint64_t count)
 {
@@ -256,13 +258,13 @@ static int prepare(const struct way *way)
     quick.now = quick_now;
     int code = dg_loop_create_on(&options, &quick, &instant, &loop);
     code = code < 0 ? code : dgram_create_socket(loop, DGRAM_UDP4, NULL, &sender);
-    code = code < 0 ? code : dgram_on_message(sender, on_message, NULL);
+    code = code < 0 ? code : dgram_on_message(sender, called_back, NULL);
     code = code < 0 ? code : dgram_bind(sender, 0, "127.0.0.1");
     code = code < 0 ? code : dgram_address(sender, &to);
     code = code < 0 ? code
                     : dgram_destination_create(loop, DGRAM_UDP4, dgram_addr_port(&to), "127.0.0.1",
                                                &handle);
-    code = code < 0 ? code : dgram_buffer_create(loop, TURN * SIZE, NULL, &buffer);
+    code = code < 0 ? code : dgram_buffer_create(loop, (size_t) TURN * SIZE, NULL, &buffer);
     peer = to.u.in4;
     return code < 0 ? code : dgram_loop_turn(loop, 0);
 }

@@ -28,7 +28,7 @@ struct engine;
 
 #define COUNT_UNKNOWN UINT64_MAX /* nobody can tell it */
 
-/* Where one side lives. */
+/* The place in which one side lives. */
 struct spot {
     char netns[64]; /* a network namespace, ip-netns(8); "": this one */
     const char *address;

@@ -45,7 +45,8 @@ static uint64_t run_reached(const struct recv_run *run)
     return run->mark == NO_MARK ? 0 : run->sink.expected[0] & COUNT_MASK;
 }
 
-/* What was sent behind the last that came is lost. Only the end marker tells of it. */
+/* Counts datagrams as lost that were sent after the last one that came. Only the end marker tells
+ * how many those are. */
 static void run_close(struct recv_run *run)
 {
     uint64_t reached = run_reached(run);

@@ -78,7 +78,7 @@ static double per_datagram(uint64_t nanoseconds, uint64_t count)
     return count > 0 ? (double) nanoseconds / (double) count : 0;
 }
 
-/* Of the side that counts. */
+/* The receiver's time counts, or the sender's where nobody sees the receiver. */
 static double seconds_of(const struct result *result)
 {
     return result->unseen ? result->sender.seconds : result->receiver.seconds;
@@ -157,7 +157,7 @@ static void put_cpu(cJSON *object, const char *key, const struct tally *tally, u
     }
 }
 
-/* What the other side of `send` received only that side can tell. */
+/* `send` does not know how much was received: only the other side can tell. */
 static void put_seen(cJSON *object, const char *key, const struct result *result, uint64_t value)
 {
     put_known(object, key, result->unseen ? COUNT_UNKNOWN : value);

@@ -217,8 +217,7 @@ int send_main(const struct plan *plan)
         return EXIT_BAD_RUN;
     }
     crew_go(&run.crew);
-    crew_watch(&run.crew, sides, 1, send_live, &run);
-    if (side_join(&run.side) != 0) {
+    if (crew_finish(&run.crew, sides, 1, send_live, &run) != 0) {
         return EXIT_BAD_RUN;
     }
     send_result(&run, &result);

@@ -187,8 +187,8 @@ static int source_work(struct side *side)
 
 /* ---- The window ---------------------------------------------------------------------------- */
 
-/* What the kernel charges the receive buffer for one datagram, payload and bookkeeping; measured on
- * 6.18 by SO_MEMINFO. A train shares its bookkeeping. */
+/* The kernel charges so much to the receive buffer for one datagram, payload and bookkeeping;
+ * measured on 6.18 by SO_MEMINFO. The datagrams of a train share its bookkeeping. */
 static uint64_t charge_of(uint32_t size, uint32_t train)
 {
     uint32_t power = 512;
@@ -357,9 +357,7 @@ static int run_once(const struct plan *plan, const char *mode, live_fn *live, st
     run_init(&run, plan, mode);
     failed = run_start(&run);
     if (failed == 0) {
-        crew_watch(&run.crew, sides, 2, live, &run);
-        failed |= side_join(&run.source);
-        failed |= side_join(&run.sink_side);
+        failed = crew_finish(&run.crew, sides, 2, live, &run);
     }
     run_result(&run, result);
     crew_destroy(&run.crew);

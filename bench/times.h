@@ -25,7 +25,7 @@ extern const double percentiles[PERCENTILES];
 struct hdr_histogram *times_open(void);
 void times_close(struct hdr_histogram *histogram); /* takes NULL */
 
-/* What is longer than ten seconds counts as ten seconds. */
+/* A time of more than ten seconds counts as ten seconds. */
 void times_add(struct hdr_histogram *histogram, uint64_t nanoseconds);
 
 struct times times_read(const struct hdr_histogram *histogram);

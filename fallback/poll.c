@@ -68,7 +68,7 @@ struct poll_endpoint {
 
 struct poll_watch {
     struct entry own;    /* of a foreign descriptor: a duplicate that belongs to the engine */
-    struct entry *entry; /* &own, or the endpoint's; NULL when the endpoint was detached */
+    struct entry *entry; /* &own, or the endpoint's */
     struct watch *watch;
     struct poll_watch *next; /* who looks at the same entry */
     struct node all;         /* in engine->watches */
@@ -301,11 +301,7 @@ static void poll_detach(struct engine *engine, struct endpoint *endpoint)
         state->entry.receiving = false;
         stop_later(engine, state, 0);
     }
-    for (struct poll_watch *watch = state->entry.first; watch != NULL; watch = watch->next) {
-        watch->entry = NULL;
-        watch->armed = false;
-    }
-    state->entry.first = NULL;
+    assert(state->entry.first == NULL); /* unwatch() comes before */
     entry_close(engine, &state->entry);
     state->detach_due = true;
     make_due(engine, state);
@@ -632,9 +628,7 @@ static void poll_unwatch(struct engine *engine, struct watch *watch)
         return;
     }
     assert(state->watch == watch);
-    if (state->entry != NULL) {
-        unlink_watch(engine, state);
-    }
+    unlink_watch(engine, state);
     node_remove(&state->all);
     dg_release(state);
     watch->state = NULL;

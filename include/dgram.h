@@ -58,7 +58,8 @@
  * other member means "the default". If `size` is larger than this library's struct, the bytes
  * beyond it must be zero; otherwise the call returns -E2BIG, as openat2(2) does. If `size` is
  * smaller, the missing members take their defaults. Structs that are filled in are filled as far as
- * they reach.
+ * they reach. DGRAM_SIZED() sets `size` and zeroes the rest in any dialect of C and C++, and no
+ * compiler warns of it.
  *
  * The manual behind the names is Node's page "UDP / Datagram Sockets"; `createSocket` is
  * dgram_create_socket(), `setMulticastTTL` is dgram_set_multicast_ttl(), and so on.
@@ -76,9 +77,43 @@
 
 #ifdef __cplusplus
 extern "C" {
+/* Two functions are named like the struct that they fill in, as stat(2) is: no mistake of the
+ * program that includes this. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 #endif
 
 #define DGRAM_API __attribute__((visibility("default")))
+
+/*
+ * Initialises a struct that begins with `size`: sets that and zeroes the other members.
+ *
+ *     struct dgram_loop_options options = DGRAM_SIZED(struct dgram_loop_options);
+ *     options.max_delay_us = 1000;
+ *
+ * C has designated initialisers for the same: {.size = sizeof(options), .max_delay_us = 1000}. C++
+ * has them since C++20 only, and there g++ -Wextra warns of each member that the list leaves out.
+ * In C++14 and later it is a constant expression.
+ */
+/* clang-format off */
+#ifdef __cplusplus
+#define DGRAM_SIZED(type) dgram_sized<type>()
+extern "C++" {
+template <typename sized_type>
+#if __cplusplus >= 201402L
+constexpr
+#endif
+inline sized_type dgram_sized() noexcept
+{
+    sized_type sized{};
+    sized.size = sizeof(sized_type);
+    return sized;
+}
+}
+#else
+#define DGRAM_SIZED(type) {.size = sizeof(type)}
+#endif
+/* clang-format on */
 
 /* ---- Version ------------------------------------------------------------------------------- */
 
@@ -919,6 +954,7 @@ DGRAM_API int dgram_get_recv_buffer_size(struct dgram_socket *socket);
 DGRAM_API int dgram_get_send_buffer_size(struct dgram_socket *socket);
 
 #ifdef __cplusplus
+#pragma GCC diagnostic pop
 }
 #endif
 

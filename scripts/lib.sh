@@ -34,7 +34,7 @@ as_root() {
 }
 
 # Installs what need and want found, or names it and stops where that is not possible or not wished.
-# What is only useful never stops anything.
+# A package that is only useful never stops anything.
 install_missing() {
     [ $((${#missing[@]} + ${#useful[@]})) -gt 0 ] || return 0
     if $no_install || ! has apt-get >/dev/null; then
@@ -59,7 +59,7 @@ install_missing() {
         "${packages[@]}" >/dev/null
 }
 
-# What every build needs.
+# Every build needs these.
 need_build_tools() {
     need gcc has gcc
     need libc6-dev test -e /usr/include/stdio.h
@@ -116,7 +116,7 @@ configure() {
     local directory=$1
     shift
     if [ -e "$directory/build.ninja" ]; then
-        # What was installed meanwhile must be looked for again.
+        # Packages may have been installed meanwhile, so they are looked for again.
         meson configure "$directory" --clearcache >/dev/null &&
             meson setup --reconfigure "$directory" "$@" && return
     fi

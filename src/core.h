@@ -444,7 +444,7 @@ struct inbox {
     bool closed;         /* the loop is being freed */
     atomic_size_t count; /* written under the lock */
     atomic_bool stop;
-    int fds[2]; /* wake-up: read end, write end */
+    int fds[2]; /* wake-up: read end, write end; -1: nobody is to be woken any more */
     struct dg_watch watch;
 };
 
@@ -782,7 +782,8 @@ struct payload {
     struct dgram_buffer *buffer; /* it lies there, and is left alone until that is idle; or NULL */
 };
 
-/* The public sends end here: checks of the socket and the payload, then the queue. */
+/* The public sends end here: dg_socket_check() comes first, this checks the payload and binds, then
+ * comes the queue. */
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
 int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
                    const struct payload *payload, dgram_sent_fn *fn, void *user);

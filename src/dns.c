@@ -41,6 +41,7 @@ struct channel {
     struct dns_socket *sockets;
     uint32_t asked;    /* questions without an answer */
     uint64_t deadline; /* c-ares is to look at its timeouts; UINT64_MAX: whenever */
+    bool deaf;         /* a socket could not be watched: that is tried again soon */
     int lack;          /* what this host lacked last, -EMFILE or the like, */
     uint32_t lacks;    /* and how often it lacked something */
 };
@@ -117,10 +118,17 @@ static void note_lack(struct channel *channel, int code)
     }
 }
 
+static void deadline_lower(struct channel *channel);
+
 static void watch_rearm(struct channel *channel, struct dg_watch *watch, bool wanted)
 {
     if (wanted && !watch->armed) {
-        note_lack(channel, dg_watch_arm(channel->dns->loop, watch)); /* the question times out */
+        int code = dg_watch_arm(channel->dns->loop, watch);
+        note_lack(channel, code);
+        if (code < 0) {
+            channel->deaf = true;
+            deadline_lower(channel);
+        }
     }
 }
 
@@ -465,16 +473,24 @@ static uint64_t next_timeout(const struct channel *channel, uint64_t now)
            channel->asked * WALK_NS;
 }
 
+static void deadline_lower(struct channel *channel)
+{
+    uint64_t soon = channel->dns->loop->system->now() + TIMEOUT_LEAST_NS;
+    channel->deadline = soon < channel->deadline ? soon : channel->deadline;
+}
+
 /* After each call that may have begun or ended a question. */
 static void deadline_update(struct channel *channel, bool passed)
 {
-    uint64_t now = channel->dns->loop->system->now();
     if (channel->asked == 0) {
         channel->deadline = UINT64_MAX;
-    } else if (passed || channel->asked == 1) {
-        channel->deadline = next_timeout(channel, now);
-    } else if (now + TIMEOUT_LEAST_NS < channel->deadline) {
-        channel->deadline = now + TIMEOUT_LEAST_NS;
+        return;
+    }
+    if (passed || channel->asked == 1) {
+        channel->deadline = next_timeout(channel, channel->dns->loop->system->now());
+    }
+    if (channel->asked > 1 || channel->deaf) {
+        deadline_lower(channel);
     }
 }
 
@@ -727,6 +743,16 @@ uint64_t dg_dns_deadline(const struct dgram_loop *loop)
     return deadline;
 }
 
+/* What came for a socket that was not watched lies there. */
+static void channel_time_out(struct channel *channel)
+{
+    channel->deaf = false;
+    channel_process(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    for (struct dns_socket *socket = channel->sockets; socket != NULL; socket = socket->next) {
+        socket_rearm(socket);
+    }
+}
+
 void dg_dns_run(struct dgram_loop *loop)
 {
     struct dns *dns = loop->resolver.dns;
@@ -736,7 +762,7 @@ void dg_dns_run(struct dgram_loop *loop)
     (void) cares_enter(dns);
     for (struct channel *channel = dns->channels; channel != NULL; channel = channel->next) {
         if (channel->deadline <= loop->now) {
-            channel_process(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+            channel_time_out(channel);
         }
     }
     cares_leave(dns);

@@ -35,23 +35,25 @@ int dg_inbox_open(struct dgram_loop *loop)
 void dg_inbox_close(struct dgram_loop *loop)
 {
     struct inbox *inbox = &loop->inbox;
-    (void) loop->system->close(inbox->fds[1]);
-    (void) loop->system->close(inbox->fds[0]);
+    if (inbox->fds[0] >= 0) {
+        (void) loop->system->close(inbox->fds[1]);
+        (void) loop->system->close(inbox->fds[0]);
+    }
     (void) pthread_mutex_destroy(&inbox->lock);
     dg_release(inbox->posts);
     dg_release(inbox->running);
 }
 
-/* The engine has watched the inbox's wake-up as long as it watched or received anything. The inbox
- * goes on with another one, since callbacks of the end may still stop the loop: a write to a pipe
- * without a reader would raise SIGPIPE. */
+/* The engine has watched the inbox's wake-up as long as it watched or received anything. Nobody
+ * waits for a post any more, so no other wake-up takes its place, for which there may be no
+ * descriptor. Callbacks of the end, and signal handlers, may still stop the loop: a write to no
+ * descriptor does nothing, one to a pipe without a reader would raise SIGPIPE. */
 void dg_inbox_await(struct dgram_loop *loop)
 {
     struct inbox *inbox = &loop->inbox;
     const int old[2] = {inbox->fds[0], inbox->fds[1]};
-    if (loop->system->wake_open(inbox->fds) == 0) {
-        loop->system->wake_outlast(old);
-    }
+    inbox->fds[0] = inbox->fds[1] = -1;
+    loop->system->wake_outlast(old);
 }
 
 /* Doubles the array. The caller holds the lock. */

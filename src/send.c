@@ -212,10 +212,7 @@ void dg_send_unresolved(struct request *request, int code, const char *host)
 
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size)
 {
-    int code = dg_socket_check(socket);
-    if (code < 0) {
-        return code;
-    }
+    assert(dg_socket_check(socket) == 0);
     if (socket->state != SOCKET_OPEN) {
         return DGRAM_ENOTRUNNING;
     }

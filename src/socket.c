@@ -470,9 +470,7 @@ void dg_socket_detached(struct dgram_socket *socket)
 
 void dg_socket_abandon(struct dgram_socket *socket, int code)
 {
-    if (socket->state < SOCKET_CLOSING) {
-        dg_socket_begin_close(socket);
-    }
+    assert(socket->state >= SOCKET_CLOSING);
     if (socket->state == SOCKET_CLOSING) {
         dg_resolve_forget(socket);
         dg_send_cancel(socket, code);

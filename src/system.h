@@ -61,7 +61,7 @@ struct dg_system {
     void (*relax)(void);
 
     /* A wake-up: readable after wake_signal() until wake_clear(). One descriptor, or the two ends
-     * of a pipe. wake_signal() is async-signal-safe. */
+     * of a pipe. wake_signal() is async-signal-safe, and does nothing for a descriptor of -1. */
     int (*wake_open)(int ret_fds[2]);
     void (*wake_signal)(int fd);
     void (*wake_clear)(int fd);

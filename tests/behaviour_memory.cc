@@ -574,6 +574,44 @@ TEST_P(NoMemory, ForTheDescriptorOfAnotherLoop)
     }
 }
 
+/* Nothing stays of a send that was refused, nor does its name; the next one to it goes. */
+TEST_P(NoMemory, ForASendToAName)
+{
+    struct dgram_loop_options options = loop_options();
+    options.lookup = [](struct dgram_loop *, struct dgram_lookup *lookup, const char *, int,
+                        void *) {
+        const struct dgram_addr address = parse("127.0.0.1", 0);
+        dgram_lookup_answer(lookup, 0, &address, 3600);
+    };
+    uint64_t refused = 0;
+    do {
+        Inbox inbox;
+        Results results;
+        struct dgram_loop *made = make_loop(&options);
+        struct dgram_socket *socket = open_inbox(made, &inbox);
+        auto send = [&](const char *host) {
+            return dgram_send(socket, "abc", 3, port_of(socket), host, Results::take, &results);
+        };
+        ASSERT_EQ(send("first.test"), 0); /* whatever is made only once */
+        ASSERT_TRUE(run_until(made, [&] { return inbox.count() == 1; }));
+        const int64_t live_before = live;
+        failed = false;
+        fail_at = refused + 1;
+        const int code = send("host.test");
+        fail_at = 0;
+        EXPECT_EQ(code, failed ? -ENOMEM : 0);
+        if (failed) {
+            refused++;
+            EXPECT_EQ(live, live_before) << "memory was left behind by allocation " << refused;
+            EXPECT_EQ(send("host.test"), 0);
+        }
+        EXPECT_TRUE(run_until(made, [&] { return inbox.count() == 2; }));
+        EXPECT_EQ(results.values, std::vector<int>({3, 3}));
+        dgram_loop_free(made);
+    } while (failed && !HasFailure());
+    EXPECT_GE(refused, 3u) << "a name, a question, and who waits for it";
+}
+
 /* A small message is copied; without memory for that the call says so and gives nothing. */
 TEST_P(NoMemory, ForARetainedMessage)
 {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 
 #include "tests/names.h"
@@ -738,6 +739,59 @@ TEST_P(NameQueue, CountsWhatWaitsAndDrains)
     catch_up();
     EXPECT_EQ(server->asked("refused.test"), 0u); /* nothing was kept of what was refused */
     EXPECT_EQ(server->asked("host.test"), 1u);
+}
+
+/* Nothing is kept of a send that was refused, nor is its name: hundreds of them push out no name
+ * that is known, and when there is room they go to the same names. */
+TEST_P(NameQueue, RefusedSendsLeaveNoNameBehind)
+{
+    constexpr size_t REFUSED = 400; /* names; the library remembers 256 */
+    std::map<std::string, size_t> asked;
+    struct dgram_lookup *slow = nullptr;
+    const struct dgram_addr address = parse("127.0.0.1", 0);
+    Hook hook;
+    hook.fn = [&](struct dgram_lookup *lookup, const std::string &host, int) {
+        asked[host]++;
+        if (host == "slow.test") {
+            slow = lookup;
+        } else {
+            dgram_lookup_answer(lookup, 0, &address, 3600);
+        }
+    };
+    begin_with_hook(&hook);
+    EXPECT_EQ(result_of("known.test"), 3);
+    struct dgram_socket_options options = socket_options();
+    options.queue_limit = 20 * (100 + 64);
+    struct dgram_socket *socket = nullptr;
+    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &options, &socket), 0);
+    size_t drains = 0;
+    Handlers on;
+    on.drain = [&](struct dgram_socket *) { drains++; };
+    on.attach(socket);
+    Results results;
+    const std::string payload(300, 'x');
+    auto send = [&](const std::string &host, size_t size) {
+        return dgram_send(socket, payload.data(), size, port_of(target), host.c_str(),
+                          Results::take, &results);
+    };
+    for (size_t i = 0; i < 8; i++) {
+        ASSERT_EQ(send("slow.test", 100), 0);
+    }
+    for (size_t i = 0; i < REFUSED; i++) {
+        ASSERT_EQ(send(numbered_name(i), 300), -EAGAIN) << i;
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return slow != nullptr; }));
+    EXPECT_EQ(result_of("known.test"), 3);
+    EXPECT_EQ(asked["known.test"], 1u) << "it was forgotten for the sake of those";
+    EXPECT_EQ(asked.size(), 2u);
+    dgram_lookup_answer(slow, 0, &address, 3600);
+    ASSERT_TRUE(run_until(loop, [&] { return drains == 1 && results.values.size() == 8; }));
+    for (size_t i = 0; i < 3; i++) {
+        ASSERT_EQ(send(numbered_name(i), 300), 0) << i;
+        ASSERT_TRUE(run_until(loop, [&] { return results.values.size() == 9 + i; }));
+        EXPECT_EQ(results.values.back(), 300);
+        EXPECT_EQ(asked[numbered_name(i)], 1u);
+    }
 }
 
 TEST_P(NameQueue, DrainsWhenTheNameFails)

@@ -4,6 +4,7 @@
  */
 #include <netinet/in.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,13 +54,15 @@ class Owner : public EngineTest
         struct dgram_addr at = {};
         Inbox inbox;
         int closes = 0, bind_error = -1;
+        int spare = -1; /* a socket for that, where another cannot be had */
 
         static void closed(struct dgram_socket *, void *user)
         {
             if (!muted()) {
                 Guest *guest = static_cast<Guest *>(user);
                 guest->closes++;
-                guest->bind_error = try_bind(guest->at);
+                guest->bind_error = try_bind(guest->at, guest->spare);
+                guest->spare = -1;
             }
         }
         void open(struct dgram_loop *in)
@@ -70,13 +73,37 @@ class Owner : public EngineTest
         }
     };
 
-    static int try_bind(const struct dgram_addr &at)
+    static int try_bind(const struct dgram_addr &at, int spare)
     {
-        int fd = ::socket(at.u.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        int fd = spare >= 0 ? spare : ::socket(at.u.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         int error = bind(fd, &at.u.any, at.size) < 0 ? errno : 0;
         close(fd);
         return error;
     }
+
+    /* A thread that has the guest receive in the fixture's loop, and then only lives on. */
+    struct Resting {
+        std::atomic<bool> done{false}, over{false};
+        Body body;
+        pthread_t thread;
+
+        Resting(Owner *test, Guest *guest)
+            : body([this, test, guest] {
+                  guest->open(test->loop);
+                  EXPECT_EQ(dgram_loop_turn(test->loop, 0), 1);
+                  done = true;
+                  EXPECT_TRUE(wait_until([this] { return over.load(); }));
+              }),
+              thread(start(&body))
+        {
+            EXPECT_TRUE(wait_until([this] { return done.load(); }));
+        }
+        void end()
+        {
+            over = true;
+            join(thread);
+        }
+    };
 
     /* Frees the fixture's loop. */
     void free_now()
@@ -95,6 +122,8 @@ TEST_P(Owner, IsNotTheNextThreadOfTheSameHandle)
     pthread_t first = {}, next = {};
     int codes[3] = {};
     bool same = false;
+    struct dgram_loop *before = make_loop();
+    EXPECT_EQ(dgram_loop_turn(before, 0), 0);
     in_a_thread([&] {
         first = pthread_self();
         codes[0] = dgram_loop_turn(loop, 0);
@@ -111,6 +140,12 @@ TEST_P(Owner, IsNotTheNextThreadOfTheSameHandle)
     }
     EXPECT_EQ(codes[0], 0);
     EXPECT_EQ(dgram_loop_turn(loop, 0), DGRAM_EWRONGTHREAD);
+    struct dgram_loop *after = make_loop();
+    for (struct dgram_loop *own : {before, after, before, after}) {
+        EXPECT_EQ(dgram_loop_turn(own, 0), 0);
+    }
+    dgram_loop_free(before);
+    dgram_loop_free(after);
     if (!same) {
         GTEST_SKIP() << "this libc gave no handle twice";
     }
@@ -195,6 +230,55 @@ TEST_P(Owner, LivesOnAndAnotherThreadFreesTheLoop)
     }
 }
 
+/* The wait for the end of its ring goes on when signals come, thousands a second. */
+TEST_P(Owner, LivesOnAndSignalsComeWhileTheLoopIsFreed)
+{
+    struct sigaction action = {};
+    action.sa_handler = [](int) {}; /* without SA_RESTART */
+    for (int round = 0; round < 5; round++) {
+        SCOPED_TRACE(round);
+        Guest guest;
+        Resting resting(this, &guest);
+        struct sigaction before = {};
+        ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+        std::atomic<bool> freed{false};
+        const pthread_t self = pthread_self();
+        std::thread nuisance([&] {
+            while (!freed) {
+                pthread_kill(self, SIGUSR1);
+                usleep(20);
+            }
+        });
+        free_now();
+        freed = true;
+        nuisance.join();
+        ASSERT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
+        EXPECT_EQ(guest.closes, 1);
+        EXPECT_EQ(guest.bind_error, 0) << strerror(guest.bind_error);
+        resting.end();
+        loop = make_loop();
+    }
+}
+
+/* The wait needs none. */
+TEST_P(Owner, LivesOnAndTheLoopIsFreedWithoutDescriptors)
+{
+    for (int round = 0; round < 5; round++) {
+        SCOPED_TRACE(round);
+        Guest guest;
+        Resting resting(this, &guest);
+        guest.spare = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        {
+            NoDescriptors none;
+            free_now();
+        }
+        EXPECT_EQ(guest.closes, 1);
+        EXPECT_EQ(guest.bind_error, 0) << strerror(guest.bind_error);
+        resting.end();
+        loop = make_loop();
+    }
+}
+
 /* Callbacks of the end may do what callbacks may. */
 TEST_P(Owner, IsAnotherAndCallbacksOfTheEndStopAndSend)
 {
@@ -203,11 +287,15 @@ TEST_P(Owner, IsAnotherAndCallbacksOfTheEndStopAndSend)
     struct Ending {
         struct dgram_loop *loop;
         int code;
-    } ending = {loop, 0};
+        int taken[4]; /* descriptors that became free, or any */
+    } ending = {loop, 0, {}};
     Owner::Body body = [&] {
         struct dgram_socket *socket = open_bound(loop);
         auto closed = [](struct dgram_socket *which, void *user) {
             Ending *end = static_cast<Ending *>(user);
+            for (int &fd : end->taken) {
+                fd = dup(0);
+            }
             dgram_loop_stop(end->loop);
             end->code = dgram_send(which, "x", 1, 9, nullptr, nullptr, nullptr);
         };
@@ -220,6 +308,9 @@ TEST_P(Owner, IsAnotherAndCallbacksOfTheEndStopAndSend)
     EXPECT_TRUE(wait_until([&] { return done.load(); }));
     free_now();
     EXPECT_EQ(ending.code, DGRAM_ENOTRUNNING);
+    for (int fd : ending.taken) {
+        EXPECT_EQ(close(fd), 0) << "the loop closed what was not its own";
+    }
     freed = true;
     join(thread);
 }

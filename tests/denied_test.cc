@@ -105,8 +105,10 @@ bool ring_works_in_child()
 constexpr uint32_t NUMBER = offsetof(struct seccomp_data, nr);
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+constexpr uint32_t FIRST_ARGUMENT = offsetof(struct seccomp_data, args[0]) + 4;
 constexpr uint32_t SECOND_ARGUMENT = offsetof(struct seccomp_data, args[1]) + 4;
 #else
+constexpr uint32_t FIRST_ARGUMENT = offsetof(struct seccomp_data, args[0]);
 constexpr uint32_t SECOND_ARGUMENT = offsetof(struct seccomp_data, args[1]);
 #endif
 
@@ -133,18 +135,36 @@ std::vector<struct sock_filter> program_for(const std::vector<long> &calls, uint
 }
 
 /* For this thread, and what it starts, for good. Returns what seccomp(2) does. */
-int filter(const std::vector<long> &calls, uint32_t answer, unsigned flags)
+int install(std::vector<struct sock_filter> code, unsigned flags)
 {
-    std::vector<struct sock_filter> code = program_for(calls, answer);
     struct sock_fprog program = {static_cast<unsigned short>(code.size()), code.data()};
     EXPECT_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     return static_cast<int>(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
+}
+
+int filter(const std::vector<long> &calls, uint32_t answer, unsigned flags)
+{
+    return install(program_for(calls, answer), flags);
 }
 
 void deny(long call, int error)
 {
     ASSERT_EQ(filter({call}, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error), 0), 0)
         << strerror(errno);
+}
+
+/* No sockets of IPv4, as RestrictAddressFamilies of systemd.exec(5) has it. */
+void deny_ipv4(int error)
+{
+    const std::vector<struct sock_filter> code = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, NUMBER),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, FIRST_ARGUMENT),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    ASSERT_EQ(install(code, 0), 0) << strerror(errno);
 }
 
 /* ---- A program ----------------------------------------------------------------------------- */
@@ -169,15 +189,15 @@ struct Program {
         options.slots = slots;
         return dgram_loop_create(&options, &loop);
     }
-    int open()
+    int open(uint32_t type = DGRAM_UDP4)
     {
-        int code = dgram_create_socket(loop, DGRAM_UDP4, nullptr, &sender);
+        int code = dgram_create_socket(loop, type, nullptr, &sender);
         if (code == 0) {
-            code = dgram_create_socket(loop, DGRAM_UDP4, nullptr, &receiver);
+            code = dgram_create_socket(loop, type, nullptr, &receiver);
         }
         if (code == 0) {
             dgram_on_message(receiver, count_message, this);
-            code = dgram_bind(receiver, 0, "127.0.0.1");
+            code = dgram_bind(receiver, 0, type == DGRAM_UDP4 ? "127.0.0.1" : "::1");
         }
         return code;
     }
@@ -204,9 +224,9 @@ struct Program {
         return code < 0 ? code : 0;
     }
     /* `idle`: turns before it sends. */
-    void works(unsigned idle = 0)
+    void works(unsigned idle = 0, uint32_t type = DGRAM_UDP4)
     {
-        ASSERT_EQ(open(), 0);
+        ASSERT_EQ(open(type), 0);
         for (unsigned i = 0; i < idle; i++) {
             EXPECT_EQ(dgram_loop_turn(loop, MILLISECOND), 1);
         }
@@ -383,6 +403,42 @@ TEST_P(DeniedLater, EnterFailsTheLoop)
     });
 }
 
+/* A loop that never sleeps looks by the same call, if its sockets are too many to be asked each. */
+TEST(DeniedBusy, EnterFailsTheLoop)
+{
+    SKIP_WITHOUT_RING();
+    in_child([] {
+        std::vector<struct dgram_socket *> more(20);
+        struct dgram_addr to = {};
+        Program program;
+        struct dgram_loop_options options = DGRAM_SIZED(struct dgram_loop_options);
+        options.engine = DGRAM_ENGINE_URING;
+        options.busy_poll_us = 100000;
+        ASSERT_EQ(dgram_loop_create(&options, &program.loop), 0);
+        ASSERT_EQ(program.open(), 0);
+        for (struct dgram_socket *&one : more) {
+            ASSERT_EQ(dgram_create_socket(program.loop, DGRAM_UDP4, nullptr, &one), 0);
+            dgram_on_message(one, Program::count_message, &program);
+            ASSERT_EQ(dgram_bind(one, 0, "127.0.0.1"), 0);
+        }
+        program.send(30);
+        ASSERT_EQ(program.run_until(30, 1000), 0);
+        for (int i = 0; i < 3; i++) {
+            ASSERT_GE(dgram_loop_turn(program.loop, MILLISECOND), 0);
+        }
+        ASSERT_EQ(dgram_address(more[7], &to), 0);
+        int peer = socket(AF_INET, SOCK_DGRAM, 0);
+        deny(SYS_io_uring_enter, EPERM);
+        ASSERT_EQ(sendto(peer, "payload", 7, 0, &to.u.any, to.size), 7);
+        EXPECT_EQ(dgram_loop_run(program.loop), -EPERM);
+        close(peer);
+        EXPECT_EQ(program.info().failed_code, -EPERM);
+        EXPECT_STREQ(program.info().failed_call, "io_uring_enter");
+        program.loop = dgram_loop_free(program.loop);
+        EXPECT_EQ(program.completed, program.accepted);
+    });
+}
+
 TEST(DeniedEnable, FailsTheFirstTurn)
 {
     SKIP_WITHOUT_RING();
@@ -420,6 +476,29 @@ TEST(DeniedPoll, WaitFailsTheLoop)
         EXPECT_STRNE(program.info().failed_call, "");
         program.loop = dgram_loop_free(program.loop);
         EXPECT_EQ(program.completed, program.accepted);
+    });
+}
+
+/* The engine's call to send by does not exist: the probe says so, and each send has that result. */
+TEST(DeniedPoll, SendThatDoesNotExistIsTold)
+{
+    in_child([] {
+        struct dgram_engine_report report = DGRAM_SIZED(struct dgram_engine_report);
+        Program program;
+        ASSERT_EQ(filter({SYS_sendmsg, SYS_sendmmsg, SYS_sendto},
+                         SECCOMP_RET_ERRNO | static_cast<uint32_t>(ENOSYS), 0),
+                  0);
+        ASSERT_EQ(dgram_engine_probe(DGRAM_ENGINE_POLL, &report), 0);
+        EXPECT_EQ(report.code, -ENOSYS);
+        EXPECT_STREQ(report.call, "send a train");
+        ASSERT_EQ(program.create(DGRAM_ENGINE_POLL), 0);
+        ASSERT_EQ(program.open(), 0);
+        program.send(30);
+        for (int turns = 0; turns < 1000 && program.completed < program.accepted; turns++) {
+            ASSERT_GE(dgram_loop_turn(program.loop, MILLISECOND), 0);
+        }
+        EXPECT_EQ(program.results, std::vector<int>(10, -ENOSYS));
+        EXPECT_EQ(program.messages, 0u);
     });
 }
 
@@ -474,6 +553,57 @@ TEST(DeniedPoll, NothingIsGathered)
 #else
     in_child([] { receives_without({SYS_clock_nanosleep}); });
 #endif
+}
+
+/* ---- Sandboxes ------------------------------------------------------------------------------ */
+
+bool has_ipv6()
+{
+    const int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    struct sockaddr_in6 name = {};
+    name.sin6_family = AF_INET6;
+    name.sin6_addr.s6_addr[15] = 1;
+    const bool has =
+        fd >= 0 && bind(fd, reinterpret_cast<struct sockaddr *>(&name), sizeof(name)) == 0;
+    close(fd);
+    return has;
+}
+
+/* Whoever is denied IPv4 has its engine all the same, and IPv6. */
+TEST(NoIpv4, EngineIsChosenAndServesIpv6)
+{
+    if (!has_ipv6()) {
+        GTEST_SKIP() << "no IPv6 here";
+    }
+    for (int error : {EAFNOSUPPORT, EPERM, EACCES}) {
+        in_child([error] {
+            const char *best = ring_works_in_child() ? "uring" : "poll";
+            unsetenv("DGRAM_ENGINE");
+            deny_ipv4(error);
+            for (uint32_t engine : {DGRAM_ENGINE_AUTO, DGRAM_ENGINE_POLL}) {
+                struct dgram_socket *none = nullptr;
+                Program program;
+                ASSERT_EQ(program.create(engine), 0);
+                EXPECT_STREQ(program.info().name, engine == DGRAM_ENGINE_AUTO ? best : "poll");
+                EXPECT_EQ(dgram_create_socket(program.loop, DGRAM_UDP4, nullptr, &none), -error);
+                program.works(0, DGRAM_UDP6);
+            }
+        });
+    }
+}
+
+/* The kernel gives no random numbers: loops have others. */
+TEST(NoRandom, LoopsDoWithout)
+{
+    in_child([] {
+        unsetenv("DGRAM_ENGINE");
+        deny(SYS_getrandom, ENOSYS);
+        for (uint32_t engine : {DGRAM_ENGINE_AUTO, DGRAM_ENGINE_POLL}) {
+            Program program;
+            ASSERT_EQ(program.create(engine), 0);
+            program.works();
+        }
+    });
 }
 
 /* ---- No loopback ---------------------------------------------------------------------------- */
@@ -606,6 +736,32 @@ void expect_probe(uint32_t engine)
     EXPECT_EQ(report.code, 0) << report.call << ": " << report.advice;
 }
 
+/* A child in a namespace of its own; the body gets the longest train that left before. */
+void in_namespace(const std::function<void(unsigned longest)> &body)
+{
+    in_child([&] {
+        const unsigned longest = longest_train();
+        unsetenv("DGRAM_ENGINE");
+        if (!enter_namespace()) {
+            printf("no network namespaces here: nothing is shown\n");
+            return;
+        }
+        body(longest);
+    });
+}
+
+/* Both engines pass their probe, are chosen and serve as on any other host. */
+void expect_both_engines(unsigned longest)
+{
+    expect_probe(DGRAM_ENGINE_URING);
+    expect_probe(DGRAM_ENGINE_POLL);
+    serves(DGRAM_ENGINE_AUTO, "uring", longest);
+    serves(DGRAM_ENGINE_URING, "uring", longest);
+    serves(DGRAM_ENGINE_POLL, "poll", longest);
+    setenv("DGRAM_ENGINE", "uring", 1);
+    serves(DGRAM_ENGINE_AUTO, "uring", longest);
+}
+
 class Firewall : public ::testing::TestWithParam<const char *>
 {
 };
@@ -620,18 +776,9 @@ INSTANTIATE_TEST_SUITE_P(Hook, Firewall, ::testing::Values("output", "input"),
 TEST_P(Firewall, SaysNothingOfEngineOrKernel)
 {
     SKIP_WITHOUT_FIREWALL();
-    in_child([] {
-        const unsigned longest = longest_train();
-        unsetenv("DGRAM_ENGINE");
-        ASSERT_TRUE(enter_namespace() && firewall(GetParam()));
-        for (uint32_t engine : {DGRAM_ENGINE_URING, DGRAM_ENGINE_POLL}) {
-            expect_probe(engine);
-        }
-        serves(DGRAM_ENGINE_AUTO, "uring", longest);
-        serves(DGRAM_ENGINE_URING, "uring", longest);
-        serves(DGRAM_ENGINE_POLL, "poll", longest);
-        setenv("DGRAM_ENGINE", "uring", 1);
-        serves(DGRAM_ENGINE_AUTO, "uring", longest);
+    in_namespace([](unsigned longest) {
+        ASSERT_TRUE(firewall(GetParam()));
+        expect_both_engines(longest);
     });
 }
 
@@ -660,18 +807,9 @@ TEST(CutUp, TrainIsNotTakenForDamaged)
     if (geteuid() != 0) {
         GTEST_SKIP() << "only root may change devices";
     }
-    in_child([] {
-        const unsigned longest = longest_train();
-        unsetenv("DGRAM_ENGINE");
-        if (!enter_namespace()) {
-            printf("no network namespaces here: nothing is shown\n");
-            return;
-        }
+    in_namespace([](unsigned longest) {
         switch_features_off();
-        expect_probe(DGRAM_ENGINE_URING);
-        expect_probe(DGRAM_ENGINE_POLL);
-        serves(DGRAM_ENGINE_AUTO, "uring", longest);
-        serves(DGRAM_ENGINE_POLL, "poll", longest);
+        expect_both_engines(longest);
     });
 }
 
@@ -682,13 +820,7 @@ TEST(NoPort, SaysNothingOfEngineOrKernel)
     if (geteuid() != 0) {
         GTEST_SKIP() << "only root may make network namespaces";
     }
-    in_child([] {
-        const unsigned longest = longest_train();
-        unsetenv("DGRAM_ENGINE");
-        if (!enter_namespace()) {
-            printf("no network namespaces here: nothing is shown\n");
-            return;
-        }
+    in_namespace([](unsigned longest) {
         FILE *range = fopen("/proc/sys/net/ipv4/ip_local_port_range", "w");
         ASSERT_NE(range, nullptr);
         EXPECT_GT(fputs("50000 50000", range), 0);

@@ -236,6 +236,28 @@ int descriptors()
     return count;
 }
 
+NoDescriptors::NoDescriptors()
+{
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
+    int highest = dup(0);
+    struct rlimit fewer = before_;
+    fewer.rlim_cur = static_cast<rlim_t>(highest) + 16;
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+    while (highest >= 0) {
+        taken_.push_back(highest);
+        highest = dup(0);
+    }
+    EXPECT_EQ(errno, EMFILE);
+}
+
+NoDescriptors::~NoDescriptors()
+{
+    for (int fd : taken_) {
+        close(fd);
+    }
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before_), 0);
+}
+
 void EngineTest::SetUp()
 {
     start_alarm();

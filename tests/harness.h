@@ -15,6 +15,7 @@
 
 #include <dgram.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -116,6 +117,20 @@ class HostTest : public ::testing::Test
 
 /* Open descriptors of this process; a constant where /proc is missing. */
 int descriptors();
+
+/* All descriptors but those that are open are taken, for as long as this lives. */
+class NoDescriptors
+{
+  public:
+    NoDescriptors();
+    ~NoDescriptors();
+    NoDescriptors(const NoDescriptors &) = delete;
+    NoDescriptors &operator=(const NoDescriptors &) = delete;
+
+  private:
+    struct rlimit before_ = {};
+    std::vector<int> taken_;
+};
 
 /* ---- Handlers as functions ----------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a C++20 program writes to fill in a struct of the header, with every warning about
- * initialisers on: `{}` and then the members, or designated initialisers in the header's order.
+ * A C++20 program fills in structs of the header, with every warning about initialisers on: by
+ * DGRAM_SIZED() and then the members, or by designated initialisers in the header's order.
  */
 #include <dgram.h>
 
@@ -20,12 +20,8 @@ static_assert(plain<struct dgram_socket_options> && plain<struct dgram_socket_st
               plain<struct dgram_outgoing>);
 static_assert(plain<struct dgram_buffer_options>);
 
-template <typename T> static T sized()
-{
-    T options{};
-    options.size = sizeof(options);
-    return options;
-}
+/* The way without a warning: DGRAM_SIZED() and then the members. */
+static constinit struct dgram_loop_options sized = DGRAM_SIZED(struct dgram_loop_options);
 
 /* g++ warns of every member that a designated list leaves out, in C++ alone; clang++ does not. */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -56,13 +52,12 @@ static const struct dgram_outgoing outgoing = {.data = "x", .size = 1, .address 
 
 int main()
 {
-    struct dgram_loop_options options = sized<struct dgram_loop_options>();
-    struct dgram_loop_info info = sized<struct dgram_loop_info>();
-    struct dgram_socket_options socket = sized<struct dgram_socket_options>();
+    struct dgram_loop_info info = DGRAM_SIZED(struct dgram_loop_info);
+    struct dgram_socket_options socket = DGRAM_SIZED(struct dgram_socket_options);
     struct dgram_loop *loop = nullptr;
 
-    options.engine = DGRAM_ENGINE_POLL;
-    if (dgram_loop_create(&options, &loop) != 0 || dgram_loop_info(loop, &info) != 0) {
+    sized.engine = DGRAM_ENGINE_POLL;
+    if (dgram_loop_create(&sized, &loop) != 0 || dgram_loop_info(loop, &info) != 0) {
         return 1;
     }
     dgram_loop_free(loop);

@@ -5,6 +5,8 @@
  *     heal_faults.cc   where faults come from: memory, the C library's calls, liburing's
  *     heal_life.cc     a life with everything that a loop can do, and the proof that it is well
  *     heal_test.cc     the tests: each place of a life fails, once or for a stretch
+ *     heal_names.cc    the same of lookups
+ *     heal_results.cc  what becomes of datagrams when one operation of a ring fails
  *
  * A fault ends. Then the same loop must do all that a loop can do, unless its engine broke, which
  * the turn has said; and a new loop must in any case.
@@ -28,8 +30,10 @@ using namespace harness;
 
 enum class Source {
     NONE,
-    MEMORY, /* dg_allocate() */
-    CALLS,  /* what the library calls of the C library and of liburing that can fail for a while */
+    MEMORY,  /* dg_allocate() */
+    RESULTS, /* single operations of a ring, each as it is submitted: it ends with an error */
+    ENDS,    /* receives of a ring, after each that brought something: it ends with an error */
+    CALLS,   /* what the library calls of the C library and of liburing that can fail for a while */
 };
 
 struct Plan {
@@ -58,6 +62,9 @@ const Injected &faults_injected();
 /* The next so many sends get EAGAIN: back-pressure, which is no fault. */
 void sends_get_no_room(unsigned count);
 
+/* Called with the name that the next getsockname(2) gives, before the library has it. */
+void tell_the_next_name(std::function<void(const struct sockaddr *)> told);
+
 /* Blocks of the library's memory that are in use. */
 int64_t live_memory();
 
@@ -66,7 +73,8 @@ int64_t live_memory();
 class Life
 {
   public:
-    explicit Life(uint32_t engine) : engine_(engine)
+    /* `spins`: turns look for datagrams for a while before they sleep. */
+    explicit Life(uint32_t engine, bool spins = false) : engine_(engine), spins_(spins)
     {
     }
 
@@ -129,6 +137,7 @@ class Life
     bool stays_broken();
 
     uint32_t engine_;
+    bool spins_;
     int create_code_ = 0;
     bool has_broken_ = false; /* a turn or flush said so */
     struct dgram_loop *loop_ = nullptr;

@@ -3,6 +3,11 @@
  * heal_faults.cc: this program's own calls stand before the C library's and liburing's. They count,
  * fail when the plan says so, and else do what the true ones do.
  *
+ * Operations of a ring fail one by one, too: one that is to fail is submitted as one that does
+ * nothing, and its completion gets the error. So the kernel holds nothing of it, as if it had
+ * refused it itself. A receive that is under way is cancelled, and its last completion gets another
+ * error.
+ *
  * A call fails with errnos that the kernel gives it for a while: no memory, no descriptors, no
  * room, a signal, a filter. What cannot fail so is left alone: a change of what is registered with
  * epoll allocates nothing, and close(2) does its work whatever it returns.
@@ -21,6 +26,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <vector>
 
 #if DGRAM_TEST_URING
 #include <liburing.h>
@@ -43,6 +49,7 @@ Injected injected;
 bool active;
 pthread_t thread;
 unsigned without_room;
+std::function<void(const struct sockaddr *)> name_told;
 std::atomic<int64_t> live{0};
 
 bool counts(Source source, const char *name)
@@ -126,6 +133,11 @@ void faults_begin(const Plan &the_plan)
     injected = {};
     thread = pthread_self();
     active = true;
+}
+
+void tell_the_next_name(std::function<void(const struct sockaddr *)> told)
+{
+    name_told = std::move(told);
 }
 
 void faults_pause(bool on)
@@ -230,7 +242,13 @@ ssize_t recvfrom(int fd, void *data, size_t size, int flags, struct sockaddr *ad
 int getsockname(int fd, struct sockaddr *address, socklen_t *size)
 {
     REAL(getsockname);
-    return fails("getsockname", {ENOBUFS, EPERM}) ? -1 : getsockname_real(fd, address, size);
+    int code = fails("getsockname", {ENOBUFS, EPERM}) ? -1 : getsockname_real(fd, address, size);
+    if (code == 0 && name_told) {
+        const std::function<void(const struct sockaddr *)> told = std::move(name_told);
+        name_told = nullptr;
+        told(address);
+    }
+    return code;
 }
 
 int pipe2(int fds[2], int flags)
@@ -399,6 +417,116 @@ int fcntl64(int fd, int command, ...)
 
 #if DGRAM_TEST_URING
 
+} /* extern "C" */
+
+namespace
+{
+
+/* As in uring/ring.h, in the first byte of `user_data`. */
+enum Operation { RECEIVE = 1, POLL, CANCEL, SEND, LEND };
+
+Operation operation_of(uint64_t user_data)
+{
+    return static_cast<Operation>(user_data >> 56);
+}
+
+/* An operation whose completion gets this result. */
+struct Marked {
+    uint64_t user_data;
+    int result;
+    bool ended; /* only a receive's last completion, after a cancel */
+};
+std::vector<Marked> marked;
+struct io_uring *marked_ring;
+
+/* What the kernel may answer to this operation, for a while. */
+int result_fault(uint64_t user_data)
+{
+    switch (operation_of(user_data)) {
+    case RECEIVE:
+        return fault(Source::RESULTS, "receive", {ENOBUFS, ENOMEM, EINTR, ECANCELED, EIO, EAGAIN});
+    case POLL:
+        return fault(Source::RESULTS, "poll", {ENOMEM, ECANCELED, EINTR});
+    case SEND:
+        return fault(Source::RESULTS, "send",
+                     {EAGAIN, ENOBUFS, ENOMEM, EINTR, EPERM, ECONNREFUSED});
+    case LEND:
+        return fault(Source::RESULTS, "lend", {EAGAIN, ENOBUFS, ENOMEM, EINTR, EPERM, EINVAL});
+    default:
+        return 0; /* the kernel allocates nothing to cancel */
+    }
+}
+
+/* Those that are to be handed over by the next enter. */
+void mark_submissions(struct io_uring *ring)
+{
+    for (unsigned at = ring->sq.sqe_head; at != ring->sq.sqe_tail; at++) {
+        struct io_uring_sqe *sqe = &ring->sq.sqes[at & *ring->sq.kring_mask];
+        const uint64_t user_data = sqe->user_data;
+        const int errnum = result_fault(user_data);
+        if (errnum != 0) {
+            io_uring_prep_nop(sqe);
+            sqe->user_data = user_data;
+            marked.push_back({user_data, -errnum, false});
+        }
+    }
+}
+
+/* The receive that brought this is cancelled by the next enter. */
+void end_receive(struct io_uring *ring, uint64_t user_data)
+{
+    const int errnum = fault(Source::ENDS, "receiving", {ENOBUFS, ENOMEM, EINTR, EIO, EAGAIN});
+    struct io_uring_sqe *sqe = errnum != 0 ? io_uring_get_sqe(ring) : nullptr;
+    if (sqe != nullptr) {
+        io_uring_prep_cancel64(sqe, user_data, 0);
+        sqe->user_data = static_cast<uint64_t>(CANCEL) << 56;
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        marked.push_back({user_data, -errnum, true});
+    }
+}
+
+void overwrite(struct io_uring_cqe *cqe)
+{
+    for (size_t i = 0; i < marked.size(); i++) {
+        if (marked[i].user_data == cqe->user_data &&
+            cqe->res == (marked[i].ended ? -ECANCELED : 0)) {
+            cqe->res = marked[i].result;
+            marked.erase(marked.begin() + static_cast<long>(i));
+            return;
+        }
+    }
+}
+
+/* Completions that came since the last enter; the engine harvests after each. */
+template <class F> int entered(struct io_uring *ring, F enter)
+{
+    if (plan.source != Source::RESULTS && plan.source != Source::ENDS) {
+        return enter();
+    }
+    if (marked_ring != ring) {
+        marked.clear();
+        marked_ring = ring;
+    }
+    mark_submissions(ring);
+    const int code = enter();
+    struct io_uring_cqe *cqe;
+    unsigned head;
+    io_uring_for_each_cqe(ring, head, cqe)
+    {
+        const bool brought = operation_of(cqe->user_data) == RECEIVE && cqe->res >= 0 &&
+                             (cqe->flags & IORING_CQE_F_MORE) != 0;
+        overwrite(cqe);
+        if (brought) {
+            end_receive(ring, cqe->user_data);
+        }
+    }
+    return code;
+}
+
+} /* namespace */
+
+extern "C" {
+
 int io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
                                struct io_uring_params *params)
 {
@@ -463,28 +591,30 @@ int io_uring_submit(struct io_uring *ring)
 {
     REAL(io_uring_submit);
     const int errnum = enter_fault();
-    return errnum != 0 ? -errnum : io_uring_submit_real(ring);
+    return errnum != 0 ? -errnum : entered(ring, [&] { return io_uring_submit_real(ring); });
 }
 
 int io_uring_submit_and_get_events(struct io_uring *ring)
 {
     REAL(io_uring_submit_and_get_events);
     const int errnum = enter_fault();
-    return errnum != 0 ? -errnum : io_uring_submit_and_get_events_real(ring);
+    return errnum != 0 ? -errnum
+                       : entered(ring, [&] { return io_uring_submit_and_get_events_real(ring); });
 }
 
 int io_uring_get_events(struct io_uring *ring)
 {
     REAL(io_uring_get_events);
     const int errnum = enter_fault();
-    return errnum != 0 ? -errnum : io_uring_get_events_real(ring);
+    return errnum != 0 ? -errnum : entered(ring, [&] { return io_uring_get_events_real(ring); });
 }
 
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
 {
     REAL(io_uring_submit_and_wait);
     const int errnum = enter_fault();
-    return errnum != 0 ? -errnum : io_uring_submit_and_wait_real(ring, count);
+    return errnum != 0 ? -errnum
+                       : entered(ring, [&] { return io_uring_submit_and_wait_real(ring, count); });
 }
 
 int io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe **ret_cqe,
@@ -493,8 +623,9 @@ int io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe 
 {
     REAL(io_uring_submit_and_wait_timeout);
     const int errnum = enter_fault();
-    return errnum != 0 ? -errnum
-                       : io_uring_submit_and_wait_timeout_real(ring, ret_cqe, count, timeout, mask);
+    return errnum != 0 ? -errnum : entered(ring, [&] {
+        return io_uring_submit_and_wait_timeout_real(ring, ret_cqe, count, timeout, mask);
+    });
 }
 
 #endif

@@ -233,6 +233,7 @@ bool Life::live()
     options.engine = engine_;
     options.slots = 8;
     options.lookup = on_lookup;
+    options.busy_poll_us = spins_ ? 20 : 0;
     create_code_ = dgram_loop_create(&options, &loop_);
     if (create_code_ < 0) {
         EXPECT_EQ(loop_, nullptr);

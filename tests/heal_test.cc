@@ -6,6 +6,7 @@
  * once or for a stretch of calls. In a normal run each place fails with one of its errnos; with
  * DGRAM_HEAL_ALL in the environment with every one, and at every place for a stretch.
  */
+#include <netinet/in.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -43,12 +44,12 @@ class Heal : public EngineTest
     }
 
     /* One life with this plan. Returns what was injected. */
-    Injected live_with(const Plan &plan) const
+    Injected live_with(const Plan &plan, bool spins = false) const
     {
         alarm(120 * patience());
         const int descriptors_before = descriptors();
         const int64_t memory_before = live_memory();
-        Life life(engine());
+        Life life(engine(), spins);
         faults_begin(plan);
         life.live();
         faults_pause(true);
@@ -62,23 +63,26 @@ class Heal : public EngineTest
         faults_end();
         SCOPED_TRACE(injected.where);
         life.expect_accounts();
+        if (plan.source == Source::RESULTS || plan.source == Source::ENDS) {
+            EXPECT_FALSE(life.has_broken()) << "one operation breaks the ring";
+        }
         EXPECT_EQ(descriptors(), descriptors_before) << "a descriptor was left open";
         EXPECT_EQ(live_memory(), memory_before) << "memory was left behind";
         return injected;
     }
 
     /* How many of these calls a life makes when nothing fails. */
-    uint64_t calls_of_a_life(Source source) const
+    uint64_t calls_of_a_life(Source source, bool spins) const
     {
         Plan plan;
         plan.source = source;
-        return live_with(plan).calls;
+        return live_with(plan, spins).calls;
     }
 
     /* Every place, `step` apart, with stretches of this length. */
-    void fail_each(Source source, uint64_t length, uint64_t step) const
+    void fail_each(Source source, uint64_t length, uint64_t step, bool spins = false) const
     {
-        const uint64_t calls = calls_of_a_life(source);
+        const uint64_t calls = calls_of_a_life(source, spins);
         ASSERT_GT(calls, 20u) << "nothing is counted";
         uint64_t failed = 0;
         for (uint64_t n = 1; n <= calls; n += step) {
@@ -89,7 +93,7 @@ class Heal : public EngineTest
                 plan.first = n;
                 plan.length = length;
                 plan.errnum = everything() ? e : static_cast<unsigned>(n / step);
-                const Injected injected = live_with(plan);
+                const Injected injected = live_with(plan, spins);
                 failed += injected.failed > 0;
                 choices = everything() ? injected.choices : 1;
                 if (!HasFailure()) {
@@ -132,6 +136,38 @@ TEST_P(Heal, AfterAStretchOfCalls)
 {
     fail_each(Source::CALLS, 5, everything() ? 1 : 5);
     fail_each(Source::CALLS, 60, everything() ? 1 : 17);
+}
+
+/* ---- Single operations of a ring ----------------------------------------------------------- */
+
+TEST_P(Heal, AfterAResultOfTheRing)
+{
+    if (engine() != DGRAM_ENGINE_URING) {
+        GTEST_SKIP() << "this engine has no operations";
+    }
+    fail_each(Source::RESULTS, 1, 1);
+    fail_each(Source::ENDS, 1, 1);
+}
+
+/* One that spins takes datagrams out of the sockets by itself, beside the receives that end. */
+TEST_P(Heal, AfterAResultOfARingThatSpins)
+{
+    if (engine() != DGRAM_ENGINE_URING) {
+        GTEST_SKIP() << "this engine has no operations";
+    }
+    fail_each(Source::RESULTS, 1, everything() ? 1 : 2, true);
+    fail_each(Source::RESULTS, 4, everything() ? 1 : 5, true);
+    fail_each(Source::ENDS, 1, 1, true);
+}
+
+TEST_P(Heal, AfterAStretchOfResultsOfTheRing)
+{
+    if (engine() != DGRAM_ENGINE_URING) {
+        GTEST_SKIP() << "this engine has no operations";
+    }
+    fail_each(Source::RESULTS, 4, everything() ? 1 : 3);
+    fail_each(Source::ENDS, 4, everything() ? 1 : 3);
+    fail_each(Source::RESULTS, 20, everything() ? 1 : 7);
 }
 
 /* ---- Limits -------------------------------------------------------------------------------- */
@@ -234,6 +270,29 @@ TEST_P(Heal, AfterALackOfLockedMemory)
     int status = 0;
     ASSERT_EQ(waitpid(child, &status, 0), child);
     EXPECT_EQ(status, 0) << "the child's failures are above";
+}
+
+/* ---- The probe ----------------------------------------------------------------------------- */
+
+/* Strangers know the port of a probe before it receives: their datagrams take all its slots, again
+ * and again. They are no train of its own, and not damaged. */
+TEST_P(Heal, ProbeAmongStrangers)
+{
+    for (unsigned count : {1u, 4u, 5u, 30u}) {
+        SCOPED_TRACE(count);
+        Plain stranger;
+        unsigned sent = 0;
+        tell_the_next_name([&](const struct sockaddr *name) {
+            for (; sent < count; sent++) {
+                EXPECT_EQ(sendto(stranger.fd(), "stranger", 8, 0, name, sizeof(sockaddr_in)), 8);
+            }
+        });
+        struct dgram_engine_report report = {};
+        report.size = sizeof(report);
+        EXPECT_EQ(dgram_engine_probe(engine(), &report), 0);
+        EXPECT_EQ(report.code, 0) << report.call << ": " << report.advice;
+        EXPECT_EQ(sent, count) << "the probe's port was not known";
+    }
 }
 
 /* ---- The first loop of a process ----------------------------------------------------------- */

@@ -2,10 +2,10 @@
 /*
  * sim.c: see sim.h.
  *
- * From below: chance and the log, the allocator, descriptors with struct dg_system, the network,
- * the engine. Time passes in sim_wait() and sim_sleep() only, and a little with every wait, so that
- * a loop that turns without sleeping gets somewhere. What the engine may do late has a due time, or
- * is there and left for later by chance; a wait that would sleep takes it nevertheless.
+ * From below: chance and the log, the allocator, descriptors, the network, the engine, guests, and
+ * struct dg_system. Time passes in sim_wait() and sim_sleep() only, and a little with every wait,
+ * so that a loop that turns without sleeping gets somewhere. What the engine may do late has a due
+ * time, or is there and left for later by chance; a wait that would sleep takes it nevertheless.
  */
 #include "tests/sim.h"
 
@@ -33,6 +33,8 @@ enum {
     SOCKETS_COUNTED = 4096,
     GATHERED_MAX = 4,
     DATAGRAM_MAX = 65535,
+    GUEST_FIRST = 1 << 30, /* sockets of guests are numbered from here */
+    SAID_MAX = 1024,       /* a question by a stream, with its length */
     TRAIN_MAX = 65473, /* above, the stack cuts IPv6 trains in software; not a constant of core.h */
     WAITS_MAX = 5000000 /* of one world: more is a loop that spins */
 };
@@ -45,8 +47,10 @@ enum { SIM_SOL_UDP = 17, SIM_UDP_SEGMENT = 103, SIM_UDP_GRO = 104 }; /* udp(7) *
 /* A datagram, or a train of them, on its way or in a receive buffer. */
 struct packet {
     struct packet *next;
-    uint64_t at, order; /* when it arrives; ties go by order */
-    uint32_t source;    /* the socket that sent it */
+    uint64_t at, order;  /* when it arrives; ties go by order */
+    uint32_t source;     /* the socket that sent it */
+    uint32_t connection; /* the guest's socket of whose stream it is a piece; 0: a datagram */
+    uint32_t taken;      /* of a piece: bytes that were received */
     struct dgram_addr from, to;
     uint32_t size, segment; /* segment 0: one datagram */
     unsigned char bytes[];
@@ -70,6 +74,10 @@ struct descriptor {
     int pending_error;
     uint64_t error_from; /* no other error is noted before */
     struct attached *attached;
+    bool guest;             /* a guest's; its peer is a service, or nobody */
+    struct dgram_addr peer; /* since it was connected */
+    struct said *said;      /* by TCP; NULL: UDP. `full_until` then is when it is connected */
+    uint64_t stream_last;   /* when the last piece for it arrives */
 
     /* WAKE, ALARM, ENGINE, GATHER */
     int reader; /* the other end, or itself */
@@ -78,6 +86,12 @@ struct descriptor {
     struct engine *engine;
     int gathered[GATHERED_MAX];
     size_t gathered_count;
+};
+
+/* A question that is not complete. */
+struct said {
+    uint32_t size;
+    unsigned char bytes[SAID_MAX];
 };
 
 /* What the engine keeps of an endpoint. */
@@ -140,7 +154,11 @@ struct world {
     uint32_t room;          /* but for so many datagrams */
     int broken;             /* the engine's code since it broke */
     int break_code;         /* what it will be; 0: any */
-    uint32_t sockets;
+    uint32_t sockets, guests;
+    uint32_t limit; /* of descriptors */
+    uint16_t service_port;
+    sim_service_fn *service;
+    int (*open_file)(const char *path);
     uint64_t counted[SOCKETS_COUNTED]; /* by number */
     struct sim_random random;
     struct sim_faults faults;
@@ -183,6 +201,16 @@ static uint32_t below(uint32_t bound)
 static bool chance(uint32_t permille)
 {
     return sim_random_chance(&world.random, permille);
+}
+
+uint32_t sim_below(uint32_t bound)
+{
+    return below(bound);
+}
+
+bool sim_chance(uint32_t permille)
+{
+    return chance(permille);
 }
 
 static void hash_add(uint64_t value)
@@ -272,7 +300,7 @@ static void rule(bool kept, const char *text)
 /* Beyond repair: what follows would say nothing any more. */
 static void give_up(const char *text)
 {
-    fprintf(stderr, "sim: %s\n", text);
+    fprintf(stderr, "sim: %s (seed %llu)\n", text, (unsigned long long) world.seed);
     abort();
 }
 
@@ -463,13 +491,27 @@ static struct descriptor *descriptor_of(int fd, enum descriptor_kind kind)
     return known ? &world.descriptors[index] : &nothing;
 }
 
+uint32_t sim_descriptors(void)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        count += world.descriptors[i].kind != FREE;
+    }
+    return count;
+}
+
+bool sim_descriptor_left(void)
+{
+    return sim_descriptors() < world.limit;
+}
+
 /* The lowest free number, as the kernel does: numbers come back soon. */
 static int descriptor_open(enum descriptor_kind kind)
 {
     if (chance(world.faults.setup)) {
         return chance(500) ? -EMFILE : -ENFILE;
     }
-    for (int i = 0; i < DESCRIPTORS; i++) {
+    for (int i = 0; i < DESCRIPTORS && sim_descriptor_left(); i++) {
         struct descriptor *d = &world.descriptors[i];
         if (d->kind == FREE) {
             *d = (struct descriptor){.kind = kind, .deadline = NEVER};
@@ -658,6 +700,23 @@ static int system_getsockname(int fd, struct sockaddr *address, socklen_t *size)
     return 0;
 }
 
+int sim_name_of(int fd, struct sockaddr *address, socklen_t *size)
+{
+    return system_getsockname(fd, address, size);
+}
+
+static bool is_watched(int fd)
+{
+    for (const struct engine *engine = world.engines; engine != NULL; engine = engine->next) {
+        for (const struct watching *w = engine->watches; w != NULL; w = w->next) {
+            if (w->watch->fd == fd) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void socket_close(struct descriptor *d)
 {
     if (d->attached != NULL) {
@@ -668,6 +727,7 @@ static void socket_close(struct descriptor *d)
     while (d->head != NULL) {
         free(packet_pop(d));
     }
+    free(d->said);
 }
 
 static int system_close(int fd)
@@ -678,6 +738,7 @@ static int system_close(int fd)
     if (known) {
         struct descriptor *d = &world.descriptors[index];
         rule(d->kind != ENGINE, "the engine's descriptor is closed by the core");
+        rule(!d->guest || !is_watched(fd), "a guest's socket is closed while it is watched");
         sim_log("close", d->number, (uint64_t) fd);
         socket_close(d);
         *d = (struct descriptor){.kind = FREE};
@@ -758,30 +819,6 @@ static uint64_t system_random(void)
     return sim_random_next(&random);
 }
 
-static const struct dg_system sim_system = {
-    .socket = system_socket,
-    .bind = system_bind,
-    .setsockopt = system_setsockopt,
-    .getsockopt = system_getsockopt,
-    .getsockname = system_getsockname,
-    .close = system_close,
-    .now = sim_now,
-    .receive = system_receive,
-    .refuse = system_refuse,
-    .cpu = system_cpu,
-    .drops = system_drops,
-    .pause = system_pause,
-    .relax = system_relax,
-    .wake_open = system_wake_open,
-    .wake_signal = system_wake_signal,
-    .wake_clear = system_wake_clear,
-    .gather_open = system_gather_open,
-    .alarm_open = system_alarm_open,
-    .alarm_set = system_alarm_set,
-    .random = system_random,
-    .segments_max = system_segments_max,
-};
-
 /* ---- The network --------------------------------------------------------------------------- */
 
 static bool sooner(const struct packet *one, const struct packet *two)
@@ -841,20 +878,21 @@ static struct packet *packet_make(const struct packet *like, const unsigned char
     return packet;
 }
 
-/* One unit on its way: lost, doubled or delayed. A double comes right behind, and trains have none,
- * so that the order stays. */
+/* One unit on its way: lost, doubled or delayed. Its sender may want it late (`at` of `like`), and
+ * others overtake it then. A double comes right behind, and trains have none, so that the order
+ * stays. */
 static void network_put(const struct packet *like, const unsigned char *bytes, uint32_t size)
 {
     uint32_t flow = (uint32_t) address_number(&like->to, like->source) % FLOWS;
-    uint64_t at = world.now + 1 + below(world.faults.delay_ns);
+    uint64_t at = world.now + like->at + 1 + below(world.faults.delay_ns);
     if (chance(world.faults.loss)) {
         sim_log("lost", like->source, size);
         return;
     }
-    if (!world.faults.reorder && at < world.flow_last[flow]) {
-        at = world.flow_last[flow];
+    if (!world.faults.reorder && like->at == 0) {
+        at = at < world.flow_last[flow] ? world.flow_last[flow] : at;
+        world.flow_last[flow] = at;
     }
-    world.flow_last[flow] = at;
     bool doubled = like->segment == 0 && chance(world.faults.duplicate);
     for (int copies = doubled ? 2 : 1; copies > 0; copies--) {
         struct packet *packet = packet_make(like, bytes, size);
@@ -877,12 +915,21 @@ static void network_send(const struct packet *like, const unsigned char *bytes, 
     }
 }
 
+/* A guest's socket is connected: it gets its peer's datagrams, or the pieces of its stream. */
+static bool is_of_peer(const struct descriptor *d, const struct packet *packet)
+{
+    return packet->connection != 0 ? packet->connection == d->number
+                                   : d->said == NULL && host_equal(&packet->from, &d->peer) &&
+                                         port_of(&packet->from) == port_of(&d->peer);
+}
+
 static struct descriptor *receiver_of(const struct packet *packet)
 {
     for (int i = 0; i < DESCRIPTORS; i++) {
         struct descriptor *d = &world.descriptors[i];
         if (d->kind == SOCKET && d->bound && d->family == packet->to.u.any.sa_family &&
-            port_of(&d->local) == port_of(&packet->to) && host_is_here(&packet->to)) {
+            port_of(&d->local) == port_of(&packet->to) && host_is_here(&packet->to) &&
+            (!d->guest || is_of_peer(d, packet))) {
             return d;
         }
     }
@@ -908,8 +955,32 @@ static void buffer_put(struct descriptor *d, struct packet *packet)
     d->bytes += packet->size;
 }
 
+static bool is_served(const struct dgram_addr *address)
+{
+    return world.service != NULL && port_of(address) == world.service_port && host_is_here(address);
+}
+
+static void service_ask(struct packet *packet)
+{
+    struct sim_question question = {.bytes = packet->bytes,
+                                    .size = packet->size,
+                                    .stream = packet->connection != 0,
+                                    .packet = packet};
+    struct descriptor *source = socket_numbered(packet->source);
+    if (!chance(world.faults.dns_down)) {
+        world.service(&question);
+    } else if (source != NULL) {
+        source->pending_error = -ECONNREFUSED;
+    }
+    free(packet);
+}
+
 static void packet_arrives(struct packet *packet)
 {
+    if (is_served(&packet->to)) {
+        service_ask(packet);
+        return;
+    }
     struct descriptor *d = receiver_of(packet);
     if (d == NULL) {
         struct descriptor *source = socket_numbered(packet->source);
@@ -1402,7 +1473,10 @@ static short watch_revents(const struct watching *w)
         if (d->pending_error != 0) {
             return POLLERR;
         }
-        return w->watch->events == POLLOUT && world.now >= d->full_until ? POLLOUT : 0;
+        if (w->watch->events == POLLIN) {
+            return d->guest && d->head != NULL ? POLLIN : 0;
+        }
+        return world.now >= d->full_until ? POLLOUT : 0;
     case WAKE:
         return d->signalled ? POLLIN : 0;
     case ALARM:
@@ -1867,6 +1941,221 @@ static const struct backend sim_backend = {
     .fd = engine_fd,
 };
 
+/* ---- Guests and services ------------------------------------------------------------------- */
+
+static struct descriptor *guest_of(int fd)
+{
+    struct descriptor *d = descriptor_of(fd, SOCKET);
+    rule(d->guest, "a call for guests, for a socket that is none's");
+    return d;
+}
+
+static int system_guest_socket(int family, int type)
+{
+    int fd = descriptor_open(SOCKET);
+    if (fd >= 0) {
+        struct descriptor *d = descriptor_of(fd, SOCKET);
+        d->family = (sa_family_t) family;
+        d->guest = true;
+        d->number = GUEST_FIRST + ++world.guests;
+        d->said = type == SOCK_STREAM ? allocate(sizeof(*d->said)) : NULL;
+    }
+    sim_log("guest", (uint64_t) type, (uint64_t) fd);
+    return fd;
+}
+
+static int system_guest_connect(int fd, const struct sockaddr *name, socklen_t size)
+{
+    static const int errors[] = {-ENETUNREACH, -EADDRNOTAVAIL, -ENOBUFS, -ENOMEM};
+    struct descriptor *d = guest_of(fd);
+    if (chance(world.faults.setup)) {
+        return errors[below(4)];
+    }
+    d->peer = address_read(name, size);
+    if (!d->bound) {
+        d->local = loopback_of(d->family);
+        choose_port(d);
+        d->bound = true;
+    }
+    if (d->said == NULL) {
+        return sim_error_of(&d->peer);
+    }
+    d->full_until = d->stream_last = world.now + 1 + below(world.faults.delay_ns);
+    if (!is_served(&d->peer) || chance(world.faults.dns_down)) {
+        d->pending_error = -ECONNREFUSED;
+    }
+    return -EINPROGRESS;
+}
+
+/* Pieces of a stream are late, but neither lost nor overtaken; one of no bytes is its end. */
+static void stream_put(struct packet *packet)
+{
+    struct descriptor *d = socket_numbered(packet->connection);
+    packet->at += world.now + 1 + below(world.faults.delay_ns);
+    if (d == NULL) {
+        free(packet);
+        return;
+    }
+    packet->at = packet->at < d->stream_last ? d->stream_last : packet->at;
+    packet->order = world.order++;
+    d->stream_last = packet->at;
+    heap_push(packet);
+}
+
+/* Takes no more than to the end of a question. */
+static uint32_t stream_say(struct descriptor *d, const unsigned char *bytes, uint32_t size)
+{
+    struct said *said = d->said;
+    uint32_t whole = 2;
+    if (said->size >= 2) {
+        whole += ((uint32_t) said->bytes[0] << 8) + said->bytes[1];
+    }
+    uint32_t taken = size < whole - said->size ? size : whole - said->size;
+    rule(whole <= SAID_MAX, "a question that is too long");
+    memcpy(said->bytes + said->size, bytes, taken);
+    said->size += taken;
+    if (said->size > 2 && said->size == whole) {
+        const struct packet like = {
+            .source = d->number, .connection = d->number, .from = d->local, .to = d->peer};
+        stream_put(packet_make(&like, said->bytes + 2, said->size - 2));
+        said->size = 0;
+    }
+    return taken;
+}
+
+static void datagram_say(const struct descriptor *d, const unsigned char *bytes, uint32_t size)
+{
+    const struct packet like = {.source = d->number, .from = d->local, .to = d->peer};
+    network_put(&like, bytes, size);
+}
+
+static int system_guest_send(int fd, const struct iovec *vectors, size_t count)
+{
+    static unsigned char bytes[DATAGRAM_MAX];
+    struct descriptor *d = guest_of(fd);
+    uint32_t size = 0;
+    int code = pending_error_take(d);
+    code = code == 0 ? room_for(d) : code;
+    if (code < 0) {
+        return code;
+    }
+    for (size_t i = 0; i < count && vectors[i].iov_len <= sizeof(bytes) - size; i++) {
+        memcpy(bytes + size, vectors[i].iov_base, vectors[i].iov_len);
+        size += (uint32_t) vectors[i].iov_len;
+    }
+    if (d->said == NULL) {
+        datagram_say(d, bytes, size);
+        return (int) size;
+    }
+    uint32_t taken = 0;
+    for (uint32_t more = 1; more > 0; taken += more) {
+        more = stream_say(d, bytes + taken, size - taken);
+    }
+    return (int) taken;
+}
+
+static int system_guest_receive(int fd, void *data, size_t size, struct sockaddr *name,
+                                socklen_t *name_size)
+{
+    struct descriptor *d = guest_of(fd);
+    struct packet *packet = d->head;
+    int code = pending_error_take(d);
+    if (code < 0 || packet == NULL || chance(world.faults.eagain)) {
+        return code < 0 ? code : -EAGAIN;
+    }
+    uint32_t left = packet->size - packet->taken;
+    uint32_t taken = size < left ? (uint32_t) size : left;
+    memcpy(data, packet->bytes + packet->taken, taken);
+    packet->taken += taken;
+    if (name != NULL) {
+        *name_size = *name_size < packet->from.size ? *name_size : packet->from.size;
+        memcpy(name, &packet->from.u, *name_size);
+    }
+    bool ends = d->said != NULL && packet->size == 0;
+    if (d->said == NULL || (packet->taken == packet->size && !ends)) {
+        free(queue_pop(d));
+    }
+    return (int) taken;
+}
+
+void sim_serve(uint16_t port, sim_service_fn *fn)
+{
+    world.service_port = port;
+    world.service = fn;
+}
+
+void sim_reply(const struct sim_question *question, const unsigned char *bytes, uint32_t size,
+               uint64_t delay_ns)
+{
+    const struct packet *asked = question->packet;
+    const struct packet like = {
+        .at = delay_ns, .connection = asked->connection, .from = asked->to, .to = asked->from};
+    if (asked->connection != 0) {
+        stream_put(packet_make(&like, bytes, size));
+    } else {
+        network_put(&like, bytes, size);
+    }
+}
+
+/* ---- Files, and the whole table ------------------------------------------------------------ */
+
+static int system_file_open(const char *path)
+{
+    if (chance(world.faults.setup)) {
+        return chance(500) ? -EMFILE : -ENFILE;
+    }
+    if (!sim_descriptor_left()) {
+        return -EMFILE;
+    }
+    return world.open_file != NULL ? world.open_file(path) : -ENOENT;
+}
+
+void sim_serve_files(int (*open)(const char *path))
+{
+    world.open_file = open;
+}
+
+/* Of wake-ups only: nothing else is ever duplicated. */
+static int system_duplicate(int fd)
+{
+    const struct descriptor *d = descriptor_of(fd, WAKE);
+    int made = descriptor_open(WAKE);
+    if (made >= 0) {
+        descriptor_of(made, WAKE)->reader = d->reader;
+    }
+    return made;
+}
+
+static const struct dg_system sim_system = {
+    .socket = system_socket,
+    .bind = system_bind,
+    .setsockopt = system_setsockopt,
+    .getsockopt = system_getsockopt,
+    .getsockname = system_getsockname,
+    .close = system_close,
+    .now = sim_now,
+    .receive = system_receive,
+    .refuse = system_refuse,
+    .guest_socket = system_guest_socket,
+    .guest_connect = system_guest_connect,
+    .guest_send = system_guest_send,
+    .guest_receive = system_guest_receive,
+    .file_open = system_file_open,
+    .duplicate = system_duplicate,
+    .cpu = system_cpu,
+    .drops = system_drops,
+    .pause = system_pause,
+    .relax = system_relax,
+    .wake_open = system_wake_open,
+    .wake_signal = system_wake_signal,
+    .wake_clear = system_wake_clear,
+    .gather_open = system_gather_open,
+    .alarm_open = system_alarm_open,
+    .alarm_set = system_alarm_set,
+    .random = system_random,
+    .segments_max = system_segments_max,
+};
+
 /* ---- The world ----------------------------------------------------------------------------- */
 
 void sim_open(uint64_t seed, const struct sim_faults *faults, const struct sim_hooks *hooks)
@@ -1882,6 +2171,7 @@ void sim_open(uint64_t seed, const struct sim_faults *faults, const struct sim_h
     world.hash = 0xcbf29ce484222325u;
     world.now = 1000000000u + below(1000000000);
     world.faults = *faults;
+    world.limit = DESCRIPTORS;
     world.hooks = *hooks;
     world.memory_before = dg_memory;
     dg_memory = (struct dg_memory_hooks){memory_allocate, memory_release};
@@ -1915,6 +2205,22 @@ void sim_calm(void)
 {
     bool deferred = world.faults.deferred;
     world.faults = (struct sim_faults){.deferred = deferred};
+    world.limit = DESCRIPTORS;
+}
+
+const struct sim_faults *sim_present_faults(void)
+{
+    return &world.faults;
+}
+
+void sim_change_faults(const struct sim_faults *faults)
+{
+    world.faults = *faults;
+}
+
+void sim_limit(uint32_t descriptors)
+{
+    world.limit = descriptors < DESCRIPTORS ? descriptors : DESCRIPTORS;
 }
 
 void sim_no_room(uint32_t socket, int code, uint64_t until)

@@ -7,6 +7,9 @@
  * because the functions of struct dg_system have no context. The engine implements src/backend.h,
  * goes to the limits of what that allows, and checks that the core keeps its own side.
  *
+ * Guests, sockets of other people's code (c-ares), reach a service, which is a function of somebody
+ * else's (sim_dns.c). Files are somebody else's, too (sim_clib.cc).
+ *
  * Nothing here reads real time, opens a descriptor of the host, or decides by an address or a hash
  * of one: the same seed and the same calls give the same run, which sim_hash() proves. The world
  * never calls the library; who wants to know what happens gives it hooks.
@@ -78,6 +81,16 @@ struct sim_faults {
     uint32_t setup;      /* of socket(), setsockopt(), attach(), watch(), provide(), ...: fail */
     uint32_t bind;       /* of bind(): fail */
     uint32_t memory;     /* of allocations: fail */
+
+    /* The name server (sim_dns.h): of questions, unless said otherwise. */
+    uint32_t dns_down;      /* of packets and connections: nobody is at its port, which says so */
+    uint32_t dns_silent;    /* no answer */
+    uint32_t dns_fails;     /* SERVFAIL */
+    uint32_t dns_denies;    /* NXDOMAIN, whatever it knows */
+    uint32_t dns_truncates; /* by UDP: ask again by TCP */
+    uint32_t dns_hangs_up;  /* by TCP: the stream ends before the answer, or in the middle of it */
+    uint32_t dns_late;      /* the answer comes up to dns_late_ns later */
+    uint64_t dns_late_ns;
 };
 
 /* Some faults of random strength, and some of none. */
@@ -107,6 +120,15 @@ void sim_close(void);
 
 /* dgram_loop_create() in this world, on this engine. */
 int sim_loop_create(const struct dgram_loop_options *options, struct dgram_loop **ret_loop);
+
+/* The faults, and others from now on. */
+const struct sim_faults *sim_present_faults(void);
+void sim_change_faults(const struct sim_faults *faults);
+/* From now on the host gives no more than so many descriptors. */
+void sim_limit(uint32_t descriptors);
+/* How many there are, and whether it would give one more. */
+uint32_t sim_descriptors(void);
+bool sim_descriptor_left(void);
 
 /* From now on nothing goes wrong; what went wrong before is over soon. */
 void sim_calm(void);
@@ -143,6 +165,34 @@ int64_t sim_gathered(void);
  * line is printed, too. */
 void sim_log(const char *what, uint64_t one, uint64_t two);
 uint64_t sim_hash(void);
+
+/* ---- Services ------------------------------------------------------------------------------ */
+
+/* A server at one port of the loopback, for guests (src/system.h): by datagrams, and by streams in
+ * which each question stands behind its length. */
+struct sim_question {
+    const unsigned char *bytes; /* without the length */
+    uint32_t size;
+    bool stream;
+    const void *packet; /* the world's */
+};
+typedef void sim_service_fn(const struct sim_question *question);
+
+void sim_serve(uint16_t port, sim_service_fn *fn);
+/* Only inside of the function. By a stream these are bytes as they are, and none is the end. */
+void sim_reply(const struct sim_question *question, const unsigned char *bytes, uint32_t size,
+               uint64_t delay_ns);
+
+/* The world's own chance, for services. */
+uint32_t sim_below(uint32_t bound);
+bool sim_chance(uint32_t permille);
+
+/* Who opens files for the library: a descriptor of the host, or a negated errno. Without one there
+ * is no file. */
+void sim_serve_files(int (*open)(const char *path));
+
+/* getsockname(2) for a descriptor of this world. */
+int sim_name_of(int fd, struct sockaddr *address, socklen_t *size);
 
 /* ---- What is to be seen -------------------------------------------------------------------- */
 

@@ -3,7 +3,9 @@
  * sim_turn.cc: how long a turn may last, and how a socket that receives ends, on a clock that only
  * handlers and waits move.
  */
+#include <algorithm>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "tests/sim_pair.h"
@@ -256,6 +258,107 @@ TEST_F(SimTurn, CloseDuringTheEndIsAtOnce)
     turn_until_closed();
     EXPECT_EQ(final.received, before);
     EXPECT_EQ(final.received + final.discarded + final.dropped, 250u);
+}
+
+/* ---- Two of them --------------------------------------------------------------------------- */
+
+/* Who was served, in order: 'a' and 'b' have slow handlers. */
+class SimTurnTwo : public SimTurn
+{
+  protected:
+    void open_two()
+    {
+        open();
+        a = {this, 'a'};
+        b = {this, 'b'};
+        ASSERT_EQ(dgram_create_socket(near, DGRAM_UDP4, nullptr, &second), 0);
+        ASSERT_EQ(dgram_bind(second, 0, "127.0.0.1"), 0);
+        ASSERT_EQ(dgram_address(second, &to_second), 0);
+        ASSERT_EQ(dgram_on_message(receiver, on_served, &a), 0);
+        ASSERT_EQ(dgram_on_message(second, on_served, &b), 0);
+        turn();
+    }
+    void send(const struct dgram_addr &where, unsigned count)
+    {
+        for (unsigned i = 0; i < count; i++) {
+            ASSERT_EQ(dgram_send_to(sender, "x", 1, &where, nullptr, nullptr), 0);
+        }
+        ASSERT_GE(dgram_loop_turn(far, 0), 0);
+        sim_burn(MILLISECOND);
+    }
+    size_t served(char who) const
+    {
+        return static_cast<size_t>(std::count(log.begin(), log.end(), who));
+    }
+
+    void feed_the_second()
+    {
+        send(to, 100);
+        turn();
+        for (int turns = 0; turns < 100; turns++) {
+            send(to_second, 3);
+            turn();
+        }
+        EXPECT_EQ(served('a'), 100u);
+        EXPECT_GE(served('b'), 50u);
+    }
+    static void on_array(struct dgram_socket *, const struct dgram_message *, size_t count,
+                         void *user)
+    {
+        SimTurnTwo *self = static_cast<SimTurnTwo *>(user);
+        self->log.append(count, 'b');
+        sim_burn(self->cost * count);
+    }
+
+    struct dgram_socket *second = nullptr;
+    struct dgram_addr to_second = {};
+    std::string log;
+
+  private:
+    struct Who {
+        SimTurnTwo *self;
+        char name;
+    };
+    static void on_served(struct dgram_socket *, const struct dgram_message *, void *user)
+    {
+        const Who *who = static_cast<Who *>(user);
+        who->self->log += who->name;
+        sim_burn(who->self->cost);
+    }
+    Who a = {}, b = {};
+};
+
+/* Each datagram is longer than a quantum, so nobody is served twice in a row. All fit the slots. */
+TEST_F(SimTurnTwo, BacklogsAreServedByTurns)
+{
+    open_two();
+    send(to, 30);
+    send(to_second, 30);
+    for (int turns = 0; turns < 1000 && log.size() < 60; turns++) {
+        turn();
+    }
+    EXPECT_EQ(served('a'), 30u);
+    EXPECT_EQ(served('b'), 30u);
+    const size_t begin = log.find_first_not_of(log[0]); /* the first ones found no backlog */
+    const size_t end = std::min(log.rfind('a'), log.rfind('b'));
+    ASSERT_GE(end, begin + 40) << log;
+    for (size_t i = begin + 1; i < end; i++) {
+        EXPECT_NE(log[i], log[i - 1]) << i << " of " << log;
+    }
+}
+
+/* What comes anew for another socket would take every turn as a whole. */
+TEST_F(SimTurnTwo, ABacklogComesBeforeWhatIsNew)
+{
+    open_two();
+    feed_the_second();
+}
+
+TEST_F(SimTurnTwo, ABacklogComesBeforeNewArrays)
+{
+    open_two();
+    ASSERT_EQ(dgram_on_messages(second, on_array, this), 0);
+    feed_the_second();
 }
 
 } /* namespace */

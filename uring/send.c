@@ -153,7 +153,8 @@ void ring_send_failed(struct engine *engine, uint64_t user_data, int result)
     uint32_t index = (uint32_t) user_data;
     assert(result < 0 && index < engine->send_count);
     assert(user_data == ring_user_data(OPERATION_SEND, engine->send_generation, index));
-    engine->sends[index]->result = result;
+    /* Interrupted ones are tried again, as those by system call are: by way of the queue. */
+    engine->sends[index]->result = result == -EINTR ? -EAGAIN : result;
 }
 
 void ring_send_answer(struct engine *engine, int code)
