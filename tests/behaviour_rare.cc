@@ -184,7 +184,7 @@ TEST_P(RareBacklog, ThatLeavesItsSlotsStaysInOrder)
         ASSERT_TRUE(run_until(loop, [&] { return one.got.size() == ALL; }));
         EXPECT_TRUE(one.got == one.sent);
     }
-    ASSERT_TRUE(run_until(loop, [&] { return served.count() == 2u * ALL; }));
+    ASSERT_TRUE(run_until(loop, [&] { return served.count() == size_t{2} * ALL; }));
     settle(loop);
     EXPECT_EQ(info_of(loop).slots_free, 4u);
 }
