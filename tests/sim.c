@@ -2073,7 +2073,7 @@ static int system_guest_receive(int fd, void *data, size_t size, struct sockaddr
     }
     bool ends = d->said != NULL && packet->size == 0;
     if (d->said == NULL || (packet->taken == packet->size && !ends)) {
-        free(queue_pop(d));
+        free(packet_pop(d));
     }
     return (int) taken;
 }
