@@ -643,16 +643,17 @@ DGRAM_API int dgram_on_close(struct dgram_socket *socket, dgram_event_fn *fn, vo
  * NULL or "" is this host (127.0.0.1 or ::1), and so are "localhost" and names that end in
  * ".localhost" (RFC 6761): no server is asked for them. Others are looked for in /etc/hosts, then
  * by DNS, as resolv.conf(5) and nsswitch.conf(5) say: the first address of the socket's family
- * (udp6: AAAA only) is taken, and without `timeout` and `attempts` there a silent server takes up
- * to 75 s to fail. A name is looked up without blocking, once for all sends that wait for it, and
- * its answer used for its TTL (256 names, one second at least); the datagram joins the order of its
- * destination when the name is resolved. A name that failed is not asked for again for a second:
- * sends to it fail with the same code. A lack of this host is no such failure: if no descriptor or
- * memory is left (-EMFILE, -ENFILE, -ENOMEM), or resolv.conf cannot be read (-EACCES, ...), the
- * next send asks again. When that file changes, later questions go by it. An unbound socket is
- * first bound to a free port of all interfaces; `listening` follows. The datagram leaves at the
- * latest at the end of the turn; datagrams to one peer leave together where the kernel can do that
- * (UDP_SEGMENT, udp(7)). That a peer does not listen (ICMP) is no error of an unconnected socket.
+ * (udp6: AAAA only) is taken, and without `timeout` and `attempts` there a silent server takes 14 s
+ * to fail. A name is looked up without blocking, once for all sends that wait for it; a send that
+ * comes after 2 s without an answer has it asked again. The answer is used for its TTL (256 names,
+ * one second at least); the datagram joins the order of its destination when the name is resolved.
+ * A name that failed is not asked for again for a second: sends to it fail with the same code. A
+ * lack of this host is no such failure: if no descriptor or memory is left (-EMFILE, -ENFILE,
+ * -ENOMEM), or resolv.conf cannot be read (-EACCES, ...), the next send asks again. When that file
+ * changes, later questions go by it. An unbound socket is first bound to a free port of all
+ * interfaces; `listening` follows. The datagram leaves at the latest at the end of the turn;
+ * datagrams to one peer leave together where the kernel can do that (UDP_SEGMENT, udp(7)). That a
+ * peer does not listen (ICMP) is no error of an unconnected socket.
  *
  * Ownership: with `fn`, the bytes are borrowed until it is called, unless the socket has
  * DGRAM_COPY. Without, they are copied before this returns; a failure then is an `error` event. A

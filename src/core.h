@@ -339,15 +339,15 @@ enum {
 /* A host name in one family, what is known of it, and who waits for it. */
 struct name {
     struct name *hash_next;
-    struct dgram_lookup *lookup; /* under way, or NULL */
-    struct node waiters;         /* sockets whose sends wait for an answer, in order */
-    struct share whole;          /* of all of them */
-    struct node binds;           /* sockets that wait to be bound to it, the last first */
-    uint32_t destinations;       /* handles that name it */
-    uint64_t used;               /* the turn of its last use */
-    uint64_t expires;            /* loop time; the address is good until then */
-    uint64_t failed_until;       /* the last question failed; until then it is not asked again */
-    int failed_code;             /* of the last question; 0: it had an answer, or there was none */
+    struct node lookups;   /* under way, the newest last */
+    struct node waiters;   /* sockets whose sends wait for an answer, in order */
+    struct share whole;    /* of all of them */
+    struct node binds;     /* sockets that wait to be bound to it, the last first */
+    uint32_t destinations; /* handles that name it */
+    uint64_t used;         /* the turn of its last use */
+    uint64_t expires;      /* loop time; the address is good until then */
+    uint64_t failed_until; /* the last question failed; until then it is not asked again */
+    int failed_code;       /* of the last question; 0: it had an answer, or there was none */
     union dg_name address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;
@@ -359,6 +359,8 @@ struct dgram_lookup {
     struct link link;        /* of a question, then of an answer; first, so that the two convert */
     struct dgram_loop *loop; /* NULL: the loop was freed meanwhile */
     struct name *name;
+    struct node of_name; /* in its list, until the answer was acted upon */
+    uint64_t asked_at;   /* loop time */
     bool answered;
     bool remembered;         /* nobody was asked: a failure of a moment ago */
     struct channel *channel; /* dns.c: of c-ares, that was asked, */

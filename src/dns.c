@@ -505,18 +505,22 @@ static void channel_process(struct channel *channel, ares_socket_t read_fd, ares
 
 static int code_of(int status);
 
+/* Where resolv.conf says nothing. c-ares waits twice as long after each try in vain: 2, 4 and 8 s.
+ * Old versions would wait 5, 10, 20 and 40 s, and a name server that is back would be asked so much
+ * later. */
+enum { TIMEOUT_MS = 2000, TRIES = 3 };
+
 static int cares_open(struct channel *channel)
 {
     const struct dns_configuration *configuration = &channel->configuration;
-    struct ares_options options = {.timeout = configuration->timeout_ms,
-                                   .tries = configuration->attempts,
+    int timeout_ms = configuration->timeout_ms, tries = configuration->attempts;
+    struct ares_options options = {.timeout = timeout_ms > 0 ? timeout_ms : TIMEOUT_MS,
+                                   .tries = tries > 0 ? tries : TRIES,
                                    .resolvconf_path = channel->dns->loop->resolver.resolv_conf,
                                    .sock_state_cb = socket_state_changed,
                                    .sock_state_cb_data = channel};
-    int mask = ARES_OPT_SOCK_STATE_CB | cache_off(&options);
+    int mask = ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | cache_off(&options);
     mask |= options.resolvconf_path != NULL ? ARES_OPT_RESOLVCONF : 0;
-    mask |= options.timeout > 0 ? ARES_OPT_TIMEOUTMS : 0;
-    mask |= options.tries > 0 ? ARES_OPT_TRIES : 0;
     int status = ares_init_options(&channel->cares, &options, mask);
     if (status != ARES_SUCCESS) {
         return code_of(status);

@@ -16,6 +16,10 @@
 enum { TTL_LEAST = 1 };
 #define SECOND_NS UINT64_C(1000000000)
 
+/* A send that comes so long after the last question asks again; so many are under way at most. */
+#define LOOKUP_RENEW_NS (2 * SECOND_NS)
+enum { LOOKUPS_MAX = 8 };
+
 /* ---- Time ---------------------------------------------------------------------------------- */
 
 /* The loop's clock stands still between turns. */
@@ -91,7 +95,7 @@ static struct name **bucket_of(struct resolver *resolver, const char *host)
 
 static bool name_is_idle(const struct name *name)
 {
-    return name->lookup == NULL && node_alone(&name->waiters) && node_alone(&name->binds) &&
+    return node_alone(&name->lookups) && node_alone(&name->waiters) && node_alone(&name->binds) &&
            name->destinations == 0;
 }
 
@@ -158,6 +162,7 @@ static struct name *name_get(struct dgram_loop *loop, const char *text, sa_famil
         }
         memcpy(name->host, host, sizeof(host));
         name->family = family;
+        node_init(&name->lookups);
         node_init(&name->waiters);
         node_init(&name->binds);
         name->hash_next = *bucket;
@@ -176,14 +181,21 @@ static struct dgram_lookup *lookup_make(struct dgram_loop *loop, struct name *na
     if (lookup != NULL) {
         lookup->loop = loop;
         lookup->name = name;
+        node_init(&lookup->of_name);
     }
     return lookup;
+}
+
+static void lookup_begin(struct dgram_lookup *lookup)
+{
+    lookup->asked_at = time_now(lookup->loop);
+    node_append(&lookup->name->lookups, &lookup->of_name);
 }
 
 /* Asked in the dispatch, because the hook is a callback. */
 static void lookup_ask(struct dgram_lookup *lookup)
 {
-    lookup->name->lookup = lookup;
+    lookup_begin(lookup);
     queue_append(&lookup->loop->resolver.questions, &lookup->link);
     dg_loop_touch(lookup->loop);
 }
@@ -191,10 +203,9 @@ static void lookup_ask(struct dgram_lookup *lookup)
 /* The answer of a moment ago once more, in the next dispatch like any other. */
 static void lookup_repeat(struct dgram_lookup *lookup)
 {
-    struct name *name = lookup->name;
-    name->lookup = lookup;
+    lookup_begin(lookup);
     lookup->remembered = true;
-    (void) dgram_lookup_answer(lookup, name->failed_code, NULL, 0);
+    (void) dgram_lookup_answer(lookup, lookup->name->failed_code, NULL, 0);
 }
 
 static bool name_failed_lately(const struct dgram_loop *loop, const struct name *name)
@@ -202,9 +213,29 @@ static bool name_failed_lately(const struct dgram_loop *loop, const struct name 
     return name->failed_until > loop->now && name->failed_until > time_now(loop);
 }
 
+/*
+ * Whether nobody is asked for the name, or for so long that a new question may be answered first:
+ * the server may be back, and c-ares waits longer after each try in vain. The program's hook is
+ * asked once.
+ */
+static bool question_is_wanted(const struct dgram_loop *loop, const struct name *name)
+{
+    if (node_alone(&name->lookups)) {
+        return true;
+    }
+    const struct dgram_lookup *newest =
+        owner_of(name->lookups.previous, struct dgram_lookup, of_name);
+    uint32_t count = 0;
+    for (const struct node *node = name->lookups.next; node != &name->lookups; node = node->next) {
+        count++;
+    }
+    return loop->resolver.hook == NULL && count < LOOKUPS_MAX &&
+           time_now(loop) - newest->asked_at >= LOOKUP_RENEW_NS;
+}
+
 static int name_ask(struct dgram_loop *loop, struct name *name)
 {
-    if (name->lookup != NULL) {
+    if (!question_is_wanted(loop, name)) {
         return 0;
     }
     struct dgram_lookup *lookup = lookup_make(loop, name);
@@ -401,7 +432,7 @@ static void name_learn(struct dgram_loop *loop, struct name *name,
         name->expires = time_now(loop) + lookup->ttl * SECOND_NS;
         name->failed_code = 0;
         name->failed_until = 0;
-    } else if (!lookup->remembered) {
+    } else if (!lookup->remembered && !name_is_fresh(loop, name)) { /* else an older question's */
         name->failed_code = lookup->code;
         if (failure_is_of_name(lookup->code)) {
             name->failed_until = time_now(loop) + lookup->ttl * SECOND_NS;
@@ -413,7 +444,7 @@ static void name_learn(struct dgram_loop *loop, struct name *name,
 static void name_answer(struct dgram_loop *loop, struct dgram_lookup *lookup)
 {
     struct name *name = lookup->name;
-    name->lookup = NULL;
+    node_remove(&lookup->of_name);
     loop->resolver.none_idle = false;
     name_learn(loop, name, lookup);
     binds_answer(name, lookup->code);
@@ -475,12 +506,13 @@ static int name_await(struct dgram_socket *socket, struct name *name, enum use u
                       const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct waiter *waiter = waiter_find(socket, name), *made = NULL;
-    struct dgram_lookup *lookup = name->lookup == NULL ? lookup_make(socket->loop, name) : NULL;
+    struct dgram_lookup *lookup =
+        question_is_wanted(socket->loop, name) ? lookup_make(socket->loop, name) : NULL;
     if (waiter == NULL && (waiter = made = dg_allocate(sizeof(*made))) != NULL) {
         made->share.whole = &name->whole;
     }
     int code = -ENOMEM;
-    if (waiter != NULL && (lookup != NULL || name->lookup != NULL)) {
+    if (waiter != NULL && (lookup != NULL || !node_alone(&name->lookups))) {
         code = dg_send_await(socket, &waiter->sends, &waiter->share, port, payload, fn, user);
     }
     /* One that was refused because of what others hold waits for its `drain`. */
@@ -778,8 +810,9 @@ void dg_resolver_close(struct dgram_loop *loop, bool forked)
     for (size_t i = 0; i < NAME_BUCKETS; i++) {
         for (struct name *name = resolver->buckets[i], *next; name != NULL; name = next) {
             next = name->hash_next;
-            if (name->lookup != NULL) {
-                lookup_orphan(resolver, name->lookup);
+            while (!node_alone(&name->lookups)) {
+                lookup_orphan(resolver,
+                              owner_of(node_take(&name->lookups), struct dgram_lookup, of_name));
             }
             waiters_release(loop, name);
             dg_release(name);
