@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * backlog.c: how much a turn delivers, and what waits for the next one.
+ * backlog.c: how much a turn delivers, and the parcels that wait for the next one.
  *
  * Owns the budget of a turn's message handlers, the parcels that a socket holds, and the rotation
  * of sockets that hold some. It never calls a handler: receive.c delivers and asks here how far.
  *
  * A train may be 128 datagrams and a turn may have 64 trains, with a handler that takes its time
- * for each. So the handlers of a turn have a millisecond; then timers and other sockets come. What
- * is left stays in its slots, uncopied, and the socket receives no more until it is done
- * (dg_receive_update): slots are for everybody. While something is left, what comes joins it at the
- * end, and sockets are served in turn. If all slots wait so, one is copied for whoever starves.
+ * for each. So the handlers of a turn have a millisecond; then timers and other sockets come. The
+ * rest of a parcel stays in its slot, uncopied, and the socket receives no more until the rest is
+ * delivered (dg_receive_update): slots are for everybody. While a socket holds parcels, new ones
+ * join them at the end, and sockets are served in turn. If all slots wait so, one is copied for
+ * whoever starves.
  *
  * A look at the clock costs 25 ns, as much as a short handler. How many datagrams there are between
- * two looks is the socket's pace, which follows from what its last ones took.
+ * two looks is the socket's pace, which follows from the time of its last ones.
  */
 #include <string.h>
 

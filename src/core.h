@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core.h: the structs of the core and what its files offer each other. Nothing here is public.
+ * core.h: the structs of the core and the functions that its files offer each other. Nothing here
+ * is public.
  *
  * A turn, in order (loop.c): prepare (due binds, closes, re-arms) - hand over the queued trains and
  * wait - settle the trains - dispatch timers, events, completions, sent callbacks, errors, closes.
@@ -65,14 +66,15 @@ struct request {
     union dg_name name; /* set while parked */
 };
 
-/* What waits for one destination or name, as a part of what the queues hold. */
+/* The datagrams that wait for one destination or name, as a part of the queues. */
 struct share {
     uint64_t charge;     /* sizes, and QUEUE_OVERHEAD for each */
     uint64_t refused_at; /* its charge when it last refused a send; 0: none since a `drain` */
     struct share *whole; /* of all sockets for the same name; NULL: there is no more than this */
 };
 
-/* A destination of a socket for which the kernel had no memory (ENOBUFS), and what waits for it. */
+/* A destination of a socket for which the kernel had no memory (ENOBUFS), and the datagrams that
+ * wait for it. */
 struct stall {
     struct node turn; /* in the socket's list */
     struct stall *hash_next;
@@ -81,7 +83,7 @@ struct stall {
     struct share share;
     struct queue requests; /* in order */
     struct queue again;    /* refused in the submission that is being settled */
-    bool goes;             /* what was tried last has left: the rest may go, too */
+    bool goes;             /* the datagram that was tried last has left: the rest may go, too */
 };
 
 /*
@@ -98,7 +100,7 @@ struct flow {
     socklen_t name_size;
     uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
     struct dgram_socket *socket;
-    struct stall *stall; /* what waits for it without room, or NULL */
+    struct stall *stall; /* its stall, where datagrams wait for room, or NULL */
     struct flow **bucket, *hash_next;
     struct dg_train *head, *tail;
 };
@@ -109,7 +111,7 @@ enum { TRAIN_VECTORS = 8 };
 
 /* Datagrams of one flow and one size, of which the last may be shorter. */
 struct dg_train {
-    struct train base; /* what the engine sees; first, so that the two convert */
+    struct train base; /* the engine's part; first, so that the two convert */
     struct flow *flow;
     struct dg_train *next; /* the flow's next one */
     struct queue asked;    /* its requests, by rising index */
@@ -133,7 +135,8 @@ enum {
     BATCH_FULL_BYTES = 256 * 1024, /* or so many bytes in them, while they are in the cache, */
     BATCH_BYTES = 1024 * 1024,     /* or so much of arena and buffers is used: interleaved sends to
                                       many peers fill their trains late */
-    /* What lanes may hold unaccounted: a whole arena of one-byte datagrams, each charged. */
+    /* The most that open lanes can hold before dg_flow_sync() charges it to the queues: an arena of
+     * one-byte datagrams, each with its overhead. */
     BATCH_CHARGE_MAX = BATCH_BYTES + BATCH_TRAINS * SEGMENTS_LIMIT * QUEUE_OVERHEAD,
     /* Of a lane in a buffer: all flows may have one. */
     LANE_RUN_BYTES = BATCH_BYTES / BATCH_TRAINS,
@@ -198,7 +201,7 @@ struct error_event {
 struct pool;
 struct request_slab;
 
-/* What one RECEIVED record holds, taken apart as messages are delivered. */
+/* The bytes of one RECEIVED record, taken apart as messages are delivered. */
 struct parcel {
     const unsigned char *data;
     uint32_t size;    /* bytes left */
@@ -226,7 +229,7 @@ struct held {
 /* Bits of dgram_socket.drain_wanted. */
 enum {
     WANTED_QUEUE = 1 << 0,  /* room in the queue */
-    WANTED_STALLED = 1 << 1 /* room in the part of it for what is stalled */
+    WANTED_STALLED = 1 << 1 /* room in the half of it for stalled datagrams */
 };
 
 enum receive_state {
@@ -239,7 +242,7 @@ enum receive_state {
 
 /* ---- Watches ------------------------------------------------------------------------------- */
 
-/* A watch of the core, with what to do when it fires. */
+/* A watch of the core, and the function that is called when it fires. */
 struct dg_watch {
     struct watch base; /* first, so that the two convert */
     void (*fn)(struct dgram_loop *loop, struct dg_watch *watch);
@@ -251,7 +254,7 @@ struct dg_watch {
 enum socket_state {
     SOCKET_OPEN,
     SOCKET_ENDING,   /* dgram_end(): no new sends */
-    SOCKET_EMPTYING, /* and all were made: no new arrivals, what the kernel holds is delivered */
+    SOCKET_EMPTYING, /* and all were made: no new arrivals; the kernel's datagrams are delivered */
     SOCKET_CLOSING,  /* dgram_close(): no messages; being detached */
     SOCKET_CLOSED,   /* the descriptor is closed; `close` is due */
     SOCKET_GONE      /* `close` is being emitted */
@@ -274,7 +277,8 @@ struct dgram_socket {
     bool copies;   /* DGRAM_COPY */
     bool ipv6_only;
     bool blocked;             /* the socket's buffer is full: sends are parked */
-    uint8_t drain_wanted;     /* WANTED_...: what refused a send since the last `drain` */
+    uint8_t drain_wanted;     /* WANTED_...: the limits that refused a send since the last `drain`
+                                 */
     uint8_t receive_errors;   /* since it received something, at most 16 */
     uint64_t receive_told;    /* loop time: when the last of them was told */
     in_port_t bind_port;      /* network order, while `binding` */
@@ -336,7 +340,7 @@ enum {
     NAMES_MAX = 256 /* remembered; more only while sends wait for them */
 };
 
-/* A host name in one family, what is known of it, and who waits for it. */
+/* A host name in one family: its address, and the sends and binds that wait for it. */
 struct name {
     struct name *hash_next;
     struct node lookups;   /* under way, the newest last */
@@ -438,9 +442,9 @@ struct post {
     void *user;
 };
 
-/* What other threads and signal handlers hand to the loop. */
+/* Posts and stops that other threads and signal handlers hand to the loop. */
 struct inbox {
-    pthread_mutex_t lock; /* guards the arrays and what they hold */
+    pthread_mutex_t lock; /* guards the arrays and their posts */
     struct post *posts, *running;
     size_t capacity, running_capacity;
     bool closed;         /* the loop is being freed */
@@ -450,8 +454,8 @@ struct inbox {
     struct dg_watch watch;
 };
 
-/* What an outer loop waits on: one descriptor over the engine's, a kick and an alarm. The kick says
- * that the core itself has work, whatever the engine has armed. */
+/* The descriptor of an outer loop: it gathers the engine's, a kick and an alarm. The kick says that
+ * the core itself has work, whatever the engine has armed. */
 struct embedding {
     int fd;      /* -1 until dgram_loop_fd() */
     int kick[2]; /* as wake_open() makes it */
@@ -475,19 +479,19 @@ struct gathering {
     bool in_vain;             /* the last sleep brought nothing */
 };
 
-/* What the message handlers of a turn have used up (backlog.c). */
+/* The time and the datagrams that the message handlers of a turn have used up (backlog.c). */
 struct turn {
     uint64_t start, looked; /* at the clock: when they began, and last */
     uint32_t unseen;        /* datagrams delivered since then */
     uint32_t delivered;     /* and before */
-    uint64_t unanswered;    /* delivered since a handler sent what has not left yet */
+    uint64_t unanswered;    /* delivered since a handler sent datagrams that have not left yet */
     bool late;              /* other callbacks ran since the loop's clock was read */
     bool rotates;           /* backlogs are being served: each look is the end of a quantum */
     bool over;              /* the quantum, or the whole turn: */
     bool spent;             /* nothing more is delivered in it */
 };
 
-/* What datagrams cost: nanoseconds of the thread's CPU, and of time. */
+/* The cost of datagrams: nanoseconds of the thread's CPU, and of time. */
 struct price {
     uint64_t cpu, time, datagrams;
 };
@@ -503,7 +507,7 @@ struct spinning {
     struct price epoch;     /* CPU, clock and datagrams when it began */
     unsigned epoch_waits;   /* in it, so far */
     unsigned epochs;        /* of the trial, so far, */
-    struct price prices[2]; /* and what they cost, asleep and awake */
+    struct price prices[2]; /* and the cost of its datagrams, asleep and awake */
     uint64_t until;         /* the next trial; of HOLDS and RESTS, */
     uint64_t held_at;       /* which began then */
     uint64_t rest_ns;       /* of the next RESTS */
@@ -629,7 +633,7 @@ void dg_owner_attend(struct dgram_loop *loop);
 void dg_owner_leave(struct dgram_loop *loop);
 
 /* Between these two pthread_cancel(3) does not end the thread, whatever is called: no change of
- * ours stays half made. hold() returns what release() is to restore. */
+ * ours stays half made. hold() returns the state that release() restores. */
 int dg_cancel_hold(void);
 void dg_cancel_release(int state);
 
@@ -730,8 +734,8 @@ bool dg_queue_is_full(struct dgram_socket *socket, uint32_t size);
 int dg_queue_refuse(struct dgram_socket *socket, uint32_t size);
 void dg_queue_check_drains(struct dgram_loop *loop);
 
-/* What is stalled takes half of the queue at most, and each destination or name a share of that
- * which leaves room for others. A share that is NULL is one that holds nothing yet. */
+/* Stalled datagrams take half of the queue at most, and each destination or name a share of that
+ * half which leaves room for others. A share that is NULL is one that holds nothing yet. */
 bool dg_share_is_full(const struct dgram_socket *socket, const struct share *share, uint32_t size);
 int dg_share_refuse(struct dgram_socket *socket, struct share *share, uint32_t size);
 /* A datagram of the queue begins to wait, and waits no longer. */
@@ -764,19 +768,19 @@ void dg_stalls_forget(struct dgram_socket *socket);
 int dg_send_flush(struct dgram_loop *loop);
 void dg_send_hand_over(struct dgram_loop *loop);
 int dg_send_settle(struct dgram_loop *loop, int code);
-/* Whether somebody has to hear what becomes of the batch before the loop may sleep. */
+/* Whether somebody has to hear the results of the batch before the loop may sleep. */
 bool dg_send_wants_answer(const struct dgram_loop *loop);
-/* Retries what waited for a moment, and notes who is due a `drain`. */
+/* Retries the sockets that waited a moment, and notes those that are due a `drain`. */
 void dg_send_prepare(struct dgram_loop *loop);
 /* What is parked: tried again; completed with a code. */
 void dg_send_retry(struct dgram_socket *socket);
-/* What failed for now is tried again in a millisecond. */
+/* The socket's parked datagrams are tried again in a millisecond. */
 void dg_socket_retry_soon(struct dgram_socket *socket);
 void dg_send_cancel(struct dgram_socket *socket, int code);
 
 /* ---- send.c -------------------------------------------------------------------------------- */
 
-/* What is to be sent. */
+/* A datagram that is to be sent. */
 struct payload {
     const void *data;
     uint32_t size;
@@ -859,7 +863,7 @@ bool dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32
 bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payload *payload,
                      struct request *request);
 
-/* Accounts for what the lanes of a flow, or of all flows, took. */
+/* Charges the datagrams that the lanes of a flow, or of all flows, took. */
 void dg_flow_sync(struct flow *flow);
 void dg_batch_sync(struct batch *batch);
 
@@ -933,7 +937,7 @@ static inline void dg_turn_delivered(struct dgram_socket *socket, uint32_t count
     }
 }
 
-/* Whether what comes now has to wait behind what is there already. */
+/* Whether a new parcel has to wait behind those that are held. */
 static inline bool dg_turn_is_full(const struct dgram_loop *loop)
 {
     return loop->turn.spent || !node_alone(&loop->backlog);
@@ -944,14 +948,14 @@ void dg_backlog_keep(struct dgram_socket *socket, const struct parcel *parcel, u
 void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel);
 /* The socket's first held parcel is done with. */
 void dg_backlog_pop(struct dgram_socket *socket);
-/* The socket may be long in coming back to what it holds: no slot waits for it. */
+/* The socket may be long in coming back to its held parcels: they leave their slots. */
 void dg_backlog_leave_slots(struct dgram_socket *socket);
 void dg_backlog_discard(struct dgram_socket *socket);
 /* The rotation: a socket that holds something joins it at its end, unless it is in it already; the
  * next one whose turn it is leaves it. NULL: nobody, or nobody in this turn any more. */
 void dg_backlog_join(struct dgram_socket *socket);
 struct dgram_socket *dg_backlog_next(struct dgram_loop *loop);
-/* Copies what lies in one slot, for a socket that starves. Not while handlers run. */
+/* Copies the parcel of one slot, for a socket that starves. Not while handlers run. */
 bool dg_backlog_make_room(struct dgram_loop *loop);
 
 /* Whether these bytes are of a copy that a handler has. */
@@ -968,7 +972,7 @@ void dg_slot_done(struct dgram_loop *loop, uint32_t slot);
 /* Begins to empty the socket: false if it cannot deliver. A step of that: false when it is over. */
 bool dg_ending_begin(struct dgram_socket *socket);
 bool dg_ending_step(struct dgram_socket *socket);
-/* Takes what the kernel holds of a socket that no engine has any more, and counts it. */
+/* Takes the kernel's datagrams of a socket that no engine has any more, and counts them. */
 void dg_ending_count(struct dgram_socket *socket);
 
 /* ---- pool.c -------------------------------------------------------------------------------- */

@@ -3,10 +3,10 @@
  * receive.c: from RECEIVED records to `message` events.
  *
  * Owns the decision when a socket receives (bound, not paused, a handler is set, nothing held,
- * slots are free) and the taking apart of trains. A parcel is what one record holds; its messages
- * point into the slot, which goes back to the engine when the last one is done. Between any two
- * messages the handler may have closed, paused or changed the socket: `delivers` says so in one
- * flag. The turn may be over, too (backlog.c): then the parcel waits for the next one.
+ * slots are free) and the taking apart of trains. A parcel is the content of one record; its
+ * messages point into the slot, which goes back to the engine when the last one is done. Between
+ * any two messages the handler may have closed, paused or changed the socket: `delivers` says so in
+ * one flag. The turn may be over, too (backlog.c): then the parcel waits for the next one.
  */
 #include <string.h>
 
@@ -22,7 +22,8 @@ static bool socket_has_handler(const struct dgram_socket *socket)
     return socket->on_message != NULL || socket->on_messages != NULL;
 }
 
-/* What is held back comes first, and the kernel's buffer is the place where more of it waits. */
+/* A socket that holds parcels does not receive: they are delivered first, and newer datagrams wait
+ * in the kernel's buffer. */
 static bool receive_is_wanted(const struct dgram_socket *socket)
 {
     bool more = socket->state != SOCKET_EMPTYING || socket->more;
@@ -66,7 +67,7 @@ static void starved_append(struct dgram_socket *socket)
     node_append(list, &socket->starved);
 }
 
-/* Brings the engine in line with what the socket wants. */
+/* Starts or stops the engine's receive, as the socket wants it. */
 void dg_receive_apply(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
@@ -147,8 +148,8 @@ static bool somebody_starves(const struct dgram_loop *loop)
     return !node_alone(&loop->starved) || !node_alone(&loop->starved_fed);
 }
 
-/* Gives released slots back, then starts the starved, and no more of them in a turn than slots are
- * free: if all are flooded, each of the others would only starve again. */
+/* Gives released slots back, then starts starved sockets: no more of them in a turn than slots are
+ * free. If all are flooded, each of the others would only starve again. */
 void dg_receive_prepare(struct dgram_loop *loop)
 {
     for (uint32_t slot; dg_pool_returned(loop->pool, &slot);) {
@@ -385,8 +386,8 @@ static struct parcel parcel_open(struct dgram_loop *loop, const struct completio
     return parcel;
 }
 
-/* What is left of it waits for the next turn, or until the socket delivers again, or nobody wants
- * it any more. Returns whether it stays in its slot. */
+/* The rest of a parcel waits for the next turn or until the socket delivers again; or it is
+ * discarded, because the socket is closed. Returns whether it stays in its slot. */
 static bool parcel_leave(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot)
 {
     if (socket->delivers) {
@@ -406,8 +407,8 @@ static bool same_socket(const struct completion *one, const struct completion *t
     return two->kind == COMPLETION_RECEIVED && two->endpoint == one->endpoint;
 }
 
-/* One array of all records of the socket that follow each other, as far as there is room: datagrams
- * that were sent alone are as many messages as a train of them. */
+/* Delivers one array of all records of the socket that follow each other, as far as there is room.
+ * Datagrams that were sent alone make arrays as long as a train does. */
 static uint32_t receive_array(struct dgram_socket *socket, const struct completion *records,
                               uint32_t count, bool *ret_stays)
 {
@@ -426,7 +427,7 @@ static uint32_t receive_array(struct dgram_socket *socket, const struct completi
     return taken;
 }
 
-/* Order: what is held comes before what comes now. */
+/* Held parcels come before the new one, so that the order is kept. */
 static bool receive_parcel(struct dgram_socket *socket, const struct completion *record)
 {
     struct parcel parcel = parcel_open(socket->loop, record);

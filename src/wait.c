@@ -4,7 +4,7 @@
  *
  * Owns the choice between sleeping, spinning and gathering (a sleep that lasts whatever comes, so
  * that one wake-up serves several datagrams), and the figures from which it chooses. It calls
- * nobody back: loop.c dispatches what came.
+ * nobody back: loop.c dispatches the records.
  */
 #include "src/core.h"
 
@@ -14,9 +14,9 @@ enum { BUSY_POLL_US_MAX = 1000000 };
 enum { MAX_DELAY_US_MAX = 100000 };
 
 /*
- * What a spin may last. A wake-up takes 30 us here (KVM, two cores). The limit is longer, or two
- * loops that both sleep would never find out: as long as the other one sleeps, an answer takes a
- * wake-up and some (20 us: no pair began to spin; 30: most; 40: all).
+ * The longest spin. A wake-up takes 30 us here (KVM, two cores). The limit is longer, or two loops
+ * that both sleep would never find out. As long as the other one sleeps, an answer takes a wake-up
+ * and some (20 us: no pair began to spin; 30: most; 40: all).
  */
 enum { SPIN_NS = 40000 };
 /* From a trial that failed to the next, at least and at most; and from one that did not. */
@@ -75,7 +75,8 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns)
 
 /* ---- Spinning ------------------------------------------------------------------------------ */
 
-/* Every so many looks a whole wait(0) looks for what is no datagram: wake-ups, names, POLLOUT. */
+/* Every so many looks a whole wait(0) looks for other events than datagrams: wake-ups, names,
+ * POLLOUT. */
 enum { LOOKS_PER_WAIT = 32 };
 
 /* Waits, and reads the clock: nothing of this file ends without knowing the time. */
@@ -93,8 +94,8 @@ static bool time_is_left(struct dgram_loop *loop, int64_t limit_ns)
 }
 
 /*
- * Looks until something is there or so much time has passed. What was handed over is submitted, and
- * settled before the spin: it may have to be parked, or told.
+ * Looks until something is there or so much time has passed. Trains that were handed over are
+ * submitted, and settled before the spin: they may have to be parked, or told.
  *
  * Where there is one CPU only, a spin that the program wants gives way to those for whom it looks.
  * One that has to pay does not: beside a busy thread that takes milliseconds, and a sleep would end
@@ -103,8 +104,8 @@ static bool time_is_left(struct dgram_loop *loop, int64_t limit_ns)
  * Peeking is for datagrams that come one by one, and not fair. If the last spin found something at
  * once, there may be more, and more of others: then it begins with a whole wait.
  *
- * The clock is read before a look and not after it: what was found is to be answered, and the time
- * of the last look is half a microsecond old.
+ * The clock is read before a look and not after it: a found datagram is to be answered, and the
+ * time of the last look is half a microsecond old.
  */
 static int look(struct dgram_loop *loop, int64_t limit_ns)
 {
@@ -150,13 +151,13 @@ static int spin_wait(struct dgram_loop *loop, int64_t patience, int64_t spin_ns,
 enum { EPOCH_WAITS = 16, TRIAL_EPOCHS = 8 };
 #define ANSWERS_NS UINT64_C(10000000)
 
-/* It has sent something lately: others may wait for what it will send. */
+/* It has sent something lately: others may wait for its next datagrams. */
 static bool loop_answers(const struct dgram_loop *loop)
 {
     return loop->now - loop->sent_at < ANSWERS_NS;
 }
 
-/* What the datagrams of an epoch cost; and the next one begins. */
+/* Returns the price of the epoch's datagrams, and begins the next epoch. */
 static struct price epoch_end(struct dgram_loop *loop)
 {
     struct spinning *spinning = &loop->spinning;
@@ -280,7 +281,7 @@ static void epoch_count(struct dgram_loop *loop)
     }
 }
 
-/* A conversation begins: what was found out in the one before holds if that was a moment ago. */
+/* A conversation begins: the verdict of the one before holds if that was a moment ago. */
 static void conversation_begin(struct dgram_loop *loop)
 {
     struct spinning *spinning = &loop->spinning;
@@ -294,9 +295,9 @@ static void conversation_begin(struct dgram_loop *loop)
 
 /*
  * In a loop that answers it is tried out whether spinning pays. Two loops that talk to each other
- * without a pause answer within 5 us instead of 70, for a fifth of the CPU. Requests that come
- * whenever they come find no quicker way by it, and would cost up to a core: a loop that serves
- * those sleeps, and spins for 16 to 64 waits every 2.5 s to find out.
+ * without a pause answer within 5 us instead of 70, for a fifth of the CPU. Requests that come at
+ * random are answered no sooner by it, and would cost up to a core. A loop that serves those
+ * sleeps, and spins for 16 to 64 waits every 2.5 s to find out.
  *
  * Nothing came while it spun: a turn that has a limit sleeps on until then, since its caller may
  * take the end for a timeout. One without a limit ends: its caller may wait for a signal, and that
@@ -331,7 +332,7 @@ static int answering_wait(struct dgram_loop *loop, int64_t patience, bool limite
  */
 enum { GATHER_LEAST = 3, WINDOW_RECORDS = 16 };
 
-/* A datagram is charged this in the receive buffer beside 5/4 of its size: the kernel's own account
+/* A datagram is charged this in the receive buffer beside 5/4 of its size. The kernel's own account
  * is 768 bytes for a small one and 2,304 for one of 1,200 bytes (Linux 6.18). */
 enum { RECORD_OVERHEAD = 1024 };
 
@@ -409,8 +410,9 @@ void dg_wait_received(struct dgram_loop *loop, const struct completion *records,
 
 /*
  * Nothing came while it gathered: a turn that has a limit sleeps on until then, since its caller
- * may take the end for a timeout. One without a limit ends, and so does one that a signal woke
- * before its time: their callers may wait for a signal, and it may have come between two sleeps.
+ * may take the end for a timeout. A turn without a limit ends, and so does one that a signal woke
+ * before its time. Their callers may wait for a signal, and the signal may have come between two
+ * sleeps.
  */
 static int gathering_wait(struct dgram_loop *loop, int64_t patience, bool limited)
 {
