@@ -247,7 +247,7 @@ static int poll_open(const struct engine_config *config, struct engine **ret_eng
 
 /*
  * Frees without a look at the core's objects, which may be gone, and without a change to the
- * readiness mechanism, which a child shares with its parent: so one way serves both. Endpoints and
+ * readiness mechanism, which a child shares with its parent. So one way serves both. Endpoints and
  * watches may still be here: in a child, where taking them out is the parent's business, and when
  * the core gives an engine up.
  */
@@ -423,9 +423,9 @@ static void append_received(struct engine *engine, struct endpoint *endpoint,
 }
 
 /*
- * Twice of the most that came of late: datagrams that come whenever they come are one now and seven
- * then, and what a receive leaves costs another turn. So what is expected falls by an eighth at a
- * time (400,000 a second: 0.12 turns a datagram, and 0.18 when twice of the last was expected).
+ * Twice of the most that came of late. Datagrams that come at random are one now and seven then,
+ * and those that a receive leaves cost another turn. So the number falls by an eighth at a time
+ * (400,000 a second: 0.12 turns a datagram, and 0.18 when twice of the last was expected).
  */
 static void expect(struct poll_endpoint *state, uint32_t taken)
 {
@@ -435,8 +435,8 @@ static void expect(struct poll_endpoint *state, uint32_t taken)
     state->expects = expects > RECEIVE_LEAST ? expects : RECEIVE_LEAST;
 }
 
-/* Takes what is queued, up to `most`; the rest is still readable in the next wait. Returns how much
- * that was. */
+/* Takes the queued datagrams, up to `most`; the rest is still readable in the next wait. Returns
+ * how many it took. */
 static uint32_t receive(struct engine *engine, struct poll_endpoint *state, uint32_t most)
 {
     struct endpoint *endpoint = state->endpoint;
@@ -519,8 +519,8 @@ static void send_run(struct engine *engine, struct train *const *trains, size_t 
     }
 }
 
-/* Sends at once: the contract wants results by the end of flush() or wait(), and here, where a send
- * is a system call either way, there is nothing to gather until then. So no list is kept, and none
+/* Sends at once. The contract wants results by the end of flush() or wait(); here a send is a
+ * system call either way, and there is nothing to gather until then. So no list is kept, and none
  * can outlive its trains. */
 static void poll_send(struct engine *engine, struct train *const *trains, size_t count)
 {

@@ -2,10 +2,10 @@
 /*
  * ready.h: how the poll engine learns which descriptors are ready.
  *
- * The inner boundary to what differs by host: the build takes one of ready_epoll.c (Linux) and
- * ready_poll.c (any POSIX host). Behind it lie descriptors and interests; sockets, slots, watches
- * and completion records are unknown there. Interest is level-triggered: a descriptor that stays
- * ready is reported by each wait.
+ * The inner boundary to readiness, which differs by host. The build takes one of ready_epoll.c
+ * (Linux) and ready_poll.c (any POSIX host). Behind it lie descriptors and interests; sockets,
+ * slots, watches and completion records are unknown there. Interest is level-triggered: a
+ * descriptor that stays ready is reported by each wait.
  */
 #ifndef DGRAM_FALLBACK_READY_H
 #define DGRAM_FALLBACK_READY_H
@@ -19,7 +19,8 @@ struct ready;
 /* One descriptor, embedded in an object of the engine. A descriptor has at most one entry. */
 struct ready_entry {
     int fd;
-    short interest;    /* what the mechanism knows now: 0, or POLLIN and POLLOUT; written there */
+    short interest;    /* the interest that the mechanism knows now: 0, or POLLIN and POLLOUT;
+                          written there */
     uint32_t position; /* the mechanism's */
 };
 
@@ -37,7 +38,7 @@ void dg_ready_close(struct ready *ready);
 /* Adds an entry without interest: 0 or a negated errno. The only function that allocates. */
 int dg_ready_add(struct ready *ready, struct ready_entry *entry);
 
-/* Changes the interest; it must differ from what is known. Without interest the entry is silent,
+/* Changes the interest; it must differ from the known one. Without interest the entry is silent,
  * except that epoll may report an error of the descriptor once. */
 void dg_ready_set(struct ready *ready, struct ready_entry *entry, short interest);
 

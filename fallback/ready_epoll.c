@@ -3,8 +3,8 @@
  * ready_epoll.c: readiness by epoll(7).
  *
  * Owns the epoll instance and, once another event loop asked for a descriptor, the eventfd that
- * wakes it for what the kernel does not know. A wait costs what is ready, however many descriptors
- * idle. Registrations change only when an interest does.
+ * wakes it for records that are due without the kernel. The cost of a wait grows with the ready
+ * descriptors, not with those that idle. Registrations change only when an interest does.
  */
 #include "fallback/ready.h"
 
@@ -18,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* What one epoll call takes over; what is ready beyond it comes first in the next. */
+/* The most that one epoll call takes over; further ready descriptors come first in the next. */
 #define EVENTS_MAX 256u
 
 /* Interests and results pass through untranslated. */
@@ -135,7 +135,7 @@ static int wait_kernel(struct ready *ready, int64_t timeout_ns, int capacity)
 {
     if (!ready->coarse) {
         int count = wait_fine(ready, timeout_ns, capacity);
-        /* EPERM is what seccomp filters that are older than a system call say instead of ENOSYS. */
+        /* Seccomp filters that are older than a system call say EPERM instead of ENOSYS. */
         if (count >= 0 || (errno != ENOSYS && errno != EPERM)) {
             return count;
         }

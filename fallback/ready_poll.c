@@ -101,8 +101,8 @@ static int milliseconds(int64_t timeout_ns)
     return whole > INT_MAX ? INT_MAX : (int) whole;
 }
 
-/* Collects what poll(2) marked, from the cursor on, and leaves the cursor behind the last one, so
- * that a crowd of ready entries is served in turn. */
+/* Collects the entries that poll(2) marked, from the cursor on, and leaves the cursor behind the
+ * last one, so that a crowd of ready entries is served in turn. */
 static int collect(struct ready *ready, uint32_t marked, struct ready_event *events,
                    uint32_t capacity)
 {

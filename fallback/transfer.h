@@ -2,16 +2,17 @@
 /*
  * transfer.h: how the poll engine moves datagrams.
  *
- * The inner boundary to what differs by host: the build takes one of transfer_mmsg.c (recvmmsg and
- * sendmmsg: Linux, FreeBSD, NetBSD) and transfer_msg.c (any POSIX host). Behind it lie system calls
- * on one socket; nothing there waits, and nothing is kept between the calls.
+ * The inner boundary to the calls that move datagrams, which differ by host. The build takes one of
+ * transfer_mmsg.c (recvmmsg and sendmmsg: Linux, FreeBSD, NetBSD) and transfer_msg.c (any POSIX
+ * host). Behind it lie system calls on one socket; nothing there waits, and nothing is kept between
+ * the calls.
  */
 #ifndef DGRAM_FALLBACK_TRANSFER_H
 #define DGRAM_FALLBACK_TRANSFER_H
 
 #include <sys/socket.h>
 
-/* One datagram or train: what struct mmsghdr is where the host has it. */
+/* One datagram or train: a struct mmsghdr where the host has it. */
 struct transfer {
     struct msghdr header;
     unsigned int size; /* written: bytes sent, or the real bytes of what was received */
@@ -24,7 +25,7 @@ unsigned int dg_transfer_receive(int fd, struct transfer *items, unsigned int co
                                  int *ret_error);
 
 /* Sends from the first of `count` (1 or more) on, in order and without gaps: how many were taken,
- * at least 1, or the negated errno that refused the first. What follows a refused one is not
+ * at least 1, or the negated errno that refused the first. Those that follow a refused one are not
  * tried. Taking fewer than `count` tells nothing: the next call begins at the first that is left,
  * and learns why. */
 int dg_transfer_send(int fd, struct transfer *items, unsigned int count);

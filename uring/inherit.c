@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * inherit.c: the thread that owns the ring ends, and another one closes what is left.
+ * inherit.c: the thread that owns the ring ends, and another one closes the sockets.
  *
  * A ring with SINGLE_ISSUER takes nothing from another thread than its own (EEXIST), not even a
- * cancel, and what is armed in it outlives that thread and holds its sockets. So the owner cancels
+ * cancel. Armed operations outlive that thread and hold its sockets. So the owner cancels
  * everything as its last deed, when the thread ends. (At the end of each run it would be too dear:
  * to cancel and to start again takes 0.7 us with one socket, 4.4 with ten.) Where it did not, only
  * the end of the ring lets go: the kernel cancels its requests some milliseconds after that, 5 to
@@ -52,8 +52,8 @@ void ring_rest(struct engine *engine)
     engine->resting = false;
 }
 
-/* What is not armed needs the ring no more: sends go by system call, and a detach is done at once.
- * A broken ring is of no account from here on. */
+/* Operations that are not armed need the ring no more: sends go by system call, and a detach is
+ * done at once. A broken ring is of no account from here on. */
 int ring_inherit(struct engine *engine)
 {
     bool armed = anything_armed(engine);

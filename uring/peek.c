@@ -85,7 +85,7 @@ int ring_peek(struct engine *engine)
     if (!engine->enabled) {
         return 0; /* the first wait() is still to come */
     }
-    /* What overflowed is older than what a receive would find now. */
+    /* Completions that overflowed are older than the datagram that a receive would find now. */
     bool overflown = io_uring_cq_has_overflow(&engine->ring);
     if (io_uring_cq_ready(&engine->ring) > 0) {
         ring_harvest(engine);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ring.h: what the files of the io_uring engine share. Private to uring/.
+ * ring.h: the structs and functions that the files of the io_uring engine share. Private to uring/.
  *
  *     setup.c   the ring, its buffer ring, the object table: everything that allocates
  *     send.c    trains into SQEs
@@ -46,7 +46,7 @@ struct object {
     uint32_t index, generation;
     bool is_watch;
     struct node queued;       /* in the engine's list of those with something to submit */
-    bool start, cancel;       /* what is to be submitted */
+    bool start, cancel;       /* to be submitted */
     bool armed;               /* its operation is in the kernel */
     bool stopping, detaching; /* endpoint */
     bool forgotten;           /* watch: unwatch() was called, the object lives until its CQE */
@@ -62,7 +62,7 @@ struct engine {
     const char **failed_call;
     struct completions *out;
     bool enabled;   /* by the first wait(), whose thread owns the ring from then on */
-    bool resting;   /* what ends now is to be started again */
+    bool resting;   /* operations that end now are to be started again */
     bool inherited; /* another thread has it now, and only closes: the ring is not entered */
     bool down;      /* and the ring itself is gone */
     int broken; /* an enter failed: its error. The SQEs that it left point to memory that the core
@@ -134,9 +134,10 @@ int ring_peek(struct engine *engine);
 void ring_receiver_added(struct engine *engine, struct object *object);
 void ring_receiver_gone(struct engine *engine, struct object *object);
 
-/* uring.c: a free SQE, submitting what is queued if there is none. */
+/* uring.c: a free SQE; if there is none, the queued ones are submitted first. */
 struct io_uring_sqe *ring_sqe(struct engine *engine);
-/* Appends what a receive of the kernel left in a slot: `before` bytes of header, then payload. */
+/* Appends the datagram that a receive of the kernel left in a slot: `before` bytes of header, then
+ * payload. */
 void ring_append_received(struct engine *engine, const struct object *object, uint32_t slot,
                           const struct io_uring_recvmsg_out *header, uint32_t present);
 void ring_harvest(struct engine *engine);

@@ -125,9 +125,9 @@ static uint32_t run_end(const struct engine *engine, uint32_t from)
     return run - from >= RUN_LEAST ? run : chain;
 }
 
-/* A disabled ring takes no submissions, and enabling it would make this thread its owner: what is
- * sent before the first turn goes by system call. So does a lone train that no other submission is
- * made for: an enter for one SQE costs 0.35 us more than sendmsg. */
+/* A disabled ring takes no submissions, and enabling it would make this thread its owner: sends
+ * before the first turn go by system call. So does a lone train that no other submission is made
+ * for: an enter for one SQE costs 0.35 us more than sendmsg. */
 static bool by_call(const struct engine *engine, bool flush)
 {
     return !engine->enabled || (flush && engine->send_count == 1 && node_alone(&engine->queued) &&
@@ -138,7 +138,7 @@ void ring_send_queue(struct engine *engine, bool flush)
 {
     bool call = by_call(engine, flush);
     engine->send_generation++;
-    /* A loan may have broken the ring: what is behind it has its answer. */
+    /* A loan may have broken the ring: the trains behind it have their answer. */
     for (uint32_t from = 0; from < engine->send_count && engine->broken == 0;) {
         uint32_t to = run_end(engine, from);
         if (to > from + 1 || call || !train_queue(engine, from)) {

@@ -3,10 +3,10 @@
  * setup.c: everything of the io_uring engine that is made once: the ring, the ring of provided
  * buffers, the table of objects.
  *
- * The flags form a ladder: each rung drops what an older kernel refuses with EINVAL. What no rung
- * can do without is checked afterwards, by feature bit. The ring is created disabled, so that a
- * loop can be made in one thread and run in another: with SINGLE_ISSUER the thread that enables it
- * owns it.
+ * The flags form a ladder: each rung drops what an older kernel refuses with EINVAL. Features that
+ * no rung can do without are checked afterwards, by their bits. The ring is created disabled, so
+ * that a loop can be made in one thread and run in another: with SINGLE_ISSUER the thread that
+ * enables it owns it.
  *
  * Not used, and why: SQPOLL burns a core; the registered ring descriptor would keep the ring, and
  * with it bound ports, alive in a thread that no longer runs the loop; registered files measured no
@@ -198,7 +198,7 @@ int ring_provide(struct engine *engine, const struct slots *slots, const char **
 
 /* A ring with DEFER_TASKRUN does not wake epoll by its own descriptor (6.18; 6.1 did); an eventfd
  * registered with it does, for 1.5 us of CPU a wake-up, so it is made only when asked for. It
- * starts readable: what was queued before is submitted by the turn that follows. */
+ * starts readable: operations that were queued before are submitted by the turn that follows. */
 int ring_event_fd(struct engine *engine)
 {
     if (engine->event_fd >= 0) {

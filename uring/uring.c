@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * uring.c: the io_uring engine's turn: what was asked for becomes SQEs, one enter submits them and
+ * uring.c: the io_uring engine's turn: requests of the core become SQEs, one enter submits them and
  * waits, CQEs become records.
  *
  * Receiving is one multishot RECVMSG per endpoint into the ring of provided buffers: one CQE a
@@ -77,7 +77,7 @@ static void prepare_cancel(struct object *object, struct io_uring_sqe *sqe)
     enum operation operation = object->is_watch ? OPERATION_POLL : OPERATION_RECEIVE;
     io_uring_prep_cancel64(sqe, ring_user_data(operation, object->generation, object->index), 0);
     sqe->user_data = ring_user_data(OPERATION_CANCEL, 0, 0);
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* the target's own completion is what counts */
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* the target's own completion counts */
 }
 
 /* False if the SQ is full: the object stays first in the list. */
@@ -157,7 +157,7 @@ static void append_simple(struct engine *engine, struct endpoint *endpoint,
         (struct completion){.kind = (uint8_t) kind, .endpoint = endpoint, .result = result};
 }
 
-/* What was still to be submitted for it is moot. */
+/* Its operations that were not submitted are moot. */
 static void object_end(struct engine *engine, struct object *object)
 {
     node_remove(&object->queued);
