@@ -216,8 +216,7 @@ static bool first_moves(struct dgram_socket *socket)
  * are no more of them than slots. */
 bool dg_backlog_make_room(struct dgram_loop *loop)
 {
-    for_each_node(node, &loop->backlog)
-    {
+    for (struct node *node = loop->backlog.next; node != &loop->backlog; node = node->next) {
         if (first_moves(owner_of(node, struct dgram_socket, backlog))) {
             return true;
         }

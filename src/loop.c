@@ -249,8 +249,7 @@ bool dg_loop_has_work(struct dgram_loop *loop)
  * has that to do. */
 static bool event_is_due(const struct dgram_loop *loop)
 {
-    for_each_node(node, (struct node *) &loop->due)
-    {
+    for (const struct node *node = loop->due.next; node != &loop->due; node = node->next) {
         if ((owner_of(node, struct dgram_socket, due_node)->due & ~DUE_RECEIVE) != 0) {
             return true;
         }
@@ -644,8 +643,7 @@ static void loop_begin_end(struct dgram_loop *loop)
     loop->freeing = true;
     dg_inbox_end(loop);
     dg_timers_stop(loop);
-    for_each_node(node, &loop->sockets)
-    {
+    for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
         struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         if (s->state < SOCKET_CLOSING) {
             dg_socket_begin_close(s);
@@ -657,8 +655,7 @@ static void loop_begin_end(struct dgram_loop *loop)
 static void abandon_all(struct dgram_loop *loop, int code)
 {
     dg_send_settle(loop, code);
-    for_each_node(node, &loop->sockets)
-    {
+    for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
         dg_socket_abandon(owner_of(node, struct dgram_socket, all), code);
     }
     for (uint32_t i = 0; i < loop->pending.count; i++) {

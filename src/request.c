@@ -189,8 +189,7 @@ void dg_queue_check_drains(struct dgram_loop *loop)
     if (loop->drains_wanted == 0) {
         return;
     }
-    for_each_node(node, &loop->sockets)
-    {
+    for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
         struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         if ((s->drain_wanted & WANTED_QUEUE) && queue_is_ready(s)) {
             drain_has_come(s, WANTED_QUEUE);

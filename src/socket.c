@@ -194,8 +194,7 @@ static void sockets_unlink(struct dgram_loop *loop, struct dgram_socket *socket)
 uint64_t dg_sockets_receive_buffer(struct dgram_loop *loop)
 {
     uint64_t least = UINT64_MAX;
-    for_each_node(node, &loop->sockets)
-    {
+    for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
         const struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         int bytes = 0;
         socklen_t size = sizeof(bytes);

@@ -143,8 +143,7 @@ void dg_stalls_retry(struct dgram_socket *socket)
 void dg_stalls_retry_all(struct dgram_socket *socket)
 {
     uint32_t left = 0;
-    for_each_node(node, &socket->stalls)
-    {
+    for (struct node *node = socket->stalls.next; node != &socket->stalls; node = node->next) {
         left++;
     }
     while (left > 0 && !node_alone(&socket->stalls) && !socket->blocked) {

@@ -84,10 +84,6 @@ static inline void node_take_all(struct node *list, struct node *from)
     }
 }
 
-/* Walks a list; the current object may not leave it. */
-#define for_each_node(node, list)                                                                  \
-    for (struct node *node = (list)->next; node != (list); node = node->next)
-
 /* ---- Queues -------------------------------------------------------------------------------- */
 
 struct link {
@@ -135,11 +131,15 @@ static inline void queue_append(struct queue *queue, struct link *link)
 /* NULL: it is empty. */
 static inline struct link *queue_pop(struct queue *queue)
 {
-    struct link *first = queue_first(queue);
-    if (first == queue->last) {
+    struct link *last = queue->last;
+    if (last == NULL) {
+        return NULL;
+    }
+    struct link *first = last->next;
+    if (first == last) {
         queue->last = NULL;
     } else {
-        queue->last->next = first->next;
+        last->next = first->next;
     }
     return first;
 }
