@@ -184,9 +184,9 @@ TEST_P(SimNames, AreAskedAgainWhenTheServerMayBeBack)
     struct sim_faults faults = {};
     faults.dns_silent = 1000;
     World world(1, faults);
+    Sent early, late;
     Pair pair(GetParam());
     sim_file(RESOLV_CONF, "nameserver 127.0.0.1\n"); /* so that c-ares tries for 14 s */
-    Sent early, late;
     EXPECT_EQ(pair.send("one.test", &early), 0);
     pair.let_pass(7 * SECOND);
     EXPECT_TRUE(early.results.empty());
@@ -205,9 +205,9 @@ TEST_P(SimNames, OfADeadServerFailThoughOthersAskAgain)
     struct sim_faults faults = {};
     faults.dns_silent = 1000;
     World world(1, faults);
+    std::deque<Sent> sents; /* callbacks come until the loop is freed */
     Pair pair(GetParam());
     sim_file(RESOLV_CONF, "nameserver 127.0.0.1\n");
-    std::deque<Sent> sents;
     for (int i = 0; i < 60; i++) {
         sents.emplace_back();
         EXPECT_EQ(pair.send("one.test", &sents.back()), 0);
