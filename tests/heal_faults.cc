@@ -26,6 +26,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #if DGRAM_TEST_URING
@@ -465,6 +466,7 @@ void mark_submissions(struct io_uring *ring)
         const uint64_t user_data = sqe->user_data;
         const int errnum = result_fault(user_data);
         if (errnum != 0) {
+            memset(sqe, 0, sizeof(*sqe)); /* liburing 2.9 leaves flags of what it was */
             io_uring_prep_nop(sqe);
             sqe->user_data = user_data;
             marked.push_back({user_data, -errnum, false});
