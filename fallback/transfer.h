@@ -25,7 +25,7 @@ unsigned int dg_transfer_receive(int fd, struct transfer *items, unsigned int co
                                  int *ret_error);
 
 /* Sends from the first of `count` (1 or more) on, in order and without gaps: how many were taken,
- * at least 1, or the negated errno that refused the first. Those that follow a refused one are not
+ * at least 1, or the negated errno that refused the first. Datagrams behind a refused one are not
  * tried. Taking fewer than `count` tells nothing: the next call begins at the first that is left,
  * and learns why. */
 int dg_transfer_send(int fd, struct transfer *items, unsigned int count);

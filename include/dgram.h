@@ -742,10 +742,10 @@ DGRAM_API int dgram_send_dest(struct dgram_socket *socket, const void *data, siz
  * A buffer is *in use* from the first send until nobody reads its memory any more. Meanwhile the
  * bytes that were passed to dgram_send_buffer() must not change; the rest may be written and sent
  * at any time. Then `idle` is called, like all callbacks, once for all sends since the one before
- * it: the whole buffer may be filled again. That may be in the middle of filling it: the program
- * remembers the datagrams that it has composed and not yet sent. Buffers become idle in the order
- * in which they went out of use. A program that never waits has two and fills one while the other
- * is in use.
+ * it: the whole buffer may be filled again. `idle` may come while the program is filling the
+ * buffer; the program keeps count of the datagrams that it has composed and not yet sent. Buffers
+ * become idle in the order in which they went out of use. A program that never waits has two and
+ * fills one while the other is in use.
  *
  * `idle` is about memory only. It says nothing of delivery: datagrams that wait for room in the
  * kernel are copied, so a buffer may be idle while its datagrams are queued; and with zero copy it

@@ -4,8 +4,8 @@
  *
  * What crosses it is "datagram batches complete": not "a descriptor is readable", which would throw
  * multishot receives and batched submission away, and not "a whole UDP socket", which would be
- * written once per engine. uring/ and fallback/ include this file and nothing else of src/; src/
- * never includes theirs and knows each engine by its exported `const struct backend`.
+ * written once per engine. uring/ and fallback/ include this file and src/base/, and nothing else
+ * of src/; src/ never includes theirs and knows each engine by its exported `const struct backend`.
  *
  * Who does what: engines only append completion records and fill in results; they never call the
  * user, park, re-send, re-arm, count or order anything. The core does all of that, in one place.

@@ -31,7 +31,8 @@
     X(DGRAM_EWRONGLOOP, "the destination or buffer belongs to another loop")                       \
     X(DGRAM_EBADRANGE, "the part exceeds the buffer")
 
-/* What sockets, rings and name servers answer with; strerrorname_np() is too new to rely on. */
+/* The errnos with which sockets, rings and name servers answer; strerrorname_np() is too new to
+ * rely on. */
 /* clang-format off */
 #define SYSTEM_CODES(X) \
     X(EPERM) X(ENOENT) X(EINTR) X(EIO) X(ENXIO) X(E2BIG) X(EBADF) X(EAGAIN) X(ENOMEM) X(EACCES) \

@@ -2,7 +2,7 @@
 /*
  * list.h: lists whose links lie inside the objects that are listed.
  *
- * Owns nothing and never allocates, so joining and leaving cannot fail. Of two kinds:
+ * Owns nothing and never allocates, so joining and leaving cannot fail. There are two kinds:
  *
  * A list of nodes, which leave it from anywhere, at the same cost with 10,000 sockets as with one.
  * It is a ring that begins and ends with a node of its own; a node that is in no list is a ring of
@@ -33,7 +33,7 @@ static inline void node_init(struct node *node)
     node->next = node->previous = node;
 }
 
-/* Of a node: it is in no list. Of a list: it is empty. */
+/* Whether a node is in no list, or a list is empty. */
 static inline bool node_alone(const struct node *node)
 {
     assert((node->next == node) == (node->previous == node));
