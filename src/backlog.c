@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * backlog.c: how much a turn delivers, and the parcels that wait for the next one.
+ * backlog.c: how much a turn delivers, and the arrivals that wait for the next one.
  *
- * Owns the budget of a turn's message handlers, the parcels that a socket holds, and the rotation
+ * Owns the budget of a turn's message handlers, the arrivals that a socket holds, and the rotation
  * of sockets that hold some. It never calls a handler: receive.c delivers and asks here how far.
  *
  * A train may be 128 datagrams and a turn may have 64 trains, with a handler that takes its time
  * for each. So the handlers of a turn have a millisecond; then timers and other sockets come. The
- * rest of a parcel stays in its slot, uncopied, and the socket receives no more until the rest is
- * delivered (dg_receive_update): slots are for everybody. While a socket holds parcels, new ones
+ * rest of an arrival stays in its slot, uncopied, and the socket receives no more until the rest is
+ * delivered (dg_receive_update): slots are for everybody. While a socket holds arrivals, new ones
  * join them at the end, and sockets are served in turn. If all slots wait so, one is copied for
  * whoever starves.
  *
@@ -29,7 +29,7 @@ enum { LOOK_NS = 250000 };
 void dg_turn_begin(struct dgram_loop *loop, bool received)
 {
     struct turn *turn = &loop->turn;
-    bool asks = turn->late && (received || !node_alone(&loop->backlog));
+    bool asks = turn->late && (received || !node_alone(&loop->rotation));
     turn->start = turn->looked = asks ? loop->system->now() : loop->now;
     turn->unseen = turn->delivered = 0;
     turn->unanswered = 0;
@@ -61,9 +61,9 @@ void dg_turn_look(struct dgram_socket *socket)
 
 /* ---- What a socket holds ------------------------------------------------------------------- */
 
-/* A parcel that was copied. */
-struct held_copy {
-    struct held held; /* first, so that the two convert */
+/* An arrival that was copied. */
+struct backlog_copy {
+    struct backlog_item item; /* first, so that the two convert */
     struct dgram_addr from;
     uint32_t size;
     unsigned char bytes[];
@@ -71,69 +71,69 @@ struct held_copy {
 
 void dg_slot_done(struct dgram_loop *loop, uint32_t slot)
 {
-    if (dg_pool_settle(loop->pool, slot) && !dg_loop_forked(loop)) {
+    if (dg_pool_done(loop->pool, slot) && !dg_loop_forked(loop)) {
         loop->backend->recycle(loop->engine, slot);
     }
 }
 
-uint64_t dg_parcel_count(const struct parcel *parcel)
+uint64_t dg_arrival_count(const struct arrival *arrival)
 {
-    if (parcel->segment == 0 || parcel->size == 0) {
+    if (arrival->segment == 0 || arrival->size == 0) {
         return 1;
     }
-    return (parcel->size + parcel->segment - 1) / parcel->segment;
+    return (arrival->size + arrival->segment - 1) / arrival->segment;
 }
 
-static void held_append(struct dgram_socket *socket, struct held *held)
+static void item_append(struct dgram_socket *socket, struct backlog_item *item)
 {
-    queue_append(&socket->held, &held->link);
+    queue_append(&socket->backlog, &item->link);
 }
 
-static void held_release(struct dgram_socket *socket, struct held *held)
+static void item_release(struct dgram_socket *socket, struct backlog_item *item)
 {
-    if (held->slot != DG_NO_SLOT) {
-        socket->held_slots--;
-        dg_slot_done(socket->loop, held->slot);
+    if (item->slot != DG_NO_SLOT) {
+        socket->backlog_slots--;
+        dg_slot_done(socket->loop, item->slot);
     } else {
-        dg_release(held);
+        dg_release(item);
     }
 }
 
-void dg_backlog_keep(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot)
+void dg_backlog_keep(struct dgram_socket *socket, const struct arrival *arrival, uint32_t slot)
 {
-    struct held *held = dg_pool_held(socket->loop->pool, slot);
-    held->parcel = *parcel;
-    held->slot = slot;
-    socket->held_slots++;
-    held_append(socket, held);
+    struct backlog_item *item = dg_pool_backlog_item(socket->loop->pool, slot);
+    item->arrival = *arrival;
+    item->slot = slot;
+    socket->backlog_slots++;
+    item_append(socket, item);
     dg_receive_update(socket);
 }
 
 /* NULL: no memory. */
-static struct held *parcel_copy(const struct parcel *parcel)
+static struct backlog_item *arrival_copy(const struct arrival *arrival)
 {
-    struct held_copy *copy = dg_allocate(sizeof(*copy) + parcel->size);
+    struct backlog_copy *copy = dg_allocate(sizeof(*copy) + arrival->size);
     if (copy == NULL) {
         return NULL;
     }
-    dg_address_set(&copy->from, &parcel->from->u, parcel->from->size);
-    memcpy(copy->bytes, parcel->data, parcel->size);
-    copy->held.parcel = *parcel;
-    copy->held.parcel.data = copy->bytes;
-    copy->held.parcel.from = &copy->from;
-    copy->held.parcel.owner = DG_OWNER_HELD;
-    copy->held.slot = DG_NO_SLOT;
-    copy->size = parcel->size;
-    return &copy->held;
+    dg_address_set(&copy->from, &arrival->from->u, arrival->from->size);
+    memcpy(copy->bytes, arrival->data, arrival->size);
+    copy->item.arrival = *arrival;
+    copy->item.arrival.data = copy->bytes;
+    copy->item.arrival.from = &copy->from;
+    copy->item.arrival.owner = DG_OWNER_COPIED;
+    copy->item.slot = DG_NO_SLOT;
+    copy->size = arrival->size;
+    return &copy->item;
 }
 
-void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel)
+void dg_backlog_copy(struct dgram_socket *socket, const struct arrival *arrival)
 {
-    struct held *held = parcel_copy(parcel);
-    if (held != NULL) {
-        held_append(socket, held);
+    struct backlog_item *item = arrival_copy(arrival);
+    if (item != NULL) {
+        item_append(socket, item);
     } else {
-        socket->stats.discarded += dg_parcel_count(parcel);
+        socket->stats.discarded += dg_arrival_count(arrival);
     }
 }
 
@@ -142,8 +142,8 @@ bool dg_backlog_owns(const struct dgram_loop *loop, const void *data)
     const struct link *link = loop->served != NULL ? queue_first(loop->served) : NULL;
     bool found = false;
     for (uint32_t i = 0; i < loop->served_count && link != NULL && !found; i++) {
-        const struct held_copy *copy = (const struct held_copy *) link;
-        found = copy->held.slot == DG_NO_SLOT &&
+        const struct backlog_copy *copy = (const struct backlog_copy *) link;
+        found = copy->item.slot == DG_NO_SLOT &&
                 (uintptr_t) data - (uintptr_t) copy->bytes < copy->size;
         link = queue_after(loop->served, link);
     }
@@ -152,22 +152,22 @@ bool dg_backlog_owns(const struct dgram_loop *loop, const void *data)
 
 void dg_backlog_pop(struct dgram_socket *socket)
 {
-    held_release(socket, (struct held *) queue_pop(&socket->held));
+    item_release(socket, (struct backlog_item *) queue_pop(&socket->backlog));
 }
 
 void dg_backlog_leave_slots(struct dgram_socket *socket)
 {
-    if (socket->held_slots == 0) {
+    if (socket->backlog_slots == 0) {
         return;
     }
-    struct queue all = queue_take(&socket->held);
+    struct queue all = queue_take(&socket->backlog);
     for (struct link *link; (link = queue_pop(&all)) != NULL;) {
-        struct held *held = (struct held *) link;
-        if (held->slot == DG_NO_SLOT) {
-            held_append(socket, held);
+        struct backlog_item *item = (struct backlog_item *) link;
+        if (item->slot == DG_NO_SLOT) {
+            item_append(socket, item);
         } else {
-            dg_backlog_copy(socket, &held->parcel);
-            held_release(socket, held);
+            dg_backlog_copy(socket, &item->arrival);
+            item_release(socket, item);
         }
     }
 }
@@ -176,8 +176,8 @@ void dg_backlog_leave_slots(struct dgram_socket *socket)
 
 void dg_backlog_join(struct dgram_socket *socket)
 {
-    if (node_alone(&socket->backlog)) {
-        node_append(&socket->loop->backlog, &socket->backlog);
+    if (node_alone(&socket->rotation)) {
+        node_append(&socket->loop->rotation, &socket->rotation);
         dg_loop_touch(socket->loop);
     }
 }
@@ -187,28 +187,28 @@ struct dgram_socket *dg_backlog_next(struct dgram_loop *loop)
 {
     loop->turn.rotates = true;
     loop->turn.over = loop->turn.spent;
-    while (!node_alone(&loop->backlog) && !loop->turn.spent) {
+    while (!node_alone(&loop->rotation) && !loop->turn.spent) {
         struct dgram_socket *socket =
-            owner_of(node_take(&loop->backlog), struct dgram_socket, backlog);
-        if (socket->delivers && !queue_is_empty(&socket->held)) {
+            owner_of(node_take(&loop->rotation), struct dgram_socket, rotation);
+        if (socket->delivers && !queue_is_empty(&socket->backlog)) {
             return socket;
         }
     }
     return NULL;
 }
 
-/* The socket's first parcel leaves its slot. False if it lies in none, or there is no memory. */
+/* The socket's first arrival leaves its slot. False if it lies in none, or there is no memory. */
 static bool first_moves(struct dgram_socket *socket)
 {
-    struct held *held = (struct held *) queue_first(&socket->held);
-    struct held *copy =
-        held == NULL || held->slot == DG_NO_SLOT ? NULL : parcel_copy(&held->parcel);
+    struct backlog_item *item = (struct backlog_item *) queue_first(&socket->backlog);
+    struct backlog_item *copy =
+        item == NULL || item->slot == DG_NO_SLOT ? NULL : arrival_copy(&item->arrival);
     if (copy == NULL) {
         return false;
     }
-    (void) queue_pop(&socket->held);
-    queue_prepend(&socket->held, &copy->link);
-    held_release(socket, held);
+    (void) queue_pop(&socket->backlog);
+    queue_prepend(&socket->backlog, &copy->link);
+    item_release(socket, item);
     return true;
 }
 
@@ -216,8 +216,8 @@ static bool first_moves(struct dgram_socket *socket)
  * are no more of them than slots. */
 bool dg_backlog_make_room(struct dgram_loop *loop)
 {
-    for (struct node *node = loop->backlog.next; node != &loop->backlog; node = node->next) {
-        if (first_moves(owner_of(node, struct dgram_socket, backlog))) {
+    for (struct node *node = loop->rotation.next; node != &loop->rotation; node = node->next) {
+        if (first_moves(owner_of(node, struct dgram_socket, rotation))) {
             return true;
         }
     }
@@ -226,9 +226,9 @@ bool dg_backlog_make_room(struct dgram_loop *loop)
 
 void dg_backlog_discard(struct dgram_socket *socket)
 {
-    for (const struct link *link; (link = queue_first(&socket->held)) != NULL;) {
-        socket->stats.discarded += dg_parcel_count(&((const struct held *) link)->parcel);
+    for (const struct link *link; (link = queue_first(&socket->backlog)) != NULL;) {
+        socket->stats.discarded += dg_arrival_count(&((const struct backlog_item *) link)->arrival);
         dg_backlog_pop(socket);
     }
-    node_remove(&socket->backlog);
+    node_remove(&socket->rotation);
 }

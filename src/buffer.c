@@ -20,7 +20,7 @@ enum { LOANS = 256 };
 /* One train that is on loan; known by number, since the train itself is gone by the end of it. */
 struct loan {
     struct dgram_buffer *buffer; /* NULL: free */
-    union dg_name name;
+    union dg_peer peer;
     bool failed;        /* the train went another way, or not at all */
     uint16_t next_free; /* number, 0: none */
 };
@@ -120,14 +120,14 @@ static void loan_end(struct loans *loans, uint16_t number)
 }
 
 /* The set in which a host is or would be. */
-static struct copier *copier_set(struct loans *loans, const union dg_name *name, uint64_t *ret_hash)
+static struct copier *copier_set(struct loans *loans, const union dg_peer *peer, uint64_t *ret_hash)
 {
-    uint64_t hash = name->in4.sin_addr.s_addr;
-    if (name->any.sa_family == AF_INET6) {
+    uint64_t hash = peer->in4.sin_addr.s_addr;
+    if (peer->any.sa_family == AF_INET6) {
         uint64_t high, low;
-        memcpy(&high, &name->in6.sin6_addr.s6_addr[0], sizeof(high));
-        memcpy(&low, &name->in6.sin6_addr.s6_addr[8], sizeof(low));
-        hash = (high * 0x9e3779b97f4a7c15u) ^ low ^ name->in6.sin6_scope_id;
+        memcpy(&high, &peer->in6.sin6_addr.s6_addr[0], sizeof(high));
+        memcpy(&low, &peer->in6.sin6_addr.s6_addr[8], sizeof(low));
+        hash = (high * 0x9e3779b97f4a7c15u) ^ low ^ peer->in6.sin6_scope_id;
     }
     hash = (hash + 1) * 0x9e3779b97f4a7c15u;
     hash ^= hash >> 32;
@@ -135,10 +135,10 @@ static struct copier *copier_set(struct loans *loans, const union dg_name *name,
     return loans->copiers[hash % COPIER_SETS];
 }
 
-void dg_buffer_copied(struct dgram_loop *loop, const union dg_name *name)
+void dg_buffer_copied(struct dgram_loop *loop, const union dg_peer *peer)
 {
     uint64_t hash;
-    struct copier *set = copier_set(loop->loans, name, &hash), *place = &set[0];
+    struct copier *set = copier_set(loop->loans, peer, &hash), *place = &set[0];
     for (int way = 0; way < COPIER_WAYS && place->hash != hash; way++) {
         bool better = set[way].hash == hash || set[way].until < place->until;
         place = better ? &set[way] : place;
@@ -146,10 +146,10 @@ void dg_buffer_copied(struct dgram_loop *loop, const union dg_name *name)
     *place = (struct copier){hash, loop->now + REFUSAL_NS};
 }
 
-static bool is_copier(struct dgram_loop *loop, const union dg_name *name)
+static bool is_copier(struct dgram_loop *loop, const union dg_peer *peer)
 {
     uint64_t hash;
-    const struct copier *set = copier_set(loop->loans, name, &hash);
+    const struct copier *set = copier_set(loop->loans, peer, &hash);
     bool is = false;
     for (int way = 0; way < COPIER_WAYS; way++) {
         is = is || (set[way].hash == hash && set[way].until > loop->now);
@@ -162,7 +162,7 @@ void dg_train_lend(struct dgram_loop *loop, struct dg_train *train)
     struct dgram_buffer *buffer = train->buffer;
     struct loans *loans = loop->loans;
     if (buffer->zero_copy < 0 || train->bytes < ZERO_COPY_BYTES || loans->free == 0 ||
-        is_copier(loop, &train->flow->name)) {
+        is_copier(loop, &train->flow->peer)) {
         return;
     }
     struct loan *loan = &loans->items[loans->free];
@@ -170,7 +170,7 @@ void dg_train_lend(struct dgram_loop *loop, struct dg_train *train)
     train->base.region = &buffer->region;
     loans->free = loan->next_free;
     loan->buffer = buffer;
-    loan->name = train->flow->name;
+    loan->peer = train->flow->peer;
 }
 
 void dg_train_take_back(struct dgram_loop *loop, struct dg_train *train)
@@ -180,7 +180,7 @@ void dg_train_take_back(struct dgram_loop *loop, struct dg_train *train)
     }
     if (train->base.lent) {
         train->buffer->uses++;
-        loop->lent++;
+        loop->loans_out++;
         loop->loans->items[train->base.loan].failed = train->base.result < 0;
         loop->zero_copy_sends += train->base.result >= 0;
     } else {
@@ -199,16 +199,16 @@ void dg_train_left(struct dgram_loop *loop, struct dg_train *train)
 
 void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied)
 {
-    assert(number > 0 && number <= LOANS && loop->lent > 0);
+    assert(number > 0 && number <= LOANS && loop->loans_out > 0);
     struct loan *loan = &loop->loans->items[number];
     assert(loan->buffer != NULL);
-    loop->lent--;
+    loop->loans_out--;
     if (!loan->failed) {
         loop->zero_copy_copied += copied;
         loop->zero_copy_spared += !copied;
     }
     if (copied && !loan->failed) {
-        dg_buffer_copied(loop, &loan->name);
+        dg_buffer_copied(loop, &loan->peer);
     }
     buffer_unuse(loan->buffer);
     loan_end(loop->loans, (uint16_t) number);

@@ -60,10 +60,10 @@ struct request {
     uint16_t index; /* which datagram of its train */
     bool heap;      /* allocated alone, payload behind the struct; else from the loop's store */
     bool parked;    /* has waited for room, and is counted */
-    uint8_t name_size;
+    uint8_t peer_size;
     uint16_t tries;     /* in vain, since the kernel had no memory for it (ENOBUFS), */
     uint32_t since;     /* and from when on: the loop's time in milliseconds */
-    union dg_name name; /* set while parked */
+    union dg_peer peer; /* set while parked */
 };
 
 /* The datagrams that wait for one destination or name, as a part of the queues. */
@@ -79,7 +79,7 @@ struct stall {
     struct node turn; /* in the socket's list */
     struct stall *hash_next;
     struct dgram_socket *socket;
-    union dg_name name;
+    union dg_peer peer;
     struct share share;
     struct queue requests; /* in order */
     struct queue again;    /* refused in the submission that is being settled */
@@ -96,8 +96,8 @@ struct flow {
     uint32_t lane_size, lane_left, lane_granted;
     uint32_t run_left; /* the same where `lane` points into a buffer of the program: further
                           datagrams that lie there already. One of the two is 0 */
-    union dg_name name;
-    socklen_t name_size;
+    union dg_peer peer;
+    socklen_t peer_size;
     uint32_t trains_below; /* datagrams of this size and more travel alone: see struct refusal */
     struct dgram_socket *socket;
     struct stall *stall; /* its stall, where datagrams wait for room, or NULL */
@@ -114,7 +114,7 @@ struct dg_train {
     struct train base; /* the engine's part; first, so that the two convert */
     struct flow *flow;
     struct dg_train *next; /* the flow's next one */
-    struct queue asked;    /* its requests, by rising index */
+    struct queue requests; /* its requests, by rising index */
     uint32_t segment;      /* size of the first datagram */
     uint32_t bytes;
     uint32_t bytes_max;
@@ -163,7 +163,7 @@ struct batch {
  * (EIO: IPsec, or no checksum offload; EPERM: a firewall) are about trains as such and are noted as
  * size 0. */
 struct refusal {
-    union dg_name name;
+    union dg_peer peer;
     uint32_t size;
     uint64_t until; /* loop time */
 };
@@ -202,7 +202,7 @@ struct pool;
 struct request_slab;
 
 /* The bytes of one RECEIVED record, taken apart as messages are delivered. */
-struct parcel {
+struct arrival {
     const unsigned char *data;
     uint32_t size;    /* bytes left */
     uint32_t segment; /* bytes of each datagram but the last; 0: one datagram, whatever its size */
@@ -213,16 +213,16 @@ struct parcel {
 };
 
 /* Owner of messages that lie in no slot: its lowest bit says so. */
-#define DG_OWNER_HELD ((void *) 1)
+#define DG_OWNER_COPIED ((void *) 1)
 
-/* For held.slot: the parcel is a copy. */
+/* For backlog_item.slot: the arrival is a copy. */
 #define DG_NO_SLOT UINT32_MAX
 
-/* A parcel, or its rest, that waits for its socket: in its slot, of which each has one of these,
+/* An arrival, or its rest, that waits for its socket: in its slot, of which each has one of these,
  * because the turn was over; or copied away, because the socket was paused. */
-struct held {
+struct backlog_item {
     struct link link; /* first, so that the two convert */
-    struct parcel parcel;
+    struct arrival arrival;
     uint32_t slot;
 };
 
@@ -265,14 +265,14 @@ struct dgram_socket {
     struct dgram_loop *loop;
     struct node all;      /* in loop->sockets, */
     struct node due_node; /* loop->due, */
-    struct node starved;  /* loop->starved or starved_fed, */
+    struct node starved;  /* loop->starved or starved_again, */
     struct node retried;  /* loop->blocked, for timed retries, */
-    struct node backlog;  /* loop->backlog, the rotation */
+    struct node rotation; /* loop->rotation, the rotation */
     uint8_t state;        /* enum socket_state */
     uint8_t due;          /* DUE_... */
     uint8_t receive;      /* enum receive_state */
     bool bound, gro, unreffed, counted, paused;
-    bool fed;      /* received something since it was started */
+    bool got_some; /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
     bool ipv6_only;
@@ -286,7 +286,7 @@ struct dgram_socket {
     struct node binding_node; /* in that name's list */
     struct node waiters;      /* for names that its sends wait for */
     sa_family_t family;
-    socklen_t name_size;
+    socklen_t peer_size;
     uint32_t size_max, segments_max;
     uint32_t bind_patience_ms;
 
@@ -299,17 +299,17 @@ struct dgram_socket {
     uint64_t alone_until;     /* loop time: no trains before */
     uint32_t refused_size;    /* of the largest that the queue refused since the last `drain`, */
     uint32_t refused_stalled; /* and that the part for stalled ones refused */
-    uint32_t futile;          /* timed retries since something was sent */
+    uint32_t vain_retries;    /* timed retries since something was sent */
     struct node memberships;  /* the last to be joined comes first */
     uint64_t queue_bytes, queue_count, queue_limit;
     uint64_t
         stalled; /* of the queue's charge: waits for names, and for destinations without room */
 
-    struct queue held;   /* taken from the kernel, to be delivered first */
-    uint32_t held_slots; /* of them, those that lie in slots */
-    uint64_t empty_at;   /* while it is emptied: received bytes after which there can be no more */
-    bool more;           /* while it is emptied: the kernel holds something */
-    uint16_t pace;       /* datagrams between two looks at the clock; 0: not known yet */
+    struct queue backlog;   /* taken from the kernel, to be delivered first */
+    uint32_t backlog_slots; /* of them, those that lie in slots */
+    uint64_t empty_at; /* while it is emptied: received bytes after which there can be no more */
+    bool more;         /* while it is emptied: the kernel holds something */
+    uint16_t pace;     /* datagrams between two looks at the clock; 0: not known yet */
 
     dgram_message_fn *on_message;
     void *message_user;
@@ -352,7 +352,7 @@ struct name {
     uint64_t expires;      /* loop time; the address is good until then */
     uint64_t failed_until; /* the last question failed; until then it is not asked again */
     int failed_code;       /* of the last question; 0: it had an answer, or there was none */
-    union dg_name address;
+    union dg_peer address;
     bool known; /* there is an address, perhaps an expired one */
     sa_family_t family;
     char host[HOST_TEXT_MAX];
@@ -542,14 +542,15 @@ struct dgram_loop {
     uint64_t blocked_until;
 
     struct pool *pool;
-    struct node starved;     /* sockets that got nothing since they were started: first in turn; */
-    struct node starved_fed; /* those that got something */
-    struct node backlog;     /* held parcels may be delivered; the next to be served first */
-    const struct queue *served; /* a handler has so many of these held parcels; NULL: none */
+    struct node starved; /* sockets that got nothing since they were started: first in turn; */
+    struct node starved_again; /* those that got something */
+    struct node rotation;      /* arrivals wait in their backlogs; the next to be served first */
+    const struct queue
+        *served; /* a handler has so many of the arrivals of this backlog; NULL: none */
     uint32_t served_count;
     struct turn turn;
     struct dgram_message *messages; /* MESSAGES_MAX of them, for the `messages` event */
-    unsigned char *joined;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
+    unsigned char *pieces;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
 
     struct node sockets; /* the newest first */
     struct node due;
@@ -565,7 +566,7 @@ struct dgram_loop {
     struct node buffers;
     struct node due_buffers;
     struct loans *loans; /* NULL until a buffer wants zero copy */
-    uint32_t lent;       /* loans that are out */
+    uint32_t loans_out;  /* at the moment */
     uint64_t zero_copy_sends, zero_copy_copied, zero_copy_spared;
 
     uint64_t now;
@@ -742,14 +743,14 @@ int dg_share_refuse(struct dgram_socket *socket, struct share *share, uint32_t s
 void dg_share_charge(struct dgram_socket *socket, struct share *share, uint32_t size);
 void dg_share_release(struct dgram_socket *socket, struct share *share, uint32_t size);
 /* After releases: a share that has refused and has room again is a reason for `drain`. */
-void dg_share_settle(struct dgram_socket *socket, struct share *share);
+void dg_share_check(struct dgram_socket *socket, struct share *share);
 
 /* ---- stall.c ------------------------------------------------------------------------------- */
 
 /* NULL if the socket may send to the destination at once. */
-struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_name *name);
+struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_peer *peer);
 /* NULL when memory ran out. */
-struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *name);
+struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_peer *peer);
 /* To one of the two lists of the stall. */
 void dg_stall_append(struct stall *stall, struct queue *queue, struct request *request);
 /* The submission is settled: ends the stall if nothing waits in it. */
@@ -784,20 +785,20 @@ void dg_send_cancel(struct dgram_socket *socket, int code);
 struct payload {
     const void *data;
     uint32_t size;
-    bool lent;                   /* the caller leaves it alone until its callback */
+    bool borrowed;               /* the caller leaves it alone until its callback */
     struct dgram_buffer *buffer; /* it lies there, and is left alone until that is idle; or NULL */
 };
 
 /* The public sends end here: dg_socket_check() comes first, this checks the payload and binds, then
  * comes the queue. */
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
-int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
+int dg_send_accept(struct dgram_socket *socket, const union dg_peer *peer,
                    const struct payload *payload, dgram_sent_fn *fn, void *user);
 /* Accepts a datagram into the list of a name that is being looked up, as part of that share. */
 int dg_send_await(struct dgram_socket *socket, struct queue *queue, struct share *share,
                   in_port_t port, const struct payload *payload, dgram_sent_fn *fn, void *user);
 /* The wait is over: to this address, or with this code; an `error` event names the host. */
-void dg_send_resolved(struct request *request, const union dg_name *address);
+void dg_send_resolved(struct request *request, const union dg_peer *address);
 void dg_send_unresolved(struct request *request, int code, const char *host);
 
 /* ---- resolve.c, dns.c ---------------------------------------------------------------------- */
@@ -834,7 +835,7 @@ uint64_t dg_dns_called(const struct dgram_loop *loop);
 void dg_dns_close(struct dgram_loop *loop, bool forked);
 
 /* socket.c: what dg_resolve_bind() was for. */
-int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address);
+int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_peer *address);
 
 /* ---- train.c ------------------------------------------------------------------------------- */
 
@@ -845,18 +846,18 @@ void dg_batch_reset(struct batch *batch);
 
 /* The flow of a socket to a peer in this submission. There is always room for one. */
 struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
-                           const union dg_name *name);
+                           const union dg_peer *peer);
 
 /* Of 8 bits, and not to be foreseen by peers. `socket` may be NULL. */
-uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
-                        const union dg_name *name);
+uint32_t dg_peer_bucket(const struct batch *batch, const struct dgram_socket *socket,
+                        const union dg_peer *peer);
 
 /* The same if there is one already, else NULL. */
-struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name);
+struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_peer *peer);
 
 /* The peer refused a train of datagrams of `size` bytes; 0: it takes no trains at all. Returns
  * whether that is news. */
-bool dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size);
+bool dg_batch_refused(struct dgram_loop *loop, const union dg_peer *peer, uint32_t size);
 
 /* Adds a datagram to the flow's last train, or to a new one. `request` may be NULL. Returns whether
  * the batch ought to be submitted before the next one. */
@@ -883,7 +884,7 @@ void dg_train_lend(struct dgram_loop *loop, struct dg_train *train);
 void dg_train_take_back(struct dgram_loop *loop, struct dg_train *train);
 /* A train to this host was copied, or could not go without: none of its peers is tried for a
  * while. */
-void dg_buffer_copied(struct dgram_loop *loop, const union dg_name *name);
+void dg_buffer_copied(struct dgram_loop *loop, const union dg_peer *peer);
 /* A train leaves the submission: its buffer is no longer in use by it. */
 void dg_train_left(struct dgram_loop *loop, struct dg_train *train);
 /* A loan is over. */
@@ -906,7 +907,7 @@ uint32_t dg_receive_completed(struct dgram_loop *loop, const struct completion *
                               uint32_t count);
 void dg_receive_stopped(struct dgram_socket *socket, int result);
 void dg_receive_retry(struct dgram_socket *socket);
-/* Delivers held parcels of the socket for a quantum. */
+/* Delivers the backlog of the socket for a quantum. */
 void dg_receive_serve(struct dgram_socket *socket);
 /* Whether these bytes are a received message's, which ends with its handler. (A retained one may
  * lie there, too: its slot is pinned.) */
@@ -937,32 +938,32 @@ static inline void dg_turn_delivered(struct dgram_socket *socket, uint32_t count
     }
 }
 
-/* Whether a new parcel has to wait behind those that are held. */
+/* Whether a new arrival has to wait behind the backlogs. */
 static inline bool dg_turn_is_full(const struct dgram_loop *loop)
 {
-    return loop->turn.spent || !node_alone(&loop->backlog);
+    return loop->turn.spent || !node_alone(&loop->rotation);
 }
 
-/* The parcel waits: in its slot, which stays with the core; or as a copy, if there is memory. */
-void dg_backlog_keep(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot);
-void dg_backlog_copy(struct dgram_socket *socket, const struct parcel *parcel);
-/* The socket's first held parcel is done with. */
+/* The arrival waits: in its slot, which stays with the core; or as a copy, if there is memory. */
+void dg_backlog_keep(struct dgram_socket *socket, const struct arrival *arrival, uint32_t slot);
+void dg_backlog_copy(struct dgram_socket *socket, const struct arrival *arrival);
+/* The first arrival of the backlog is done with. */
 void dg_backlog_pop(struct dgram_socket *socket);
-/* The socket may be long in coming back to its held parcels: they leave their slots. */
+/* The socket may be long in coming back to its backlog: the arrivals leave their slots. */
 void dg_backlog_leave_slots(struct dgram_socket *socket);
 void dg_backlog_discard(struct dgram_socket *socket);
 /* The rotation: a socket that holds something joins it at its end, unless it is in it already; the
  * next one whose turn it is leaves it. NULL: nobody, or nobody in this turn any more. */
 void dg_backlog_join(struct dgram_socket *socket);
 struct dgram_socket *dg_backlog_next(struct dgram_loop *loop);
-/* Copies the parcel of one slot, for a socket that starves. Not while handlers run. */
+/* Copies the arrival of one slot, for a socket that starves. Not while handlers run. */
 bool dg_backlog_make_room(struct dgram_loop *loop);
 
 /* Whether these bytes are of a copy that a handler has. */
 bool dg_backlog_owns(const struct dgram_loop *loop, const void *data);
 
-/* Datagrams that are left of a parcel. */
-uint64_t dg_parcel_count(const struct parcel *parcel);
+/* Datagrams that are left of an arrival. */
+uint64_t dg_arrival_count(const struct arrival *arrival);
 
 /* The dispatch is done with the slot. */
 void dg_slot_done(struct dgram_loop *loop, uint32_t slot);
@@ -983,12 +984,12 @@ bool dg_pool_contains(const struct pool *pool, const void *data);
 uint32_t dg_pool_free_count(const struct pool *pool);
 /* The core got a slot from the engine. Returns the owner to put into messages, and where to keep
  * the sender's address. */
-void *dg_pool_lend(struct pool *pool, uint32_t slot, struct dgram_addr **ret_from);
+void *dg_pool_take(struct pool *pool, uint32_t slot, struct dgram_addr **ret_from);
 /* The dispatch is done with a slot. True if it is free now, false if a message of it is
  * retained. */
-bool dg_pool_settle(struct pool *pool, uint32_t slot);
+bool dg_pool_done(struct pool *pool, uint32_t slot);
 /* Where the rest of what lies in a slot is noted while it waits. */
-struct held *dg_pool_held(struct pool *pool, uint32_t slot);
+struct backlog_item *dg_pool_backlog_item(struct pool *pool, uint32_t slot);
 /* The next slot whose last retained message was released since; false if there is none. */
 bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot);
 /* The loop ends. The memory goes when the last retained message is released. */
@@ -1002,8 +1003,8 @@ void dg_memberships_forget(struct dgram_socket *socket);
 /* ---- error.c ------------------------------------------------------------------------------- */
 
 /* Queues an `error` event for the dispatch, `repeat` times. */
-void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *name,
-                    size_t name_size, uint32_t repeat);
+void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *peer,
+                    size_t peer_size, uint32_t repeat);
 /* The same about a name. */
 void dg_error_queue_host(struct dgram_socket *socket, const char *operation, int code,
                          const char *host);

@@ -290,11 +290,11 @@ static int guest_connect(ares_socket_t fd, const struct sockaddr *given, ares_so
                          void *user)
 {
     struct channel *channel = user;
-    union dg_name name = {0};
-    memcpy(&name, given, size < sizeof(name) ? size : sizeof(name));
-    int code = dg_dns_name_of_server(&channel->configuration, &name);
+    union dg_peer peer = {0};
+    memcpy(&peer, given, size < sizeof(peer) ? size : sizeof(peer));
+    int code = dg_dns_peer_of_server(&channel->configuration, &peer);
     if (code == 0) {
-        code = channel->dns->loop->system->guest_connect(fd, &name.any, size);
+        code = channel->dns->loop->system->guest_connect(fd, &peer.any, size);
     }
     note_lack(channel, code);
     return call_end(code);
@@ -334,17 +334,17 @@ static ares_ssize_t guest_receive(ares_socket_t fd, void *data, size_t size, int
     struct channel *channel = user;
     const struct dg_system *system = channel->dns->loop->system;
     const struct dns_socket *socket = socket_find(channel, fd);
-    union dg_name name = {0};
-    socklen_t name_size = sizeof(name);
+    union dg_peer peer = {0};
+    socklen_t peer_size = sizeof(peer);
     (void) flags; /* none is ever asked for */
     if (socket->stream != NULL) {
         return call_end(stream_receive(system, fd, socket->stream, data, size));
     }
-    int received = system->guest_receive(fd, data, size, &name.any, &name_size);
+    int received = system->guest_receive(fd, data, size, &peer.any, &peer_size);
     if (received >= 0 && from != NULL) {
-        dg_dns_name_for_cares(&channel->configuration, &name);
-        *from_size = name_size < *from_size ? name_size : *from_size;
-        memcpy(from, &name, *from_size);
+        dg_dns_peer_for_cares(&channel->configuration, &peer);
+        *from_size = peer_size < *from_size ? peer_size : *from_size;
+        memcpy(from, &peer, *from_size);
     }
     return call_end(received);
 }

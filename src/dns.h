@@ -13,7 +13,7 @@
  * stand-in. */
 struct zoned_server {
     char text[DGRAM_ADDR_TEXT_MAX]; /* the address with its zone */
-    struct sockaddr_in6 name;       /* as it was last connected to */
+    struct sockaddr_in6 peer;       /* as it was last connected to */
 };
 
 /* The configuration of the host and of the loop's options. */
@@ -38,7 +38,7 @@ bool dg_dns_configuration_changed(const struct dgram_loop *loop,
 
 /* The name of a server as connect(2) takes it, from that which c-ares knows: 0, or an errno where
  * the zone is no interface any more. And the way back. */
-int dg_dns_name_of_server(struct dns_configuration *configuration, union dg_name *name);
-void dg_dns_name_for_cares(const struct dns_configuration *configuration, union dg_name *name);
+int dg_dns_peer_of_server(struct dns_configuration *configuration, union dg_peer *peer);
+void dg_dns_peer_for_cares(const struct dns_configuration *configuration, union dg_peer *peer);
 
 #endif

@@ -103,11 +103,11 @@ bool dg_dns_servers_are_well_formed(const char *text)
 
 static const struct in6_addr stand_ins = {.s6_addr = {0x01}};
 
-static bool is_stand_in(const struct dns_configuration *configuration, const union dg_name *name,
+static bool is_stand_in(const struct dns_configuration *configuration, const union dg_peer *peer,
                         uint32_t *ret_row)
 {
-    const unsigned char *bytes = name->in6.sin6_addr.s6_addr;
-    if (name->any.sa_family != AF_INET6 || memcmp(bytes, &stand_ins, 14) != 0) {
+    const unsigned char *bytes = peer->in6.sin6_addr.s6_addr;
+    if (peer->any.sa_family != AF_INET6 || memcmp(bytes, &stand_ins, 14) != 0) {
         return false;
     }
     *ret_row = (uint32_t) bytes[14] << 8 | bytes[15];
@@ -115,32 +115,32 @@ static bool is_stand_in(const struct dns_configuration *configuration, const uni
 }
 
 /* The zone is looked up each time: an interface that was made anew has another number. */
-int dg_dns_name_of_server(struct dns_configuration *configuration, union dg_name *name)
+int dg_dns_peer_of_server(struct dns_configuration *configuration, union dg_peer *peer)
 {
     uint32_t row;
     struct dgram_addr address;
-    if (!is_stand_in(configuration, name, &row)) {
+    if (!is_stand_in(configuration, peer, &row)) {
         return 0;
     }
     struct zoned_server *server = &configuration->zoned[row];
     errno = 0; /* if_nametoindex(3) may want a socket, and have none */
-    if (dgram_addr_parse(server->text, ntohs(name->in6.sin6_port), &address) < 0) {
+    if (dgram_addr_parse(server->text, ntohs(peer->in6.sin6_port), &address) < 0) {
         return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
     }
-    server->name = name->in6 = address.u.in6;
+    server->peer = peer->in6 = address.u.in6;
     return 0;
 }
 
-void dg_dns_name_for_cares(const struct dns_configuration *configuration, union dg_name *name)
+void dg_dns_peer_for_cares(const struct dns_configuration *configuration, union dg_peer *peer)
 {
     for (uint32_t i = 0; i < configuration->zoned_count; i++) {
-        const struct sockaddr_in6 *server = &configuration->zoned[i].name;
-        uint32_t zone = name->in6.sin6_scope_id; /* 0 where the address needs none */
-        if (name->any.sa_family == AF_INET6 && (zone == server->sin6_scope_id || zone == 0) &&
-            memcmp(&name->in6.sin6_addr, &server->sin6_addr, sizeof(server->sin6_addr)) == 0) {
-            name->in6.sin6_addr = stand_ins;
-            name->in6.sin6_addr.s6_addr[14] = (unsigned char) (i >> 8);
-            name->in6.sin6_addr.s6_addr[15] = (unsigned char) i;
+        const struct sockaddr_in6 *server = &configuration->zoned[i].peer;
+        uint32_t zone = peer->in6.sin6_scope_id; /* 0 where the address needs none */
+        if (peer->any.sa_family == AF_INET6 && (zone == server->sin6_scope_id || zone == 0) &&
+            memcmp(&peer->in6.sin6_addr, &server->sin6_addr, sizeof(server->sin6_addr)) == 0) {
+            peer->in6.sin6_addr = stand_ins;
+            peer->in6.sin6_addr.s6_addr[14] = (unsigned char) (i >> 8);
+            peer->in6.sin6_addr.s6_addr[15] = (unsigned char) i;
             return;
         }
     }

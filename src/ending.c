@@ -44,9 +44,9 @@ static uint64_t kernel_next(const struct dgram_socket *socket, int flags, uint64
         return 0;
     }
     uint32_t segment = socket->gro ? dg_cmsg_segment(control, (size_t) header.msg_controllen) : 0;
-    const struct parcel parcel = {.size = (uint32_t) size, .segment = segment};
-    uint64_t count = dg_parcel_count(&parcel);
-    *ret_bytes = parcel.size + HELD_OVERHEAD * count;
+    const struct arrival arrival = {.size = (uint32_t) size, .segment = segment};
+    uint64_t count = dg_arrival_count(&arrival);
+    *ret_bytes = arrival.size + HELD_OVERHEAD * count;
     return count;
 }
 
@@ -109,7 +109,7 @@ bool dg_ending_step(struct dgram_socket *socket)
     if (!socket->delivers || socket->receive == RECEIVE_FAILED) {
         return false;
     }
-    if (socket->receive == RECEIVE_OFF && queue_is_empty(&socket->held)) {
+    if (socket->receive == RECEIVE_OFF && queue_is_empty(&socket->backlog)) {
         return receive_again(socket);
     }
     if (socket->receive == RECEIVE_ON) {

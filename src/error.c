@@ -10,11 +10,11 @@
 #include "src/core.h"
 
 static bool event_equals(const struct error_event *event, const struct dgram_socket *socket,
-                         const char *operation, int code, const void *name, size_t name_size)
+                         const char *operation, int code, const void *peer, size_t peer_size)
 {
     return event->socket == socket && event->code == code && event->operation == operation &&
-           event->host == NULL && event->address.size == name_size &&
-           memcmp(&event->address.u, name, name_size) == 0;
+           event->host == NULL && event->address.size == peer_size &&
+           memcmp(&event->address.u, peer, peer_size) == 0;
 }
 
 static struct error_event *event_take(struct dgram_loop *loop)
@@ -41,8 +41,8 @@ static void event_append(struct dgram_loop *loop, struct error_event *event)
     dg_loop_touch(loop);
 }
 
-void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *name,
-                    size_t name_size, uint32_t repeat)
+void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *peer,
+                    size_t peer_size, uint32_t repeat)
 {
     static const char none[1];
     struct dgram_loop *loop = socket->loop;
@@ -55,8 +55,8 @@ void dg_error_queue(struct dgram_socket *socket, const char *operation, int code
     if (repeat == 0) {
         return;
     }
-    name = name_size == 0 ? none : name;
-    if (tail != NULL && event_equals(tail, socket, operation, code, name, name_size)) {
+    peer = peer_size == 0 ? none : peer;
+    if (tail != NULL && event_equals(tail, socket, operation, code, peer, peer_size)) {
         tail->repeat += repeat;
         loop->errors_waiting += repeat;
         return;
@@ -68,7 +68,7 @@ void dg_error_queue(struct dgram_socket *socket, const char *operation, int code
     }
     *event = (struct error_event){
         .socket = socket, .operation = operation, .code = code, .repeat = repeat};
-    dg_address_set(&event->address, name, name_size);
+    dg_address_set(&event->address, peer, peer_size);
     event_append(loop, event);
 }
 

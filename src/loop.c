@@ -106,8 +106,8 @@ static void lists_init(struct dgram_loop *loop)
     node_init(&loop->due);
     node_init(&loop->blocked);
     node_init(&loop->starved);
-    node_init(&loop->starved_fed);
-    node_init(&loop->backlog);
+    node_init(&loop->starved_again);
+    node_init(&loop->rotation);
     node_init(&loop->buffers);
     node_init(&loop->due_buffers);
     node_init(&loop->timers.all);
@@ -138,8 +138,8 @@ static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *
 static int loop_memory(struct dgram_loop *loop)
 {
     loop->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
-    loop->joined = dg_allocate(DGRAM_UDP6_SIZE_MAX);
-    if (loop->messages == NULL || loop->joined == NULL ||
+    loop->pieces = dg_allocate(DGRAM_UDP6_SIZE_MAX);
+    if (loop->messages == NULL || loop->pieces == NULL ||
         dg_batch_create(loop->system->random(), &loop->batch) < 0 ||
         dg_pool_create(loop->slots, loop->slot_size, &loop->pool) < 0) {
         return -ENOMEM;
@@ -152,7 +152,7 @@ static void loop_release(struct dgram_loop *loop)
     dg_batch_free(loop->batch);
     dg_pool_abandon(loop->pool);
     dg_release(loop->messages);
-    dg_release(loop->joined);
+    dg_release(loop->pieces);
     dg_release(loop->pending.items);
     dg_release(loop->dispatching.items);
     dg_release(loop->spare.items);
@@ -241,7 +241,7 @@ static bool has_other_work(struct dgram_loop *loop)
 /* Something to call back without waiting for the kernel. */
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
-    return !node_alone(&loop->due) || !node_alone(&loop->backlog) || has_other_work(loop) ||
+    return !node_alone(&loop->due) || !node_alone(&loop->rotation) || has_other_work(loop) ||
            dg_receive_has_work(loop);
 }
 
@@ -260,7 +260,7 @@ static bool event_is_due(const struct dgram_loop *loop)
 static bool loop_is_alive(struct dgram_loop *loop)
 {
     return loop->keeping > 0 || loop->timers.keeping > 0 || loop->queue_charge > 0 ||
-           loop->lent > 0 || loop->batch->train_count > 0 || has_other_work(loop) ||
+           loop->loans_out > 0 || loop->batch->train_count > 0 || has_other_work(loop) ||
            event_is_due(loop) || dg_inbox_waiting(loop);
 }
 
@@ -306,7 +306,7 @@ static void answers_leave(struct dgram_loop *loop, bool sent, uint64_t delivered
 }
 
 /* Delivers, and submits the datagrams that handlers have sent long enough ago. Returns how many
- * records are done with: delivered, or held behind others. */
+ * records are done with: delivered, or in the backlog. */
 static uint32_t received(struct dgram_loop *loop, const struct completion *records, uint32_t count)
 {
     const struct dgram_socket *socket = (const struct dgram_socket *) records->endpoint;
@@ -699,7 +699,7 @@ static void loop_free_forked(struct dgram_loop *loop)
         dg_release(socket);
     }
     for (uint32_t i = 0; i < loop->batch->train_count; i++) {
-        dg_requests_forget(&loop->batch->trains[i].asked, loop);
+        dg_requests_forget(&loop->batch->trains[i].requests, loop);
     }
     dg_requests_forget(&loop->done, loop);
     loop_forget(loop, true);

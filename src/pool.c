@@ -20,13 +20,13 @@ struct slot {
     atomic_uint messages; /* retained ones, plus one during the dispatch */
     uint32_t next_returned;
     struct dgram_addr from;
-    struct held held; /* loop thread */
+    struct backlog_item item; /* loop thread */
 };
 
 struct pool {
     struct slots slots;
     uint32_t payload;
-    uint32_t lent;      /* loop thread: with the core, or pinned */
+    uint32_t taken;     /* loop thread: with the core, or pinned */
     atomic_uint pinned; /* retained messages that were not copied */
     atomic_uint users;  /* the loop and each of these */
 
@@ -90,28 +90,28 @@ bool dg_pool_contains(const struct pool *pool, const void *data)
 
 uint32_t dg_pool_free_count(const struct pool *pool)
 {
-    return pool->slots.count - pool->lent;
+    return pool->slots.count - pool->taken;
 }
 
-void *dg_pool_lend(struct pool *pool, uint32_t slot, struct dgram_addr **ret_from)
+void *dg_pool_take(struct pool *pool, uint32_t slot, struct dgram_addr **ret_from)
 {
     struct slot *state = &pool->states[slot];
     assert(slot < pool->slots.count);
     assert(atomic_load_explicit(&state->messages, memory_order_relaxed) == 0);
     atomic_store_explicit(&state->messages, 1, memory_order_relaxed);
     state->pool = pool; /* here, so that slots that are not used cost no memory */
-    pool->lent++;
+    pool->taken++;
     *ret_from = &state->from;
     return state;
 }
 
-struct held *dg_pool_held(struct pool *pool, uint32_t slot)
+struct backlog_item *dg_pool_backlog_item(struct pool *pool, uint32_t slot)
 {
     assert(slot < pool->slots.count);
-    return &pool->states[slot].held;
+    return &pool->states[slot].item;
 }
 
-bool dg_pool_settle(struct pool *pool, uint32_t slot)
+bool dg_pool_done(struct pool *pool, uint32_t slot)
 {
     struct slot *state = &pool->states[slot];
     assert(atomic_load_explicit(&state->messages, memory_order_relaxed) > 0);
@@ -121,7 +121,7 @@ bool dg_pool_settle(struct pool *pool, uint32_t slot)
     } else if (atomic_fetch_sub(&state->messages, 1) != 1) {
         return false;
     }
-    pool->lent--;
+    pool->taken--;
     return true;
 }
 
@@ -134,8 +134,8 @@ bool dg_pool_returned(struct pool *pool, uint32_t *ret_slot)
     uint32_t first = pool->returned; /* others put slots in front of it, and take none out */
     pool->returned = pool->states[first - 1].next_returned;
     (void) pthread_mutex_unlock(&pool->lock);
-    assert(pool->lent > 0);
-    pool->lent--;
+    assert(pool->taken > 0);
+    pool->taken--;
     *ret_slot = first - 1;
     return true;
 }

@@ -2,11 +2,12 @@
 /*
  * receive.c: from RECEIVED records to `message` events.
  *
- * Owns the decision when a socket receives (bound, not paused, a handler is set, nothing held,
- * slots are free) and the taking apart of trains. A parcel is the content of one record; its
- * messages point into the slot, which goes back to the engine when the last one is done. Between
- * any two messages the handler may have closed, paused or changed the socket: `delivers` says so in
- * one flag. The turn may be over, too (backlog.c): then the parcel waits for the next one.
+ * Owns the decision when a socket receives (bound, not paused, a handler is set, the backlog is
+ * empty, slots are free) and the taking apart of trains. An arrival is the content of one record;
+ * its messages point into the slot, which goes back to the engine when the last one is done.
+ * Between any two messages the handler may have closed, paused or changed the socket: `delivers`
+ * says so in one flag. The turn may be over, too (backlog.c): then the arrival waits for the next
+ * one.
  */
 #include <string.h>
 
@@ -22,22 +23,22 @@ static bool socket_has_handler(const struct dgram_socket *socket)
     return socket->on_message != NULL || socket->on_messages != NULL;
 }
 
-/* A socket that holds parcels does not receive: they are delivered first, and newer datagrams wait
+/* A socket that holds arrivals does not receive: they are delivered first, and newer datagrams wait
  * in the kernel's buffer. */
 static bool receive_is_wanted(const struct dgram_socket *socket)
 {
     bool more = socket->state != SOCKET_EMPTYING || socket->more;
-    return socket->delivers && socket->bound && queue_is_empty(&socket->held) && more;
+    return socket->delivers && socket->bound && queue_is_empty(&socket->backlog) && more;
 }
 
 void dg_receive_update(struct dgram_socket *socket)
 {
     socket->delivers =
         socket->state < SOCKET_CLOSING && !socket->paused && socket_has_handler(socket);
-    if (socket->delivers && !queue_is_empty(&socket->held)) {
+    if (socket->delivers && !queue_is_empty(&socket->backlog)) {
         dg_backlog_join(socket);
     }
-    bool leaves_slots = !socket->delivers && socket->held_slots > 0;
+    bool leaves_slots = !socket->delivers && socket->backlog_slots > 0;
     if (leaves_slots || receive_is_wanted(socket) != (socket->receive == RECEIVE_ON)) {
         dg_socket_due(socket, DUE_RECEIVE);
     }
@@ -52,7 +53,7 @@ static void receive_begin(struct dgram_socket *socket)
 
 static struct dgram_socket *starved_pop(struct dgram_loop *loop)
 {
-    struct node *list = !node_alone(&loop->starved) ? &loop->starved : &loop->starved_fed;
+    struct node *list = !node_alone(&loop->starved) ? &loop->starved : &loop->starved_again;
     return node_alone(list) ? NULL : owner_of(node_take(list), struct dgram_socket, starved);
 }
 
@@ -61,8 +62,8 @@ static struct dgram_socket *starved_pop(struct dgram_loop *loop)
 static void starved_append(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    struct node *list = socket->fed ? &loop->starved_fed : &loop->starved;
-    socket->fed = false;
+    struct node *list = socket->got_some ? &loop->starved_again : &loop->starved;
+    socket->got_some = false;
     socket->receive = RECEIVE_STARVED;
     node_append(list, &socket->starved);
 }
@@ -145,7 +146,7 @@ enum { KEPT_BY_ENGINE = 1 };
 
 static bool somebody_starves(const struct dgram_loop *loop)
 {
-    return !node_alone(&loop->starved) || !node_alone(&loop->starved_fed);
+    return !node_alone(&loop->starved) || !node_alone(&loop->starved_again);
 }
 
 /* Gives released slots back, then starts starved sockets: no more of them in a turn than slots are
@@ -173,40 +174,40 @@ bool dg_receive_has_work(const struct dgram_loop *loop)
 /* ---- Delivering ---------------------------------------------------------------------------- */
 
 /* The size of its next datagram. */
-static uint32_t parcel_step(const struct parcel *parcel)
+static uint32_t arrival_step(const struct arrival *arrival)
 {
-    bool more = parcel->segment != 0 && parcel->segment < parcel->size;
-    return more ? parcel->segment : parcel->size;
+    bool more = arrival->segment != 0 && arrival->segment < arrival->size;
+    return more ? arrival->segment : arrival->size;
 }
 
 /* As far as it is the same for all of its datagrams. */
-static struct dgram_message parcel_message(const struct parcel *parcel)
+static struct dgram_message arrival_message(const struct arrival *arrival)
 {
     return (struct dgram_message){
-        .from = parcel->from,
-        .flags = parcel->truncated ? DGRAM_TRUNCATED : 0,
-        .owner = parcel->owner,
+        .from = arrival->from,
+        .flags = arrival->truncated ? DGRAM_TRUNCATED : 0,
+        .owner = arrival->owner,
     };
 }
 
-/* Takes the next datagram off a parcel. False when it was the last. */
-static bool parcel_next(struct parcel *parcel, struct dgram_message *message)
+/* Takes the next datagram off an arrival. False when it was the last. */
+static bool arrival_next(struct arrival *arrival, struct dgram_message *message)
 {
-    uint32_t size = parcel_step(parcel);
-    *message = parcel_message(parcel);
-    message->data = parcel->data;
+    uint32_t size = arrival_step(arrival);
+    *message = arrival_message(arrival);
+    message->data = arrival->data;
     message->size = size;
-    message->real_size = parcel->truncated ? parcel->real_size : size;
-    parcel->data += size;
-    parcel->size -= size;
-    return parcel->size > 0;
+    message->real_size = arrival->truncated ? arrival->real_size : size;
+    arrival->data += size;
+    arrival->size -= size;
+    return arrival->size > 0;
 }
 
-/* The only datagram of a parcel, or the last: most come alone, and need no walk. */
-static void deliver_last(struct dgram_socket *socket, struct parcel *parcel)
+/* The only datagram of an arrival, or the last: most come alone, and need no walk. */
+static void deliver_last(struct dgram_socket *socket, struct arrival *arrival)
 {
     struct dgram_message message;
-    bool left = parcel_next(parcel, &message);
+    bool left = arrival_next(arrival, &message);
     assert(!left);
     (void) left;
     socket->stats.received++;
@@ -217,16 +218,16 @@ static void deliver_last(struct dgram_socket *socket, struct parcel *parcel)
 
 /* Full ones of a train, one handler call each, until the next look: the walk keeps all that it
  * needs in registers. Returns whether something is left, be it a shorter one at the end. */
-static bool deliver_full_ones(struct dgram_socket *socket, struct parcel *parcel)
+static bool deliver_full_ones(struct dgram_socket *socket, struct arrival *arrival)
 {
     const struct dgram_loop *loop = socket->loop;
-    struct dgram_message message = parcel_message(parcel);
-    uint32_t step = parcel->segment;
-    uint32_t whole = parcel->size / step, allowed = dg_turn_allows(socket);
+    struct dgram_message message = arrival_message(arrival);
+    uint32_t step = arrival->segment;
+    uint32_t whole = arrival->size / step, allowed = dg_turn_allows(socket);
     uint32_t count = whole < allowed ? whole : allowed, left = count;
-    const unsigned char *data = parcel->data;
+    const unsigned char *data = arrival->data;
     message.size = step;
-    message.real_size = parcel->truncated ? parcel->real_size : step;
+    message.real_size = arrival->truncated ? arrival->real_size : step;
     do {
         message.data = data;
         data += step;
@@ -235,18 +236,18 @@ static bool deliver_full_ones(struct dgram_socket *socket, struct parcel *parcel
         socket->stats.received_bytes += step;
         socket->on_message(socket, &message, socket->message_user);
     } while (left > 0 && socket->delivers && socket->on_messages == NULL && !dg_loop_forked(loop));
-    parcel->data = data;
-    parcel->size -= (count - left) * step;
+    arrival->data = data;
+    arrival->size -= (count - left) * step;
     dg_turn_delivered(socket, count - left);
-    return parcel->size > 0;
+    return arrival->size > 0;
 }
 
-static bool deliver_one_by_one(struct dgram_socket *socket, struct parcel *parcel)
+static bool deliver_one_by_one(struct dgram_socket *socket, struct arrival *arrival)
 {
-    if (parcel_step(parcel) < parcel->size) {
-        return deliver_full_ones(socket, parcel);
+    if (arrival_step(arrival) < arrival->size) {
+        return deliver_full_ones(socket, arrival);
     }
-    deliver_last(socket, parcel);
+    deliver_last(socket, arrival);
     return false;
 }
 
@@ -257,20 +258,20 @@ static uint32_t array_size(const struct dgram_socket *socket)
     return quick ? MESSAGES_MAX : socket->pace;
 }
 
-/* Appends the parcel's datagrams to the loop's array, up to `most` in all. Returns whether some are
- * left: it is full. */
+/* Appends the arrival's datagrams to the loop's array, up to `most` in all. Returns whether some
+ * are left: it is full. */
 static bool array_fill(struct dgram_socket *socket, uint32_t most, uint32_t *count,
-                       struct parcel *parcel)
+                       struct arrival *arrival)
 {
     struct dgram_message *messages = socket->loop->messages;
-    uint32_t bytes = parcel->size;
+    uint32_t bytes = arrival->size;
     uint32_t before = *count;
     bool left = true;
     while (left && *count < most) {
-        left = parcel_next(parcel, &messages[(*count)++]);
+        left = arrival_next(arrival, &messages[(*count)++]);
     }
     socket->stats.received += *count - before;
-    socket->stats.received_bytes += bytes - parcel->size;
+    socket->stats.received_bytes += bytes - arrival->size;
     return left;
 }
 
@@ -280,47 +281,47 @@ static void array_deliver(struct dgram_socket *socket, uint32_t count)
     dg_turn_delivered(socket, count);
 }
 
-static bool deliver_array(struct dgram_socket *socket, struct parcel *parcel)
+static bool deliver_array(struct dgram_socket *socket, struct arrival *arrival)
 {
     uint32_t count = 0;
-    bool left = array_fill(socket, array_size(socket), &count, parcel);
+    bool left = array_fill(socket, array_size(socket), &count, arrival);
     array_deliver(socket, count);
     return left;
 }
 
 /* Returns whether something is left, because the socket no longer delivers or the turn is over. */
-static bool parcel_deliver(struct dgram_socket *socket, struct parcel *parcel)
+static bool arrival_deliver(struct dgram_socket *socket, struct arrival *arrival)
 {
     const struct dgram_loop *loop = socket->loop;
     bool left = true;
     while (left && socket->delivers && !loop->turn.over && !dg_loop_forked(loop)) {
-        left = socket->on_messages != NULL ? deliver_array(socket, parcel)
-                                           : deliver_one_by_one(socket, parcel);
+        left = socket->on_messages != NULL ? deliver_array(socket, arrival)
+                                           : deliver_one_by_one(socket, arrival);
     }
     return left;
 }
 
-/* ---- What was held back -------------------------------------------------------------------- */
+/* ---- The backlog --------------------------------------------------------------------------- */
 
 /* The handler that is called next has so many of these. */
-static void serving(struct dgram_loop *loop, const struct queue *held, uint32_t count)
+static void serving(struct dgram_loop *loop, const struct queue *backlog, uint32_t count)
 {
-    loop->served = held;
+    loop->served = backlog;
     loop->served_count = count;
 }
 
-/* One array of held parcels that follow each other. Their slots are free when the handler has
- * returned. */
+/* One array of arrivals of the backlog that follow each other. Their slots are free when the
+ * handler has returned. */
 static void serve_array(struct dgram_socket *socket)
 {
-    struct link *link = queue_first(&socket->held);
+    struct link *link = queue_first(&socket->backlog);
     uint32_t most = array_size(socket), count = 0, done = 0;
     while (link != NULL && count < most &&
-           !array_fill(socket, most, &count, &((struct held *) link)->parcel)) {
-        link = queue_after(&socket->held, link);
+           !array_fill(socket, most, &count, &((struct backlog_item *) link)->arrival)) {
+        link = queue_after(&socket->backlog, link);
         done++;
     }
-    serving(socket->loop, &socket->held, done + 1);
+    serving(socket->loop, &socket->backlog, done + 1);
     array_deliver(socket, count);
     serving(socket->loop, NULL, 0);
     for (; done > 0; done--) {
@@ -330,18 +331,18 @@ static void serve_array(struct dgram_socket *socket)
 
 static bool serve_one_by_one(struct dgram_socket *socket)
 {
-    struct held *held = (struct held *) queue_first(&socket->held);
-    serving(socket->loop, &socket->held, 1);
-    bool left = deliver_one_by_one(socket, &held->parcel);
+    struct backlog_item *item = (struct backlog_item *) queue_first(&socket->backlog);
+    serving(socket->loop, &socket->backlog, 1);
+    bool left = deliver_one_by_one(socket, &item->arrival);
     serving(socket->loop, NULL, 0);
     return left;
 }
 
-/* Until the quantum is over, or the socket no longer delivers: the first parcel remembers where. */
+/* Until the quantum is over, or the socket no longer delivers: the first arrival remembers where. */
 void dg_receive_serve(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    while (!queue_is_empty(&socket->held) && socket->delivers && !loop->turn.over &&
+    while (!queue_is_empty(&socket->backlog) && socket->delivers && !loop->turn.over &&
            !dg_loop_forked(loop)) {
         if (socket->on_messages != NULL) {
             serve_array(socket);
@@ -359,45 +360,45 @@ bool dg_receive_owns(const struct dgram_loop *loop, const void *data)
 
 /* ---- Records ------------------------------------------------------------------------------- */
 
-static struct parcel parcel_open(struct dgram_loop *loop, const struct completion *record)
+static struct arrival arrival_open(struct dgram_loop *loop, const struct completion *record)
 {
     struct dgram_socket *socket = (struct dgram_socket *) record->endpoint;
     struct dgram_addr *from;
-    struct parcel parcel = {
+    struct arrival arrival = {
         .data = record->data,
         .size = record->size,
         .real_size = record->real_size,
         .truncated = record->truncated,
-        .owner = dg_pool_lend(loop->pool, record->slot, &from),
+        .owner = dg_pool_take(loop->pool, record->slot, &from),
     };
     dg_address_set(from, record->name, record->name_size);
-    parcel.from = from;
-    if (parcel.size > loop->slot_size) { /* the slot's headroom is not the program's */
-        parcel.size = loop->slot_size;
-        parcel.truncated = true;
+    arrival.from = from;
+    if (arrival.size > loop->slot_size) { /* the slot's headroom is not the program's */
+        arrival.size = loop->slot_size;
+        arrival.truncated = true;
     }
     if (socket->gro && record->control_size > 0) {
-        parcel.segment = dg_cmsg_segment(record->control, record->control_size);
+        arrival.segment = dg_cmsg_segment(record->control, record->control_size);
     }
-    socket->fed = true;
+    socket->got_some = true;
     socket->receive_errors = 0;
     socket->stats.receives++;
-    socket->stats.truncated += parcel.truncated;
-    return parcel;
+    socket->stats.truncated += arrival.truncated;
+    return arrival;
 }
 
-/* The rest of a parcel waits for the next turn or until the socket delivers again; or it is
+/* The rest of an arrival waits for the next turn or until the socket delivers again; or it is
  * discarded, because the socket is closed. Returns whether it stays in its slot. */
-static bool parcel_leave(struct dgram_socket *socket, const struct parcel *parcel, uint32_t slot)
+static bool arrival_leave(struct dgram_socket *socket, const struct arrival *arrival, uint32_t slot)
 {
     if (socket->delivers) {
-        dg_backlog_keep(socket, parcel, slot);
+        dg_backlog_keep(socket, arrival, slot);
         return true;
     }
     if (socket->state < SOCKET_CLOSING) {
-        dg_backlog_copy(socket, parcel);
+        dg_backlog_copy(socket, arrival);
     } else {
-        socket->stats.discarded += dg_parcel_count(parcel);
+        socket->stats.discarded += dg_arrival_count(arrival);
     }
     return false;
 }
@@ -413,35 +414,35 @@ static uint32_t receive_array(struct dgram_socket *socket, const struct completi
                               uint32_t count, bool *ret_stays)
 {
     struct dgram_loop *loop = socket->loop;
-    struct parcel parcel;
+    struct arrival arrival;
     uint32_t most = array_size(socket), messages = 0, taken = 0;
     bool left;
     do {
-        parcel = parcel_open(loop, &records[taken++]);
-        left = array_fill(socket, most, &messages, &parcel);
+        arrival = arrival_open(loop, &records[taken++]);
+        left = array_fill(socket, most, &messages, &arrival);
     } while (!left && messages < most && taken < count && same_socket(records, &records[taken]));
     array_deliver(socket, messages);
-    if (left && parcel_deliver(socket, &parcel)) {
-        *ret_stays = parcel_leave(socket, &parcel, records[taken - 1].slot);
+    if (left && arrival_deliver(socket, &arrival)) {
+        *ret_stays = arrival_leave(socket, &arrival, records[taken - 1].slot);
     }
     return taken;
 }
 
-/* Held parcels come before the new one, so that the order is kept. */
+/* Held arrivals come before the new one, so that the order is kept. */
 static bool receive_parcel(struct dgram_socket *socket, const struct completion *record)
 {
-    struct parcel parcel = parcel_open(socket->loop, record);
-    bool waits = !queue_is_empty(&socket->held) || dg_turn_is_full(socket->loop);
-    bool left = waits || parcel_deliver(socket, &parcel);
-    return left && parcel_leave(socket, &parcel, record->slot);
+    struct arrival arrival = arrival_open(socket->loop, record);
+    bool waits = !queue_is_empty(&socket->backlog) || dg_turn_is_full(socket->loop);
+    bool left = waits || arrival_deliver(socket, &arrival);
+    return left && arrival_leave(socket, &arrival, record->slot);
 }
 
 uint32_t dg_receive_completed(struct dgram_loop *loop, const struct completion *records,
                               uint32_t count)
 {
     struct dgram_socket *socket = (struct dgram_socket *) records->endpoint;
-    bool joins = socket->on_messages != NULL && socket->delivers && queue_is_empty(&socket->held) &&
-                 !dg_turn_is_full(loop);
+    bool joins = socket->on_messages != NULL && socket->delivers &&
+                 queue_is_empty(&socket->backlog) && !dg_turn_is_full(loop);
     uint32_t taken = 1;
     bool stays = false; /* the last one, in its slot */
     if (joins) {

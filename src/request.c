@@ -235,12 +235,12 @@ bool dg_share_is_full(const struct dgram_socket *socket, const struct share *sha
  * socket holds half of that; elsewhere room must come from whatever is stalled. */
 int dg_share_refuse(struct dgram_socket *socket, struct share *share, uint32_t size)
 {
-    uint64_t held = share != NULL ? share->charge : 0;
-    if (share != NULL && share->whole != NULL && share->whole->charge > held) {
-        held = share->whole->charge;
+    uint64_t most = share != NULL ? share->charge : 0;
+    if (share != NULL && share->whole != NULL && share->whole->charge > most) {
+        most = share->whole->charge;
     }
-    if (held > 0) {
-        share->refused_at = held;
+    if (most > 0) {
+        share->refused_at = most;
     } else {
         want_drain(socket, WANTED_STALLED, size, &socket->refused_stalled);
     }
@@ -270,7 +270,7 @@ void dg_share_release(struct dgram_socket *socket, struct share *share, uint32_t
     socket->loop->stalled -= charge;
 }
 
-void dg_share_settle(struct dgram_socket *socket, struct share *share)
+void dg_share_check(struct dgram_socket *socket, struct share *share)
 {
     if (share->refused_at > 0 && share->charge <= share->refused_at / 2) {
         share->refused_at = 0;
@@ -296,7 +296,7 @@ void dg_request_complete(struct request *request, int result)
         return;
     }
     if (result < 0) {
-        dg_error_queue(socket, "send", result, &request->name, request->name_size, 1);
+        dg_error_queue(socket, "send", result, &request->peer, request->peer_size, 1);
     }
     dg_queue_uncount(socket, request->size, 1);
     dg_request_give(loop, request);

@@ -336,7 +336,7 @@ static struct queue waiter_end(struct waiter *waiter)
     for (; link != NULL; link = queue_after(&sends, link)) {
         dg_share_release(waiter->socket, &waiter->share, ((const struct request *) link)->size);
     }
-    dg_share_settle(waiter->socket, &waiter->share);
+    dg_share_check(waiter->socket, &waiter->share);
     node_remove(&waiter->by_name);
     node_remove(&waiter->by_socket);
     dg_release(waiter);
@@ -396,7 +396,7 @@ static void binds_answer(struct name *name, int code)
 static void send_answer(struct name *name, struct request *request, int code)
 {
     struct dgram_socket *socket = request->socket;
-    bool last_good_serves = name->known && request->name.any.sa_family == name->family;
+    bool last_good_serves = name->known && request->peer.any.sa_family == name->family;
     if (code < 0 && !last_good_serves) {
         dg_send_unresolved(request, code, name->host);
         return;
@@ -490,9 +490,9 @@ bool dg_resolver_has_work(const struct dgram_loop *loop)
 
 /* ---- Waiting ------------------------------------------------------------------------------- */
 
-static union dg_name name_with_port(const union dg_name *address, in_port_t port)
+static union dg_peer peer_with_port(const union dg_peer *address, in_port_t port)
 {
-    union dg_name with = *address;
+    union dg_peer with = *address;
     with.in4.sin_port = port; /* at the same place in sockaddr_in6 */
     return with;
 }
@@ -527,7 +527,7 @@ static int name_await(struct dgram_socket *socket, struct name *name, enum use u
         name_drop(&socket->loop->resolver, name);
         return code;
     }
-    ((struct request *) waiter->sends.last)->name.any.sa_family =
+    ((struct request *) waiter->sends.last)->peer.any.sa_family =
         use == USE_FRESH ? AF_UNSPEC : name->family;
     if (lookup != NULL && name_failed_lately(socket->loop, name)) {
         lookup_repeat(lookup);
@@ -544,7 +544,7 @@ static int send_to_name(struct dgram_socket *socket, struct name *name, enum use
 {
     bool usable = use == USE_FRESH ? name_is_fresh(socket->loop, name) : name->known;
     if (usable && node_alone(&name->waiters)) {
-        union dg_name address = name_with_port(&name->address, port);
+        union dg_peer address = peer_with_port(&name->address, port);
         return dg_send_accept(socket, &address, payload, fn, user);
     }
     return name_await(socket, name, use, port, payload, fn, user);
@@ -651,7 +651,7 @@ int dg_destination_send(struct dgram_socket *socket, struct dgram_destination *d
     struct name *name = destination->name;
     assert(dg_destination_check(socket, destination) == 0);
     if (name == NULL) {
-        union dg_name address;
+        union dg_peer address;
         memcpy(&address, &destination->address.u, sizeof(address));
         return dg_send_accept(socket, &address, payload, fn, user);
     }
@@ -736,7 +736,7 @@ __attribute__((noinline)) static int send_dest(struct dgram_socket *socket, cons
     if (code < 0) {
         return code;
     }
-    struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
+    struct payload payload = {.data = data, .size = (uint32_t) size, .borrowed = !socket->copies};
     return dg_destination_send(socket, destination, &payload, fn, user);
 }
 

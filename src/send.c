@@ -13,8 +13,8 @@
 
 /* ---- Accepting ----------------------------------------------------------------------------- */
 
-static int name_read(const struct dgram_socket *socket, const struct dgram_addr *address,
-                     union dg_name *ret_name)
+static int peer_read(const struct dgram_socket *socket, const struct dgram_addr *address,
+                     union dg_peer *ret_peer)
 {
     if (address->size < sizeof(sa_family_t) || address->size > sizeof(address->u)) {
         return DGRAM_EBADADDRESS;
@@ -22,7 +22,7 @@ static int name_read(const struct dgram_socket *socket, const struct dgram_addr 
     if (address->u.any.sa_family != socket->family) {
         return DGRAM_EBADFAMILY;
     }
-    if (address->size < socket->name_size) {
+    if (address->size < socket->peer_size) {
         return DGRAM_EBADADDRESS;
     }
     if (address->u.in4.sin_port == 0) {
@@ -32,11 +32,11 @@ static int name_read(const struct dgram_socket *socket, const struct dgram_addr 
      * what the kernel gave and not in what was read from text. */
     const struct sockaddr_in6 *in6 = &address->u.in6;
     if (socket->family == AF_INET) {
-        ret_name->in4 = (struct sockaddr_in){.sin_family = AF_INET,
+        ret_peer->in4 = (struct sockaddr_in){.sin_family = AF_INET,
                                              .sin_port = address->u.in4.sin_port,
                                              .sin_addr = address->u.in4.sin_addr};
     } else {
-        ret_name->in6 = (struct sockaddr_in6){.sin6_family = AF_INET6,
+        ret_peer->in6 = (struct sockaddr_in6){.sin6_family = AF_INET6,
                                               .sin6_port = in6->sin6_port,
                                               .sin6_flowinfo = in6->sin6_flowinfo,
                                               .sin6_addr = in6->sin6_addr,
@@ -46,7 +46,7 @@ static int name_read(const struct dgram_socket *socket, const struct dgram_addr 
 }
 
 _Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
-               "name_read() looks at the port of either");
+               "peer_read() looks at the port of either");
 
 /* The request of a datagram that outlives this call: it borrows from a caller who waits for a
  * callback, or owns a copy. NULL when memory ran out; `request` is gone then. */
@@ -69,11 +69,11 @@ static struct request *request_waiting(struct dgram_socket *socket, const struct
     return owner;
 }
 
-static void send_batched(struct dgram_socket *socket, const union dg_name *name,
+static void send_batched(struct dgram_socket *socket, const union dg_peer *peer,
                          const struct payload *payload, struct request *request)
 {
     struct dgram_loop *loop = socket->loop;
-    struct flow *flow = dg_batch_flow(loop, socket, name);
+    struct flow *flow = dg_batch_flow(loop, socket, peer);
     if (dg_batch_append(loop->batch, flow, payload, request)) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
     }
@@ -88,14 +88,14 @@ static struct request *request_for(struct dgram_socket *socket, const struct pay
         request->socket = socket;
         request->fn = fn;
         request->user = user;
-        bool lasts = payload->lent && !dg_receive_owns(socket->loop, payload->data);
+        bool lasts = payload->borrowed && !dg_receive_owns(socket->loop, payload->data);
         request->data = lasts ? payload->data : NULL;
         request->size = payload->size;
         request->heap = false;
         request->parked = false;
         request->tries = 0;
         request->since = 0;
-        request->name_size = 0;
+        request->peer_size = 0;
     }
     return request;
 }
@@ -107,9 +107,9 @@ static bool must_wait(const struct dgram_socket *socket)
 }
 
 /* What waits for the same destination without room, or NULL. */
-static struct stall *stall_of(const struct dgram_socket *socket, const union dg_name *name)
+static struct stall *stall_of(const struct dgram_socket *socket, const union dg_peer *peer)
 {
-    return !node_alone(&socket->stalls) ? dg_stall_find(socket, name) : NULL;
+    return !node_alone(&socket->stalls) ? dg_stall_find(socket, peer) : NULL;
 }
 
 /* Behind the socket's others, or its destination's. */
@@ -122,11 +122,11 @@ static void send_waits(struct dgram_socket *socket, struct stall *stall, struct 
     }
 }
 
-int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
+int dg_send_accept(struct dgram_socket *socket, const union dg_peer *peer,
                    const struct payload *payload, dgram_sent_fn *fn, void *user)
 {
     struct request *request = NULL;
-    struct stall *stall = stall_of(socket, name);
+    struct stall *stall = stall_of(socket, peer);
     if (dg_queue_is_full(socket, payload->size)) {
         return dg_queue_refuse(socket, payload->size);
     }
@@ -141,13 +141,13 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_name *name,
         if (request == NULL) {
             return -ENOMEM;
         }
-        request->name = *name;
-        request->name_size = (uint8_t) socket->name_size;
+        request->peer = *peer;
+        request->peer_size = (uint8_t) socket->peer_size;
         dg_queue_count(socket, payload->size, 1);
         send_waits(socket, stall, request);
     } else {
         dg_queue_count(socket, payload->size, 1);
-        send_batched(socket, name, payload, request);
+        send_batched(socket, peer, payload, request);
     }
     if (payload->buffer != NULL) {
         dg_buffer_due(payload->buffer); /* unless the submission has it: it was copied to wait */
@@ -173,8 +173,8 @@ int dg_send_await(struct dgram_socket *socket, struct queue *queue, struct share
     if (request == NULL) {
         return -ENOMEM;
     }
-    request->name.in4.sin_port = port;
-    request->name_size = 0; /* not an address yet */
+    request->peer.in4.sin_port = port;
+    request->peer_size = 0; /* not an address yet */
     queue_append(queue, &request->link);
     dg_queue_count(socket, payload->size, 1);
     dg_share_charge(socket, share, payload->size);
@@ -182,19 +182,19 @@ int dg_send_await(struct dgram_socket *socket, struct queue *queue, struct share
 }
 
 /* Not by way of the parked queue, if nothing waits there: a lane to the same peer may be open. */
-void dg_send_resolved(struct request *request, const union dg_name *address)
+void dg_send_resolved(struct request *request, const union dg_peer *address)
 {
     struct dgram_socket *socket = request->socket;
-    struct payload payload = {.data = request->data, .size = request->size, .lent = true};
-    in_port_t port = request->name.in4.sin_port;
-    request->name = *address;
-    request->name.in4.sin_port = port;
-    request->name_size = (uint8_t) socket->name_size;
-    struct stall *stall = stall_of(socket, &request->name);
+    struct payload payload = {.data = request->data, .size = request->size, .borrowed = true};
+    in_port_t port = request->peer.in4.sin_port;
+    request->peer = *address;
+    request->peer.in4.sin_port = port;
+    request->peer_size = (uint8_t) socket->peer_size;
+    struct stall *stall = stall_of(socket, &request->peer);
     if (stall != NULL || must_wait(socket)) {
         send_waits(socket, stall, request);
     } else {
-        send_batched(socket, &request->name, &payload, request);
+        send_batched(socket, &request->peer, &payload, request);
     }
 }
 
@@ -231,10 +231,10 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
                                              size_t size, const struct dgram_addr *address,
                                              dgram_sent_fn *fn, void *user)
 {
-    union dg_name name;
+    union dg_peer peer;
     int code = dg_socket_check(socket);
     if (code == 0) {
-        code = address == NULL ? DGRAM_ENULL : name_read(socket, address, &name);
+        code = address == NULL ? DGRAM_ENULL : peer_read(socket, address, &peer);
     }
     if (code == 0) {
         code = dg_send_check(socket, data, size);
@@ -242,15 +242,15 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
     if (code < 0) {
         return code;
     }
-    struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
-    return dg_send_accept(socket, &name, &payload, fn, user);
+    struct payload payload = {.data = data, .size = (uint32_t) size, .borrowed = !socket->copies};
+    return dg_send_accept(socket, &peer, &payload, fn, user);
 }
 
 __attribute__((noinline)) static int send_buffer(struct dgram_socket *socket,
                                                  struct dgram_buffer *buffer, size_t offset,
                                                  size_t size, const struct dgram_addr *address)
 {
-    union dg_name name;
+    union dg_peer peer;
     int code = dg_socket_check(socket);
     if (code == 0 && (buffer == NULL || address == NULL)) {
         code = DGRAM_ENULL;
@@ -261,14 +261,14 @@ __attribute__((noinline)) static int send_buffer(struct dgram_socket *socket,
     if (code == 0 && (offset > buffer->region.size || size > buffer->region.size - offset)) {
         code = DGRAM_EBADRANGE;
     }
-    code = code == 0 ? name_read(socket, address, &name) : code;
+    code = code == 0 ? peer_read(socket, address, &peer) : code;
     const void *data = code == 0 ? (unsigned char *) buffer->region.memory + offset : NULL;
     code = code == 0 ? dg_send_check(socket, data, size) : code;
     if (code < 0) {
         return code;
     }
     struct payload payload = {.data = data, .size = (uint32_t) size, .buffer = buffer};
-    return dg_send_accept(socket, &name, &payload, NULL, NULL);
+    return dg_send_accept(socket, &peer, &payload, NULL, NULL);
 }
 
 /* ---- The lane ------------------------------------------------------------------------------ */
@@ -396,13 +396,13 @@ static inline int lane_take(struct flow *flow, const unsigned char *data, size_t
 static bool flow_is_to(const struct flow *flow, const struct dgram_addr *address)
 {
     uint64_t one, two;
-    memcpy(&one, &flow->name, sizeof(one));
+    memcpy(&one, &flow->peer, sizeof(one));
     memcpy(&two, &address->u, sizeof(two));
-    if (one != two || address->size < flow->name_size) {
+    if (one != two || address->size < flow->peer_size) {
         return false;
     }
-    return flow->name_size == sizeof(struct sockaddr_in) ||
-           memcmp(&flow->name.in6, &address->u.in6, sizeof(address->u.in6)) == 0;
+    return flow->peer_size == sizeof(struct sockaddr_in) ||
+           memcmp(&flow->peer.in6, &address->u.in6, sizeof(address->u.in6)) == 0;
 }
 
 /* The lane of another peer than the last one's: interleaved sends. */
@@ -410,8 +410,8 @@ __attribute__((noinline)) static int send_elsewhere(struct dgram_socket *socket,
                                                     size_t size, const struct dgram_addr *address)
 {
     struct flow *flow = NULL;
-    if (address->size >= socket->name_size) {
-        flow = dg_batch_find(socket, (const union dg_name *) &address->u);
+    if (address->size >= socket->peer_size) {
+        flow = dg_batch_find(socket, (const union dg_peer *) &address->u);
     }
     if (flow == NULL || size != flow->lane_size || flow->lane_left == 0) {
         return send_to(socket, data, size, address, NULL, NULL);
@@ -462,8 +462,8 @@ __attribute__((noinline)) static int send_buffer_elsewhere(struct dgram_socket *
                                                            const struct dgram_addr *address)
 {
     struct flow *flow = NULL;
-    if (address->size >= socket->name_size) {
-        flow = dg_batch_find(socket, (const union dg_name *) &address->u);
+    if (address->size >= socket->peer_size) {
+        flow = dg_batch_find(socket, (const union dg_peer *) &address->u);
     }
     if (flow == NULL || !run_advance(flow, buffer, offset, size)) {
         return send_buffer(socket, buffer, offset, size, address);
@@ -503,7 +503,7 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint3
         return code < 0 ? code : send_to(socket, data, size, &target, fn, user);
     }
     code = dg_send_check(socket, data, size);
-    struct payload payload = {.data = data, .size = (uint32_t) size, .lent = !socket->copies};
+    struct payload payload = {.data = data, .size = (uint32_t) size, .borrowed = !socket->copies};
     return code < 0 ? code
                     : dg_resolve_send(socket, address, htons((uint16_t) port), &payload, fn, user);
 }
@@ -514,10 +514,10 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint3
 static int item_payload(struct dgram_socket *socket, const struct dgram_outgoing *item,
                         struct payload *ret_payload)
 {
-    bool lent = !socket->copies && !(item->flags & DGRAM_COPY);
+    bool borrowed = !socket->copies && !(item->flags & DGRAM_COPY);
     if (item->pieces == NULL) {
-        *ret_payload =
-            (struct payload){.data = item->data, .size = (uint32_t) item->size, .lent = lent};
+        *ret_payload = (struct payload){
+            .data = item->data, .size = (uint32_t) item->size, .borrowed = borrowed};
         return dg_send_check(socket, item->data, item->size);
     }
     size_t size = 0;
@@ -531,19 +531,19 @@ static int item_payload(struct dgram_socket *socket, const struct dgram_outgoing
             return -EMSGSIZE;
         }
         if (piece->iov_len > 0) {
-            memcpy(socket->loop->joined + size, piece->iov_base, piece->iov_len);
+            memcpy(socket->loop->pieces + size, piece->iov_base, piece->iov_len);
         }
         size += piece->iov_len;
     }
-    *ret_payload = (struct payload){.data = socket->loop->joined, .size = (uint32_t) size};
-    return dg_send_check(socket, socket->loop->joined, size);
+    *ret_payload = (struct payload){.data = socket->loop->pieces, .size = (uint32_t) size};
+    return dg_send_check(socket, socket->loop->pieces, size);
 }
 
 static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *item,
                      dgram_sent_fn *fn, void *user)
 {
     struct payload payload;
-    union dg_name name;
+    union dg_peer peer;
     if ((item->flags & ~DGRAM_COPY) != 0 || (item->address != NULL && item->destination != NULL)) {
         return DGRAM_EBADOPTIONS;
     }
@@ -555,7 +555,7 @@ static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *i
                    ? dgram_send_to(socket, item->data, item->size, item->address, NULL, NULL)
                    : dgram_send_dest(socket, item->data, item->size, item->destination, NULL, NULL);
     }
-    int code = item->address != NULL ? name_read(socket, item->address, &name)
+    int code = item->address != NULL ? peer_read(socket, item->address, &peer)
                                      : dg_destination_check(socket, item->destination);
     if (code == 0) {
         code = item_payload(socket, item, &payload);
@@ -565,7 +565,7 @@ static int item_send(struct dgram_socket *socket, const struct dgram_outgoing *i
     }
     user = item->user != NULL ? item->user : user;
     return item->address != NULL
-               ? dg_send_accept(socket, &name, &payload, fn, user)
+               ? dg_send_accept(socket, &peer, &payload, fn, user)
                : dg_destination_send(socket, item->destination, &payload, fn, user);
 }
 

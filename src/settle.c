@@ -22,7 +22,7 @@
  * anything tell when a receive that fails again and again would not. */
 #define RETRY_NS UINT64_C(1000000)
 
-enum { FUTILE_RETRIES = 1000, FUTILE_MS = 1000, REFUSALS_IN_A_ROW = 8 };
+enum { VAIN_RETRIES = 1000, VAIN_MS = 1000, REFUSALS_IN_A_ROW = 8 };
 
 /* ---- Completion ---------------------------------------------------------------------------- */
 
@@ -37,14 +37,14 @@ static void datagram_complete(const struct dg_train *train, struct request *requ
         socket->stats.sent_bytes += size;
     }
     if (request != NULL) {
-        request->name = flow->name;
-        request->name_size = (uint8_t) flow->name_size;
+        request->peer = flow->peer;
+        request->peer_size = (uint8_t) flow->peer_size;
         dg_request_complete(request, result >= 0 ? (int) size : result);
         return;
     }
     if (result < 0) {
         socket->stats.send_errors++;
-        dg_error_queue(socket, "send", result, &flow->name, flow->name_size, 1);
+        dg_error_queue(socket, "send", result, &flow->peer, flow->peer_size, 1);
     }
     dg_queue_uncount(socket, size, 1);
 }
@@ -59,13 +59,13 @@ static uint32_t datagram_size(const struct dg_train *train, uint32_t index)
 /* Of the first datagram that is left of the train, if it has one. */
 static struct request *train_request(const struct dg_train *train, uint32_t index)
 {
-    struct request *request = (struct request *) queue_first(&train->asked);
+    struct request *request = (struct request *) queue_first(&train->requests);
     return request != NULL && request->index == index ? request : NULL;
 }
 
 static struct request *train_pop_request(struct dg_train *train, uint32_t index)
 {
-    return train_request(train, index) != NULL ? dg_requests_pop(&train->asked) : NULL;
+    return train_request(train, index) != NULL ? dg_requests_pop(&train->requests) : NULL;
 }
 
 /* All datagrams of the train end alike. The common train has no requests: nothing is done per
@@ -74,7 +74,7 @@ static void train_complete(struct dg_train *train, int result)
 {
     struct dgram_socket *socket = train->flow->socket;
     uint64_t bytes = train->bytes, count = train->count;
-    for (struct request *r; (r = dg_requests_pop(&train->asked)) != NULL;) {
+    for (struct request *r; (r = dg_requests_pop(&train->requests)) != NULL;) {
         bytes -= r->size;
         count--;
         datagram_complete(train, r, r->size, result);
@@ -87,7 +87,7 @@ static void train_complete(struct dg_train *train, int result)
         socket->stats.sent_bytes += bytes;
     } else {
         socket->stats.send_errors += count;
-        dg_error_queue(socket, "send", result, &train->flow->name, train->flow->name_size,
+        dg_error_queue(socket, "send", result, &train->flow->peer, train->flow->peer_size,
                        (uint32_t) count);
     }
     dg_queue_uncount(socket, bytes, count);
@@ -164,8 +164,8 @@ static void train_park(struct dg_train *train, uint32_t from)
             datagram_complete(train, request, datagram_size(train, i), -ENOMEM);
             continue;
         }
-        parked->name = train->flow->name;
-        parked->name_size = (uint8_t) train->flow->name_size;
+        parked->peer = train->flow->peer;
+        parked->peer_size = (uint8_t) train->flow->peer_size;
         if (stall != NULL) {
             dg_stall_append(stall, &stall->again, parked);
         } else {
@@ -186,7 +186,7 @@ static void chain_park(struct dg_train *train, uint32_t from)
 static void flow_block(struct flow *flow, int reason)
 {
     if (reason == -ENOBUFS && flow->stall == NULL) {
-        flow->stall = dg_stall_open(flow->socket, &flow->name);
+        flow->stall = dg_stall_open(flow->socket, &flow->peer);
     }
     if (reason == -ENOBUFS && flow->stall != NULL) {
         dg_socket_retry_soon(flow->socket);
@@ -207,7 +207,7 @@ static void flow_park(struct dg_train *train, uint32_t from, int reason)
     if (refused != NULL && reason == -ENOBUFS) {
         uint32_t now = milliseconds(train->flow->socket->loop);
         refused->since = refused->tries == 0 ? now : refused->since;
-        if (refused->tries < FUTILE_RETRIES) {
+        if (refused->tries < VAIN_RETRIES) {
             refused->tries++;
         }
     }
@@ -225,20 +225,20 @@ static void socket_rejoin_parked(struct dgram_socket *socket)
 static bool parked_try(struct dgram_socket *socket, struct request *request)
 {
     struct stall *stall =
-        !node_alone(&socket->stalls) ? dg_stall_find(socket, &request->name) : NULL;
+        !node_alone(&socket->stalls) ? dg_stall_find(socket, &request->peer) : NULL;
     if (stall != NULL) {
         dg_stall_append(stall, &stall->requests, request);
         return false;
     }
-    struct flow *flow = dg_batch_flow(socket->loop, socket, &request->name);
+    struct flow *flow = dg_batch_flow(socket->loop, socket, &request->peer);
     struct payload payload = {.data = request->data, .size = request->size};
     return dg_batch_append(socket->loop->batch, flow, &payload, request);
 }
 
-static void futile_forget(struct dgram_socket *socket)
+static void vain_retries_forget(struct dgram_socket *socket)
 {
     if (queue_is_empty(&socket->parked) && node_alone(&socket->stalls)) {
-        socket->futile = 0;
+        socket->vain_retries = 0;
     }
 }
 
@@ -255,7 +255,7 @@ void dg_send_retry(struct dgram_socket *socket)
     if (!node_alone(&socket->stalls) && !socket->blocked) {
         dg_socket_retry_soon(socket);
     }
-    futile_forget(socket);
+    vain_retries_forget(socket);
 }
 
 void dg_send_cancel(struct dgram_socket *socket, int code)
@@ -272,12 +272,12 @@ void dg_send_cancel(struct dgram_socket *socket, int code)
 static void socket_retry(struct dgram_socket *socket)
 {
     bool blocked = socket->blocked && !socket->writable.armed;
-    socket->futile += blocked || (!node_alone(&socket->stalls) && !socket->blocked);
+    socket->vain_retries += blocked || (!node_alone(&socket->stalls) && !socket->blocked);
     if (blocked) {
         dg_send_retry(socket);
     }
     dg_stalls_retry(socket);
-    futile_forget(socket);
+    vain_retries_forget(socket);
 }
 
 static void retry_blocked(struct dgram_loop *loop)
@@ -342,7 +342,7 @@ static void refusal_learn(struct dgram_loop *loop, const struct dg_train *train)
 {
     struct dgram_socket *socket = train->flow->socket;
     bool too_big = train->base.result == -EMSGSIZE;
-    bool news = dg_batch_refused(loop, &train->flow->name, too_big ? train->segment : 0);
+    bool news = dg_batch_refused(loop, &train->flow->peer, too_big ? train->segment : 0);
     if (!too_big && news && ++socket->refused_trains >= REFUSALS_IN_A_ROW) {
         socket->refused_trains = 0;
         socket->alone_until = loop->now + REFUSAL_NS;
@@ -382,7 +382,7 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
 static bool is_hopeless(const struct request *request)
 {
     uint32_t waited = milliseconds(request->socket->loop) - request->since;
-    return request->tries >= FUTILE_RETRIES && waited >= FUTILE_MS;
+    return request->tries >= VAIN_RETRIES && waited >= VAIN_MS;
 }
 
 /* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
@@ -393,7 +393,8 @@ static bool is_back_pressure(const struct dg_train *train, uint32_t index, int r
 {
     const struct dgram_socket *socket = train->flow->socket;
     const struct request *request = train_request(train, index);
-    bool in_vain = socket->futile >= FUTILE_RETRIES || (request != NULL && is_hopeless(request));
+    bool in_vain =
+        socket->vain_retries >= VAIN_RETRIES || (request != NULL && is_hopeless(request));
     return result != socket->loop->batch->code &&
            (result == -EAGAIN || (result == -ENOBUFS && !in_vain));
 }
@@ -412,7 +413,7 @@ static bool datagrams_send_alone(struct dgram_loop *loop, struct dg_train *train
         }
         if (result >= 0) {
             train->flow->socket->stats.sends++;
-            train->flow->socket->futile = 0;
+            train->flow->socket->vain_retries = 0;
         }
         datagram_complete(train, train_pop_request(train, i), datagram_size(train, i), result);
     }
@@ -452,7 +453,7 @@ static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
     if (train->base.result >= 0 || train->base.result == -EAGAIN) {
         return false;
     }
-    dg_buffer_copied(loop, &train->flow->name);
+    dg_buffer_copied(loop, &train->flow->peer);
     return true;
 }
 
@@ -460,7 +461,7 @@ static void train_taken(struct dg_train *train)
 {
     struct dgram_socket *socket = train->flow->socket;
     socket->stats.sends++;
-    socket->futile = 0;
+    socket->vain_retries = 0;
     if (train->count > 1) {
         socket->refused_trains = 0;
     }
@@ -581,7 +582,7 @@ bool dg_send_wants_answer(const struct dgram_loop *loop)
     }
     for (uint32_t i = 0; i < batch->train_count; i++) {
         const struct dg_train *train = &batch->trains[i];
-        if (!queue_is_empty(&train->asked) || train->flow->socket->state == SOCKET_ENDING) {
+        if (!queue_is_empty(&train->requests) || train->flow->socket->state == SOCKET_ENDING) {
             return true;
         }
     }

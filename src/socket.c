@@ -150,7 +150,7 @@ static void nodes_init(struct dgram_socket *socket)
     node_init(&socket->due_node);
     node_init(&socket->starved);
     node_init(&socket->retried);
-    node_init(&socket->backlog);
+    node_init(&socket->rotation);
     node_init(&socket->binding_node);
     node_init(&socket->waiters);
     node_init(&socket->stalls);
@@ -164,7 +164,7 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
     socket->loop = loop;
     socket->endpoint.fd = -1;
     socket->family = in4 ? AF_INET : AF_INET6;
-    socket->name_size = in4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    socket->peer_size = in4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
     socket->size_max = in4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
     socket->segments_max = loop->segments_max;
     if (options->segments_max != 0 && options->segments_max < socket->segments_max) {
@@ -314,9 +314,9 @@ int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address)
 }
 
 /* Sends that came meanwhile wait in the parked queue: now they go, or fail with the bind. */
-int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_name *address)
+int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_peer *address)
 {
-    struct dgram_addr local = {.size = socket->name_size};
+    struct dgram_addr local = {.size = socket->peer_size};
     assert(socket->binding == NULL && !socket->bound);
     if (code == 0) {
         memcpy(&local.u, address, sizeof(*address));
@@ -485,10 +485,10 @@ void dg_socket_abandon(struct dgram_socket *socket, int code)
 static void socket_free(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
-    assert(socket->queue_count == 0 && queue_is_empty(&socket->held) &&
+    assert(socket->queue_count == 0 && queue_is_empty(&socket->backlog) &&
            node_alone(&socket->retried));
     assert(node_alone(&socket->stalls) && node_alone(&socket->waiters) && socket->stalled == 0);
-    assert(node_alone(&socket->due_node) && node_alone(&socket->backlog));
+    assert(node_alone(&socket->due_node) && node_alone(&socket->rotation));
     assert(node_alone(&socket->starved) && socket->last_flow == NULL);
     sockets_unlink(loop, socket);
     loop->keeping -= socket->counted;

@@ -13,27 +13,27 @@
 /* So many are tried in one go: at 1 us for a refusal a tenth of the time. */
 enum { STALL_TURNS = 64 };
 
-static struct stall **bucket_of(const struct dgram_socket *socket, const union dg_name *name)
+static struct stall **bucket_of(const struct dgram_socket *socket, const union dg_peer *peer)
 {
-    return &socket->loop->stalls[dg_name_bucket(socket->loop->batch, socket, name)];
+    return &socket->loop->stalls[dg_peer_bucket(socket->loop->batch, socket, peer)];
 }
 
-struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_name *name)
+struct stall *dg_stall_find(const struct dgram_socket *socket, const union dg_peer *peer)
 {
-    struct stall *stall = *bucket_of(socket, name);
-    while (stall != NULL && (stall->socket != socket || !dg_peer_equal(&stall->name, name))) {
+    struct stall *stall = *bucket_of(socket, peer);
+    while (stall != NULL && (stall->socket != socket || !dg_peer_equal(&stall->peer, peer))) {
         stall = stall->hash_next;
     }
     return stall;
 }
 
-struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *name)
+struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_peer *peer)
 {
     struct stall *stall = dg_allocate(sizeof(*stall));
     if (stall != NULL) {
-        struct stall **bucket = bucket_of(socket, name);
+        struct stall **bucket = bucket_of(socket, peer);
         stall->socket = socket;
-        stall->name = *name;
+        stall->peer = *peer;
         stall->hash_next = *bucket;
         *bucket = stall;
         node_init(&stall->turn);
@@ -44,7 +44,7 @@ struct stall *dg_stall_open(struct dgram_socket *socket, const union dg_name *na
 
 static void stall_close(struct stall *stall)
 {
-    struct stall **link = bucket_of(stall->socket, &stall->name);
+    struct stall **link = bucket_of(stall->socket, &stall->peer);
     assert(stall->share.charge == 0);
     while (*link != stall) {
         link = &(*link)->hash_next;
@@ -65,7 +65,7 @@ void dg_stall_rejoin(struct stall *stall)
 {
     stall->goes = queue_is_empty(&stall->again);
     queue_prepend_all(&stall->requests, &stall->again);
-    dg_share_settle(stall->socket, &stall->share);
+    dg_share_check(stall->socket, &stall->share);
     if (queue_is_empty(&stall->requests)) {
         stall_close(stall);
     }
@@ -75,7 +75,7 @@ void dg_stall_rejoin(struct stall *stall)
 static bool stall_try(struct stall *stall, bool all)
 {
     struct dgram_socket *socket = stall->socket;
-    struct flow *flow = dg_batch_flow(socket->loop, socket, &stall->name);
+    struct flow *flow = dg_batch_flow(socket->loop, socket, &stall->peer);
     bool full = false;
     flow->stall = stall;
     do {

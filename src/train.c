@@ -66,46 +66,46 @@ void dg_batch_reset(struct batch *batch)
     batch->arena_top = batch->arena;
 }
 
-uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
-                        const union dg_name *name)
+uint32_t dg_peer_bucket(const struct batch *batch, const struct dgram_socket *socket,
+                        const union dg_peer *peer)
 {
-    return dg_peer_hash(name, (uintptr_t) socket, batch->secrets);
+    return dg_peer_hash(peer, (uintptr_t) socket, batch->secrets);
 }
 
 _Static_assert(BATCH_BUCKETS == 256, "dg_peer_hash() gives 8 bits");
 
-static struct refusal *refusal_of(struct dgram_loop *loop, const union dg_name *name)
+static struct refusal *refusal_of(struct dgram_loop *loop, const union dg_peer *peer)
 {
-    return &loop->refusals[dg_name_bucket(loop->batch, NULL, name) % REFUSALS];
+    return &loop->refusals[dg_peer_bucket(loop->batch, NULL, peer) % REFUSALS];
 }
 
-static uint32_t trains_below(struct dgram_loop *loop, const union dg_name *name)
+static uint32_t trains_below(struct dgram_loop *loop, const union dg_peer *peer)
 {
-    const struct refusal *refusal = refusal_of(loop, name);
-    bool known = refusal->until > loop->now && dg_peer_equal(&refusal->name, name);
+    const struct refusal *refusal = refusal_of(loop, peer);
+    bool known = refusal->until > loop->now && dg_peer_equal(&refusal->peer, peer);
     return known ? refusal->size : UINT32_MAX;
 }
 
-bool dg_batch_refused(struct dgram_loop *loop, const union dg_name *name, uint32_t size)
+bool dg_batch_refused(struct dgram_loop *loop, const union dg_peer *peer, uint32_t size)
 {
-    struct refusal *refusal = refusal_of(loop, name);
-    uint32_t known = trains_below(loop, name);
-    refusal->name = *name;
+    struct refusal *refusal = refusal_of(loop, peer);
+    uint32_t known = trains_below(loop, peer);
+    refusal->peer = *peer;
     refusal->size = size < known ? size : known;
     refusal->until = loop->now + REFUSAL_NS;
     return size < known;
 }
 
 static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *socket,
-                              const union dg_name *name, struct flow **bucket)
+                              const union dg_peer *peer, struct flow **bucket)
 {
     struct batch *batch = loop->batch;
     assert(batch->flow_count < BATCH_TRAINS);
     struct flow *flow = &batch->flows[batch->flow_count++];
     flow->lane_left = flow->lane_granted = flow->run_left = 0;
-    flow->name = *name;
-    flow->name_size = socket->name_size;
-    flow->trains_below = socket->alone_until > loop->now ? 0 : trains_below(loop, name);
+    flow->peer = *peer;
+    flow->peer_size = socket->peer_size;
+    flow->trains_below = socket->alone_until > loop->now ? 0 : trains_below(loop, peer);
     flow->socket = socket;
     flow->stall = NULL;
     flow->head = flow->tail = NULL;
@@ -116,32 +116,32 @@ static struct flow *flow_open(struct dgram_loop *loop, struct dgram_socket *sock
 }
 
 static struct flow *bucket_find(struct flow *const *bucket, const struct dgram_socket *socket,
-                                const union dg_name *name)
+                                const union dg_peer *peer)
 {
     struct flow *flow = *bucket;
-    while (flow != NULL && (flow->socket != socket || !dg_peer_equal(&flow->name, name))) {
+    while (flow != NULL && (flow->socket != socket || !dg_peer_equal(&flow->peer, peer))) {
         flow = flow->hash_next;
     }
     return flow;
 }
 
-struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_name *name)
+struct flow *dg_batch_find(const struct dgram_socket *socket, const union dg_peer *peer)
 {
     const struct batch *batch = socket->loop->batch;
-    return bucket_find(&batch->buckets[dg_name_bucket(batch, socket, name)], socket, name);
+    return bucket_find(&batch->buckets[dg_peer_bucket(batch, socket, peer)], socket, peer);
 }
 
 struct flow *dg_batch_flow(struct dgram_loop *loop, struct dgram_socket *socket,
-                           const union dg_name *name)
+                           const union dg_peer *peer)
 {
     struct flow *flow = socket->last_flow;
-    if (flow != NULL && dg_peer_equal(&flow->name, name)) {
+    if (flow != NULL && dg_peer_equal(&flow->peer, peer)) {
         return flow;
     }
-    struct flow **bucket = &loop->batch->buckets[dg_name_bucket(loop->batch, socket, name)];
-    flow = bucket_find(bucket, socket, name);
+    struct flow **bucket = &loop->batch->buckets[dg_peer_bucket(loop->batch, socket, peer)];
+    flow = bucket_find(bucket, socket, peer);
     if (flow == NULL) {
-        flow = flow_open(loop, socket, name, bucket);
+        flow = flow_open(loop, socket, peer, bucket);
     }
     socket->last_flow = flow;
     return flow;
@@ -180,7 +180,7 @@ static struct dg_train *train_open(struct batch *batch, struct flow *flow,
     train->base.header.msg_iovlen = 0;
     train->flow = flow;
     train->next = NULL;
-    train->asked = (struct queue){0};
+    train->requests = (struct queue){0};
     train->segment = size;
     train->bytes = 0;
     train->count = 0;
@@ -286,7 +286,7 @@ static bool train_take(struct batch *batch, struct dg_train *train, const struct
 static void train_ask(struct dg_train *train, struct request *request)
 {
     request->index = train->count;
-    queue_append(&train->asked, &request->link);
+    queue_append(&train->requests, &request->link);
 }
 
 /* A shorter one must be the last, and an empty one cannot be a segment: it travels alone. */
@@ -381,8 +381,8 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
 void dg_train_ready(struct dg_train *train)
 {
     struct msghdr *header = &train->base.header;
-    header->msg_name = &train->flow->name;
-    header->msg_namelen = train->flow->name_size;
+    header->msg_name = &train->flow->peer;
+    header->msg_namelen = train->flow->peer_size;
     header->msg_iov = train->vectors;
     header->msg_flags = 0;
     header->msg_control = NULL;

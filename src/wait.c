@@ -53,7 +53,7 @@ static bool loop_may_sleep(struct dgram_loop *loop)
         return false;
     }
     bool leaving = loop->batch->train_count > 0;
-    return loop->keeping > 0 || loop->timers.keeping > 0 || loop->lent > 0 ||
+    return loop->keeping > 0 || loop->timers.keeping > 0 || loop->loans_out > 0 ||
            (loop->queue_charge > 0 && !leaving);
 }
 
@@ -383,7 +383,7 @@ static int64_t loop_gathers(struct dgram_loop *loop, int64_t patience)
     uint32_t came = gathering->came;
     gathering->came = 0;
     window_judge(gathering, loop->now);
-    bool sends = loop->queue_charge > 0 || loop->lent > 0;
+    bool sends = loop->queue_charge > 0 || loop->loans_out > 0;
     bool left = came >= loop->slots / 2;
     if (!gathering->pays || gathering->in_vain || left || sends || loop->freeing) {
         gathering->in_vain = false;

@@ -16,12 +16,12 @@
 
 /* Declared here, because core.h is C; the structs stay unknown. */
 extern "C" {
-union dg_name;
+union dg_peer;
 struct batch;
 int dg_batch_create(uint64_t random, struct batch **ret_batch);
 void dg_batch_free(struct batch *batch);
-uint32_t dg_name_bucket(const struct batch *batch, const struct dgram_socket *socket,
-                        const union dg_name *name);
+uint32_t dg_peer_bucket(const struct batch *batch, const struct dgram_socket *socket,
+                        const union dg_peer *name);
 }
 
 using namespace harness;
@@ -616,7 +616,7 @@ TEST_F(Buckets, CannotBeChosenByPeers)
             memcpy(&peer.sin6_addr.s6_addr[0], &high, sizeof(high));
             memcpy(&peer.sin6_addr.s6_addr[8], &low, sizeof(low));
             used[way].insert(
-                dg_name_bucket(batch, nullptr, reinterpret_cast<const union dg_name *>(&peer)));
+                dg_peer_bucket(batch, nullptr, reinterpret_cast<const union dg_peer *>(&peer)));
         }
         dg_batch_free(batch);
         EXPECT_GT(used[way].size(), 200u) << "of 256";

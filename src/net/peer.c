@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Family, port and address fill the first 8 bytes of sockaddr_in; IPv6 adds address and scope. */
-bool dg_peer_equal(const union dg_name *one, const union dg_name *two)
+bool dg_peer_equal(const union dg_peer *one, const union dg_peer *two)
 {
     uint64_t first, second;
     memcpy(&first, one, sizeof(first));
@@ -18,7 +18,7 @@ bool dg_peer_equal(const union dg_name *one, const union dg_name *two)
 
 /* Whoever knew the secrets could choose addresses that all have one hash. With odd ones that nobody
  * knows, two addresses share a hash once in 128 times at most, whatever they are. */
-uint32_t dg_peer_hash(const union dg_name *peer, uint64_t salt, const uint64_t secrets[3])
+uint32_t dg_peer_hash(const union dg_peer *peer, uint64_t salt, const uint64_t secrets[3])
 {
     uint64_t first;
     memcpy(&first, peer, sizeof(first));

@@ -11,15 +11,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-union dg_name {
+union dg_peer {
     struct sockaddr any;
     struct sockaddr_in in4;
     struct sockaddr_in6 in6;
 };
 
-bool dg_peer_equal(const union dg_name *one, const union dg_name *two);
+bool dg_peer_equal(const union dg_peer *one, const union dg_peer *two);
 
 /* 8 bits. `salt` sets apart what else belongs to the key; the secrets are three odd numbers. */
-uint32_t dg_peer_hash(const union dg_name *peer, uint64_t salt, const uint64_t secrets[3]);
+uint32_t dg_peer_hash(const union dg_peer *peer, uint64_t salt, const uint64_t secrets[3]);
 
 #endif
