@@ -213,12 +213,14 @@ static bool leads_to(const Run &run, const List &list, const std::string &key,
     return false;
 }
 
-/* Takes the send at `index` out of its list. Those before it must have failed, or will be reported
- * so: they can no longer be taken. */
+/* Takes the send at `index` out of its list. Those before it to the same address must have failed,
+ * or will be reported so: they can no longer be taken. A name may have another address by now, and
+ * those before it may wait for room at the one before. */
 static void take_from(Run *run, Socket *socket, List *list, size_t index)
 {
     Send *send = list->queue[index];
-    list->queue.erase(list->queue.begin(), list->queue.begin() + static_cast<long>(index) + 1);
+    auto at = list->queue.begin() + static_cast<long>(index);
+    list->queue.erase(list->name < 0 ? list->queue.begin() : at, at + 1);
     run->expect(!send->called, "a send was completed before the kernel took it");
     send->taken = true;
     socket->taken_in = run->last_taken = sim_calls();
