@@ -706,7 +706,8 @@ DGRAM_API int dgram_send_many(struct dgram_socket *socket, struct dgram_outgoing
  * belongs to the loop and must be freed before it. It may be freed while sends to it wait for the
  * name: they complete. A failed lookup is not repeated for a second.
  * Returns 0; DGRAM_EBADPORT, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADINTERFACE,
- * DGRAM_EBADTYPE, DGRAM_ENULL, DGRAM_EFORKED, -ENOMEM. Loop thread.
+ * DGRAM_EBADTYPE, DGRAM_ENULL, DGRAM_EFORKED, DGRAM_ENOTRUNNING (the loop is being freed), -ENOMEM.
+ * Loop thread.
  */
 struct dgram_destination;
 DGRAM_API int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t port,

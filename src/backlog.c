@@ -72,7 +72,7 @@ struct backlog_copy {
 void dg_slot_done(struct dgram_loop *loop, uint32_t slot)
 {
     if (dg_pool_done(loop->pool, slot) && !dg_loop_forked(loop)) {
-        loop->backend->recycle(loop->engine, slot);
+        loop->io.backend->recycle(loop->io.engine, slot);
     }
 }
 
@@ -178,7 +178,7 @@ void dg_backlog_join(struct dgram_socket *socket)
 {
     if (node_alone(&socket->rotation)) {
         node_append(&socket->loop->rotation, &socket->rotation);
-        dg_loop_touch(socket->loop);
+        agenda_wake(&socket->loop->agenda);
     }
 }
 

@@ -48,7 +48,7 @@ static void buffer_release(struct dgram_buffer *buffer)
 {
     struct dgram_loop *loop = buffer->loop;
     if (buffer->zero_copy == 0) {
-        loop->backend->reclaim(loop->engine, &buffer->region);
+        loop->io.backend->reclaim(loop->io.engine, &buffer->region);
     }
     node_remove(&buffer->all);
     (void) munmap(buffer->region.memory, buffer->region.size);
@@ -57,8 +57,8 @@ static void buffer_release(struct dgram_buffer *buffer)
 
 void dg_buffer_due(struct dgram_buffer *buffer)
 {
-    if (buffer->uses == 0 && node_alone(&buffer->due)) {
-        node_append(&buffer->loop->due_buffers, &buffer->due);
+    if (buffer->uses == 0) {
+        dg_agenda_add(&buffer->loop->agenda, &buffer->idle);
     }
 }
 
@@ -78,17 +78,13 @@ static void idle_emit(struct dgram_buffer *buffer)
     }
 }
 
-void dg_buffers_dispatch(struct dgram_loop *loop)
+static void idle_run(struct task *task)
 {
-    struct node list;
-    node_take_all(&list, &loop->due_buffers);
-    while (!node_alone(&list) && !dg_loop_forked(loop)) {
-        struct dgram_buffer *buffer = owner_of(node_take(&list), struct dgram_buffer, due);
-        if (buffer->freed && buffer->uses == 0) {
-            buffer_release(buffer);
-        } else if (buffer->uses == 0) {
-            idle_emit(buffer);
-        }
+    struct dgram_buffer *buffer = owner_of(task, struct dgram_buffer, idle);
+    if (buffer->freed && buffer->uses == 0) {
+        buffer_release(buffer);
+    } else if (buffer->uses == 0) {
+        idle_emit(buffer);
     }
 }
 
@@ -100,7 +96,7 @@ static int loans_create(struct dgram_loop *loop)
         return 0;
     }
     struct loans *loans = dg_allocate(sizeof(*loans));
-    if (loans == NULL || dg_loop_reserve(loop, LOANS) < 0) {
+    if (loans == NULL || dg_io_reserve(&loop->io, LOANS) < 0) {
         dg_release(loans);
         return -ENOMEM;
     }
@@ -229,14 +225,14 @@ static int buffer_check(const struct dgram_buffer *buffer)
 static int buffer_register(struct dgram_buffer *buffer)
 {
     struct dgram_loop *loop = buffer->loop;
-    if (loop->backend->lend == NULL) {
+    if (loop->io.backend->lend == NULL) {
         return -ENOTSUP;
     }
     if (buffer->region.size < ZERO_COPY_BYTES) {
         return DGRAM_EBADBUFFERSIZE; /* it would be pinned for nothing */
     }
     int code = loans_create(loop);
-    return code < 0 ? code : loop->backend->lend(loop->engine, &buffer->region);
+    return code < 0 ? code : loop->io.backend->lend(loop->io.engine, &buffer->region);
 }
 
 static struct dgram_buffer *buffer_make(size_t size)
@@ -290,7 +286,7 @@ int dgram_buffer_create(struct dgram_loop *loop, size_t bytes,
     buffer->on_idle = read.on_idle;
     buffer->user = read.user;
     node_init(&buffer->all);
-    node_init(&buffer->due);
+    dg_task_init(&buffer->idle, PHASE_IDLE, idle_run);
     node_prepend(&loop->buffers, &buffer->all);
     buffer->zero_copy = (read.flags & DGRAM_ZERO_COPY) ? buffer_register(buffer) : -ENOTSUP;
     *ret_buffer = buffer;
@@ -310,7 +306,7 @@ int dgram_buffer_zero_copy(const struct dgram_buffer *buffer)
 
 bool dgram_buffer_in_use(const struct dgram_buffer *buffer)
 {
-    bool idle_is_due = buffer != NULL && !node_alone(&buffer->due) && buffer->on_idle != NULL;
+    bool idle_is_due = buffer != NULL && task_is_due(&buffer->idle) && buffer->on_idle != NULL;
     return buffer_check(buffer) == 0 && (buffer->uses > 0 || idle_is_due);
 }
 
@@ -330,7 +326,7 @@ struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer)
         return NULL; /* a child's copy goes with its loop */
     }
     buffer->freed = true;
-    if (buffer->uses == 0 && node_alone(&buffer->due)) {
+    if (buffer->uses == 0 && !task_is_due(&buffer->idle)) {
         buffer_release(buffer);
     }
     return NULL;

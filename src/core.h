@@ -22,6 +22,10 @@
 #include "src/base/list.h"
 #include "src/base/memory.h"
 #include "src/base/sized.h"
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
+#include "src/core/errors.h"
+#include "src/core/io.h"
 #include "src/net/address.h"
 #include "src/net/cmsg.h"
 #include "src/net/interface.h"
@@ -41,7 +45,6 @@ enum {
     TRAIN_BYTES_MAX = 65473, /* payload of a train: one byte more, and IPv6 trains are cut up in
                                  software, ten times dearer (65,493 for IPv4) */
     QUEUE_OVERHEAD = 64,     /* bytes that a queued datagram is charged beside its payload */
-    ERRORS_WAITING_MAX = 1024,
     POSTS_MAX = 65536
 };
 
@@ -171,31 +174,6 @@ struct refusal {
 enum { REFUSALS = 64 };
 #define REFUSAL_NS UINT64_C(10000000000) /* routes and tunnels change: asked again after 10 s */
 
-/* ---- Events without a completion ----------------------------------------------------------- */
-
-/* Bits of dgram_socket.due. */
-enum {
-    DUE_BIND = 1 << 0,      /* implicit bind of a membership */
-    DUE_LISTENING = 1 << 1, /* emit */
-    DUE_EMPTY = 1 << 2,     /* another step of emptying it */
-    DUE_DRAIN = 1 << 4,     /* emit */
-    DUE_RECEIVE = 1 << 3,   /* start or stop receiving */
-    DUE_CLOSE = 1 << 5,     /* one last attempt to send, then detach */
-    DUE_CLOSED = 1 << 6,    /* emit `close` and free */
-    DUE_PREPARE = DUE_BIND | DUE_RECEIVE | DUE_CLOSE
-};
-
-/* An `error` event that waits for the dispatch. `repeat` equal ones share a record. */
-struct error_event {
-    struct link link; /* first, so that the two convert */
-    struct dgram_socket *socket;
-    const char *operation;
-    int code;
-    uint32_t repeat;
-    char *host; /* allocated, or NULL */
-    struct dgram_addr address;
-};
-
 /* ---- Receiving ----------------------------------------------------------------------------- */
 
 struct pool;
@@ -240,15 +218,6 @@ enum receive_state {
     RECEIVE_FAILED    /* error after error; in the loop's list for timed retries */
 };
 
-/* ---- Watches ------------------------------------------------------------------------------- */
-
-/* A watch of the core, and the function that is called when it fires. */
-struct dg_watch {
-    struct watch base; /* first, so that the two convert */
-    void (*fn)(struct dgram_loop *loop, struct dg_watch *watch);
-    bool armed, known;
-};
-
 /* ---- Sockets ------------------------------------------------------------------------------- */
 
 enum socket_state {
@@ -263,19 +232,21 @@ enum socket_state {
 struct dgram_socket {
     struct endpoint endpoint; /* first, so that the two convert */
     struct dgram_loop *loop;
+    /* Work that is due: another step of its end; a bind for its memberships; the last attempt to
+     * send, then to be detached; to start or stop receiving; events; to be freed. */
+    struct task ending, bind, closing, receiving, listening, drain, closed;
     struct node all;      /* in loop->sockets, */
-    struct node due_node; /* loop->due, */
     struct node starved;  /* loop->starved or starved_again, */
     struct node retried;  /* loop->blocked, for timed retries, */
     struct node rotation; /* loop->rotation, the rotation */
     uint8_t state;        /* enum socket_state */
-    uint8_t due;          /* DUE_... */
     uint8_t receive;      /* enum receive_state */
     bool bound, gro, unreffed, counted, paused;
     bool got_some; /* received something since it was started */
     bool delivers; /* messages may be delivered: open or ending, not paused, with a handler */
     bool copies;   /* DGRAM_COPY */
     bool ipv6_only;
+    bool announcing;          /* `listening` is about to be called */
     bool blocked;             /* the socket's buffer is full: sends are parked */
     uint8_t drain_wanted;     /* WANTED_...: the limits that refused a send since the last `drain`
                                  */
@@ -317,8 +288,7 @@ struct dgram_socket {
     void *messages_user;
     dgram_event_fn *on_listening, *on_drain, *on_close;
     void *listening_user, *drain_user, *close_user;
-    dgram_error_fn *on_error;
-    void *error_user;
+    struct error_sink errors;
 
     struct dgram_socket_stats stats;
 };
@@ -380,6 +350,7 @@ struct resolver {
     struct name *buckets[NAME_BUCKETS];
     uint32_t name_count;
     bool none_idle;         /* a look for an idle name was in vain, and none became idle since */
+    struct task task;       /* there are questions or answers: */
     struct queue questions; /* to be asked in the next dispatch */
     struct queue answers;   /* to be acted upon in the next dispatch */
     dgram_lookup_fn *hook;
@@ -401,8 +372,8 @@ struct dgram_destination {
 struct dgram_buffer {
     struct region region;
     struct dgram_loop *loop;
-    struct node all; /* the loop's */
-    struct node due; /* in loop->due_buffers: `idle` is to be called */
+    struct node all;  /* the loop's */
+    struct task idle; /* `idle` is to be called, or the buffer to be freed */
     dgram_buffer_fn *on_idle;
     void *user;
     uint32_t uses; /* trains of the submission that lie here, and loans */
@@ -420,21 +391,18 @@ struct loans;
 /* ---- Timers, posts ------------------------------------------------------------------------- */
 
 struct dgram_timer {
+    struct alarm alarm; /* first, so that the two convert */
     struct dgram_loop *loop;
     struct node all; /* the loop's */
     dgram_timer_fn *fn;
     void *user;
-    uint64_t deadline, interval, order;
-    uint32_t position; /* in the heap, plus one; 0: stopped */
+    uint64_t interval;
     bool unreffed;
 };
 
 struct timers {
-    struct dgram_timer **heap;
     struct node all;
-    uint32_t count, capacity, total;
     uint32_t keeping; /* started and not unref'd */
-    uint64_t order;   /* equal deadlines fire in the order of their starts */
 };
 
 struct post {
@@ -525,21 +493,19 @@ struct spinning {
 
 struct dgram_loop {
     const struct dg_system *system;
-    const struct backend *backend;
-    struct engine *engine;
-    struct engine_config config;
-    struct completions pending;     /* the engine appends here */
-    struct completions dispatching; /* swapped with `pending` for the dispatch */
-    struct completions spare;       /* a larger one, for after the dispatch */
-    uint32_t completions_needed;    /* records that can be outstanding */
+    struct agenda agenda; /* work that is due now, */
+    struct alarms alarms; /* and later */
+    struct io io;
+    struct errors *errors;
 
     struct batch *batch;
     struct queue request_store; /* free ones */
     struct request_slab *request_slabs;
-    struct queue done; /* callbacks to run */
+    struct queue done; /* callbacks to run, */
+    struct task sent;  /* if any */
     struct refusal refusals[REFUSALS];
-    struct node blocked; /* sockets that wait a moment, after ENOBUFS or failed receives */
-    uint64_t blocked_until;
+    struct node blocked; /* sockets that wait a moment, after ENOBUFS or failed receives, */
+    struct alarm retry;  /* until this rings */
 
     struct pool *pool;
     struct node starved; /* sockets that got nothing since they were started: first in turn; */
@@ -553,9 +519,6 @@ struct dgram_loop {
     unsigned char *pieces;          /* DGRAM_UDP6_SIZE_MAX bytes: pieces become one payload */
 
     struct node sockets; /* the newest first */
-    struct node due;
-    struct queue errors, error_store;
-    uint32_t errors_waiting;
 
     struct timers timers;
     struct inbox inbox;
@@ -564,7 +527,6 @@ struct dgram_loop {
     struct embedding embedding;
 
     struct node buffers;
-    struct node due_buffers;
     struct loans *loans; /* NULL until a buffer wants zero copy */
     uint32_t loans_out;  /* at the moment */
     uint64_t zero_copy_sends, zero_copy_copied, zero_copy_spared;
@@ -581,19 +543,15 @@ struct dgram_loop {
     uint64_t delivered; /* datagrams, to handlers */
     bool in_turn, freeing, free_requested;
     bool dispatches;   /* `dispatching` is being walked */
-    bool arms;         /* a watch was armed since the engine last submitted */
     uint64_t owner;    /* the number of the thread of the first turn; 0: there was none yet */
     bool attended;     /* in the list of loops whose owner is to be looked after when it ends */
     struct node owned; /* in that list */
     int cancel_state;  /* of the thread, while it is in a turn: as the program had set it */
-    unsigned fork_generation;
     uint64_t turns, flushes;
     uint64_t sent_at; /* when the last of these was; 0: never */
 
     int refused_code;
     const char *refused_call, *refused_advice;
-    int failed_code; /* of the engine, in a turn or flush; 0: never */
-    const char *failed_call;
 };
 
 /* ---- loop.c -------------------------------------------------------------------------------- */
@@ -608,21 +566,11 @@ int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_
 /* The loop belongs to the parent process. */
 static inline bool dg_loop_forked(const struct dgram_loop *loop)
 {
-    return dg_forked(loop->fork_generation);
+    return dg_forked(loop->agenda.fork_generation);
 }
 
 /* Something to call back without waiting for the kernel. */
 bool dg_loop_has_work(struct dgram_loop *loop);
-/* When the loop has to turn at the latest, in its clock; UINT64_MAX: whenever. */
-uint64_t dg_loop_deadline(const struct dgram_loop *loop);
-
-/* Room for `records` more outstanding completions; negative gives it back. 0 or -ENOMEM. */
-int dg_loop_reserve(struct dgram_loop *loop, int records);
-
-/* Arms a watch; disarms and forgets it. */
-int dg_watch_arm(struct dgram_loop *loop, struct dg_watch *watch);
-void dg_watch_end(struct dgram_loop *loop, struct dg_watch *watch);
-
 /* ---- owner.c ------------------------------------------------------------------------------- */
 
 void dg_owners_open(void);
@@ -655,8 +603,6 @@ void dg_wait_received(struct dgram_loop *loop, const struct completion *records,
 
 /* ---- embed.c ------------------------------------------------------------------------------- */
 
-/* Work came up outside a turn: makes the descriptor readable, if there is one. */
-void dg_loop_touch(struct dgram_loop *loop);
 /* A turn begins, and ends. */
 void dg_embedding_clear(struct dgram_loop *loop);
 void dg_embedding_set(struct dgram_loop *loop);
@@ -686,19 +632,13 @@ static inline int dg_socket_check(const struct dgram_socket *socket)
 /* Whether the `listening` handler is still to be called: sends wait for it. */
 static inline bool dg_socket_announces(const struct dgram_socket *socket)
 {
-    return (socket->due & DUE_LISTENING) && socket->on_listening != NULL;
+    return (socket->announcing || task_is_due(&socket->listening)) && socket->on_listening != NULL;
 }
 
-void dg_socket_due(struct dgram_socket *socket, unsigned bits);
 void dg_socket_begin_close(struct dgram_socket *socket);
 /* An ending socket has sent all. */
 void dg_socket_all_sent(struct dgram_socket *socket);
-/* Those that are being emptied: once a turn. */
-void dg_socket_empty_due(struct dgram_loop *loop);
 int dg_socket_bind_implicitly(struct dgram_socket *socket);
-void dg_socket_prepare_due(struct dgram_loop *loop);
-/* Events; with `closes`, `close` events only: they come last in a turn. */
-void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes);
 void dg_socket_detached(struct dgram_socket *socket);
 /* The least receive buffer of the loop's bound sockets, in bytes; UINT64_MAX without one. */
 uint64_t dg_sockets_receive_buffer(struct dgram_loop *loop);
@@ -722,8 +662,7 @@ static inline struct request *dg_requests_pop(struct queue *queue)
 }
 /* The request's datagram has its result: its callback is due, or it is done. */
 void dg_request_complete(struct request *request, int result);
-/* Callbacks that are due. Part of the dispatch. */
-void dg_requests_dispatch(struct dgram_loop *loop);
+void dg_requests_open(struct dgram_loop *loop);
 /* Releases requests without completing them: in a forked child. */
 void dg_requests_forget(struct queue *queue, struct dgram_loop *loop);
 void dg_requests_release(struct dgram_loop *loop);
@@ -771,8 +710,7 @@ void dg_send_hand_over(struct dgram_loop *loop);
 int dg_send_settle(struct dgram_loop *loop, int code);
 /* Whether somebody has to hear the results of the batch before the loop may sleep. */
 bool dg_send_wants_answer(const struct dgram_loop *loop);
-/* Retries the sockets that waited a moment, and notes those that are due a `drain`. */
-void dg_send_prepare(struct dgram_loop *loop);
+void dg_send_open(struct dgram_loop *loop);
 /* What is parked: tried again; completed with a code. */
 void dg_send_retry(struct dgram_socket *socket);
 /* The socket's parked datagrams are tried again in a millisecond. */
@@ -808,9 +746,6 @@ void dg_send_unresolved(struct request *request, int code, const char *host);
 bool dg_name_is_well_formed(const char *text);
 
 int dg_resolver_open(struct dgram_loop *loop, const struct dgram_loop_options *options);
-/* Questions are asked, answers acted upon. Part of the dispatch. */
-void dg_resolver_dispatch(struct dgram_loop *loop);
-bool dg_resolver_has_work(const struct dgram_loop *loop);
 void dg_resolver_close(struct dgram_loop *loop, bool forked);
 
 int dg_resolve_send(struct dgram_socket *socket, const char *host, in_port_t port,
@@ -828,8 +763,6 @@ bool dg_dns_servers_are_well_formed(const char *text);
 int dg_destination_check(const struct dgram_socket *socket,
                          const struct dgram_destination *destination);
 void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup);
-uint64_t dg_dns_deadline(const struct dgram_loop *loop);
-void dg_dns_run(struct dgram_loop *loop); /* its timeouts */
 /* How often c-ares has looked at its timeouts or sockets so far. */
 uint64_t dg_dns_called(const struct dgram_loop *loop);
 void dg_dns_close(struct dgram_loop *loop, bool forked);
@@ -891,7 +824,6 @@ void dg_train_left(struct dgram_loop *loop, struct dg_train *train);
 void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied);
 /* Unless it is in use, `idle` is called in the next dispatch. */
 void dg_buffer_due(struct dgram_buffer *buffer);
-void dg_buffers_dispatch(struct dgram_loop *loop);
 void dg_buffers_free(struct dgram_loop *loop);
 
 /* ---- receive.c ----------------------------------------------------------------------------- */
@@ -1000,22 +932,8 @@ void dg_pool_abandon(struct pool *pool);
 /* The descriptor is closed, and the kernel has left all groups. */
 void dg_memberships_forget(struct dgram_socket *socket);
 
-/* ---- error.c ------------------------------------------------------------------------------- */
-
-/* Queues an `error` event for the dispatch, `repeat` times. */
-void dg_error_queue(struct dgram_socket *socket, const char *operation, int code, const void *peer,
-                    size_t peer_size, uint32_t repeat);
-/* The same about a name. */
-void dg_error_queue_host(struct dgram_socket *socket, const char *operation, int code,
-                         const char *host);
-void dg_error_dispatch(struct dgram_loop *loop);
-bool dg_error_waits_for(const struct dgram_socket *socket);
-void dg_error_forget(struct dgram_loop *loop);
-
 /* ---- timer.c, post.c ----------------------------------------------------------------------- */
 
-void dg_timers_run(struct dgram_loop *loop);
-uint64_t dg_timers_deadline(const struct timers *timers);
 void dg_timers_stop(struct dgram_loop *loop); /* all of them */
 void dg_timers_free(struct dgram_loop *loop);
 

@@ -39,11 +39,11 @@ struct channel {
     ares_channel cares;
     struct dns_configuration configuration;
     struct dns_socket *sockets;
-    uint32_t asked;    /* questions without an answer */
-    uint64_t deadline; /* c-ares is to look at its timeouts; UINT64_MAX: whenever */
-    bool deaf;         /* a socket could not be watched: that is tried again soon */
-    int lack;          /* what this host lacked last, -EMFILE or the like, */
-    uint32_t lacks;    /* and how often it lacked something */
+    uint32_t asked;     /* questions without an answer */
+    struct alarm alarm; /* c-ares is to look at its timeouts */
+    bool deaf;          /* a socket could not be watched: that is tried again soon */
+    int lack;           /* what this host lacked last, -EMFILE or the like, */
+    uint32_t lacks;     /* and how often it lacked something */
 };
 
 struct dns {
@@ -123,7 +123,7 @@ static void deadline_lower(struct channel *channel);
 static void watch_rearm(struct channel *channel, struct dg_watch *watch, bool wanted)
 {
     if (wanted && !watch->armed) {
-        int code = dg_watch_arm(channel->dns->loop, watch);
+        int code = dg_watch_arm(&channel->dns->loop->io, watch);
         note_lack(channel, code);
         if (code < 0) {
             channel->deaf = true;
@@ -174,23 +174,19 @@ static void socket_process(struct dns_socket *socket, bool readable)
     cares_leave(dns);
 }
 
-static void socket_readable(struct dgram_loop *loop, struct dg_watch *watch)
+static void socket_readable(struct dg_watch *watch)
 {
-    (void) loop;
-    size_t at = offsetof(struct dns_socket, readable);
-    socket_process((struct dns_socket *) (void *) ((char *) watch - at), true);
+    socket_process(owner_of(watch, struct dns_socket, readable), true);
 }
 
-static void socket_writable(struct dgram_loop *loop, struct dg_watch *watch)
+static void socket_writable(struct dg_watch *watch)
 {
-    (void) loop;
-    size_t at = offsetof(struct dns_socket, writable);
-    socket_process((struct dns_socket *) (void *) ((char *) watch - at), false);
+    socket_process(owner_of(watch, struct dns_socket, writable), false);
 }
 
 static void socket_release(struct channel *channel, struct dns_socket *socket)
 {
-    (void) dg_loop_reserve(channel->dns->loop, -RECORDS_PER_DNS_SOCKET);
+    (void) dg_io_reserve(&channel->dns->loop->io, -RECORDS_PER_DNS_SOCKET);
     dg_release(socket->stream);
     dg_release(socket);
 }
@@ -198,7 +194,7 @@ static void socket_release(struct channel *channel, struct dns_socket *socket)
 static struct dns_socket *socket_make(struct channel *channel, int type)
 {
     struct dns_socket *socket = dg_allocate(sizeof(*socket));
-    if (socket == NULL || dg_loop_reserve(channel->dns->loop, RECORDS_PER_DNS_SOCKET) < 0) {
+    if (socket == NULL || dg_io_reserve(&channel->dns->loop->io, RECORDS_PER_DNS_SOCKET) < 0) {
         dg_release(socket);
         return NULL;
     }
@@ -228,8 +224,8 @@ static void socket_unlink(struct channel *channel, struct dns_socket *socket)
     }
     *link = socket->next;
     if (!channel->dns->forked) {
-        dg_watch_end(channel->dns->loop, &socket->readable);
-        dg_watch_end(channel->dns->loop, &socket->writable);
+        dg_watch_end(&channel->dns->loop->io, &socket->readable);
+        dg_watch_end(&channel->dns->loop->io, &socket->writable);
     }
 }
 
@@ -475,19 +471,23 @@ static uint64_t next_timeout(const struct channel *channel, uint64_t now)
 
 static void deadline_lower(struct channel *channel)
 {
-    uint64_t soon = channel->dns->loop->system->now() + TIMEOUT_LEAST_NS;
-    channel->deadline = soon < channel->deadline ? soon : channel->deadline;
+    struct dgram_loop *loop = channel->dns->loop;
+    uint64_t soon = loop->system->now() + TIMEOUT_LEAST_NS;
+    if (!alarm_is_set(&channel->alarm) || soon < channel->alarm.deadline) {
+        dg_alarm_set(&loop->alarms, &channel->alarm, soon);
+    }
 }
 
 /* After each call that may have begun or ended a question. */
 static void deadline_update(struct channel *channel, bool passed)
 {
+    struct dgram_loop *loop = channel->dns->loop;
     if (channel->asked == 0) {
-        channel->deadline = UINT64_MAX;
+        dg_alarm_clear(&loop->alarms, &channel->alarm);
         return;
     }
     if (passed || channel->asked == 1) {
-        channel->deadline = next_timeout(channel, channel->dns->loop->system->now());
+        dg_alarm_set(&loop->alarms, &channel->alarm, next_timeout(channel, loop->system->now()));
     }
     if (channel->asked > 1 || channel->deaf) {
         deadline_lower(channel);
@@ -535,6 +535,8 @@ static int cares_open(struct channel *channel)
     return code_of(status);
 }
 
+static void channel_rings(struct alarm *alarm);
+
 static int channel_open(struct dns *dns)
 {
     struct channel *channel = dg_allocate(sizeof(*channel));
@@ -542,13 +544,19 @@ static int channel_open(struct dns *dns)
         return -ENOMEM;
     }
     channel->dns = dns;
-    channel->deadline = UINT64_MAX;
-    int code = dg_dns_configuration_read(dns->loop, &channel->configuration);
+    channel->alarm.run = channel_rings;
+    int code = dg_alarms_reserve(&dns->loop->alarms);
+    if (code < 0) {
+        dg_release(channel);
+        return code;
+    }
+    code = dg_dns_configuration_read(dns->loop, &channel->configuration);
     if (code == 0) {
         code = cares_open(channel);
     }
     if (code < 0) {
         dg_dns_configuration_release(&channel->configuration);
+        dg_alarms_release(&dns->loop->alarms);
         dg_release(channel);
         return code;
     }
@@ -563,6 +571,8 @@ static void channel_close(struct channel *channel)
 {
     ares_destroy(channel->cares);
     assert(channel->sockets == NULL && channel->asked == 0);
+    dg_alarm_clear(&channel->dns->loop->alarms, &channel->alarm);
+    dg_alarms_release(&channel->dns->loop->alarms);
     dg_dns_configuration_release(&channel->configuration);
     dg_release(channel);
 }
@@ -737,37 +747,16 @@ void dg_dns_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
     cares_leave(dns);
 }
 
-uint64_t dg_dns_deadline(const struct dgram_loop *loop)
-{
-    uint64_t deadline = UINT64_MAX;
-    const struct channel *c = loop->resolver.dns != NULL ? loop->resolver.dns->channels : NULL;
-    for (; c != NULL; c = c->next) {
-        deadline = c->deadline < deadline ? c->deadline : deadline;
-    }
-    return deadline;
-}
-
 /* What came for a socket that was not watched lies there. */
-static void channel_time_out(struct channel *channel)
+static void channel_rings(struct alarm *alarm)
 {
+    struct channel *channel = owner_of(alarm, struct channel, alarm);
+    struct dns *dns = channel->dns;
+    (void) cares_enter(dns);
     channel->deaf = false;
     channel_process(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
     for (struct dns_socket *socket = channel->sockets; socket != NULL; socket = socket->next) {
         socket_rearm(socket);
-    }
-}
-
-void dg_dns_run(struct dgram_loop *loop)
-{
-    struct dns *dns = loop->resolver.dns;
-    if (dg_dns_deadline(loop) > loop->now) {
-        return;
-    }
-    (void) cares_enter(dns);
-    for (struct channel *channel = dns->channels; channel != NULL; channel = channel->next) {
-        if (channel->deadline <= loop->now) {
-            channel_time_out(channel);
-        }
     }
     cares_leave(dns);
 }

@@ -8,10 +8,12 @@
  */
 #include "src/core.h"
 
-void dg_loop_touch(struct dgram_loop *loop)
+/* Work came up outside a turn: makes the descriptor readable. */
+static void embedding_kick(struct agenda *agenda)
 {
+    struct dgram_loop *loop = owner_of(agenda, struct dgram_loop, agenda);
     struct embedding *embedding = &loop->embedding;
-    if (embedding->fd >= 0 && !loop->in_turn && !embedding->kicked) {
+    if (!loop->in_turn && !embedding->kicked) {
         embedding->kicked = true;
         loop->system->wake_signal(embedding->kick[1]);
     }
@@ -42,13 +44,13 @@ void dg_embedding_set(struct dgram_loop *loop)
     if (embedding->fd < 0 || dg_loop_forked(loop)) {
         return;
     }
-    uint64_t deadline = dg_loop_deadline(loop);
+    uint64_t deadline = alarms_next(&loop->alarms);
     if (deadline != embedding->deadline) {
         loop->system->alarm_set(embedding->alarm, deadline);
         embedding->deadline = deadline;
     }
     if (dg_loop_has_work(loop)) {
-        dg_loop_touch(loop);
+        agenda_wake(&loop->agenda);
     }
 }
 
@@ -61,6 +63,7 @@ void dg_embedding_close(struct dgram_loop *loop)
         (void) loop->system->close(embedding->kick[1]);
         (void) loop->system->close(embedding->kick[0]);
         embedding->fd = -1;
+        loop->agenda.kick = NULL;
     }
 }
 
@@ -68,7 +71,7 @@ static int embedding_open(struct dgram_loop *loop)
 {
     const struct dg_system *system = loop->system;
     struct embedding embedding = {.deadline = UINT64_MAX};
-    int engine_fd = loop->backend->fd(loop->engine);
+    int engine_fd = loop->io.backend->fd(loop->io.engine);
     if (engine_fd < 0) {
         return engine_fd;
     }
@@ -90,6 +93,7 @@ static int embedding_open(struct dgram_loop *loop)
         return code;
     }
     loop->embedding = embedding;
+    loop->agenda.kick = embedding_kick;
     return 0;
 }
 
@@ -106,7 +110,7 @@ int dgram_loop_fd(struct dgram_loop *loop)
         if (code < 0) {
             return code;
         }
-        dg_loop_touch(loop); /* the first turn arms and submits what was set up before */
+        agenda_wake(&loop->agenda); /* the first turn arms and submits what was set up before */
     }
     return loop->embedding.fd;
 }

@@ -434,9 +434,9 @@ static int choice_read(uint32_t *engine)
 
 static struct failure backend_open(struct dgram_loop *loop, const struct backend *backend)
 {
-    struct failure failure = engine_start(backend, &loop->config, loop->pool, &loop->engine);
+    struct failure failure = engine_start(backend, &loop->io.config, loop->pool, &loop->io.engine);
     if (failure.code == 0) {
-        loop->backend = backend;
+        loop->io.backend = backend;
     }
     return failure;
 }

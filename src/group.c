@@ -281,7 +281,7 @@ int dgram_add_membership(struct dgram_socket *socket, const char *group, const c
         code = join(socket, &ask);
     }
     if (code == 0 && !socket->bound) {
-        dg_socket_due(socket, DUE_BIND);
+        dg_agenda_add(&socket->loop->agenda, &socket->bind);
     }
     return code;
 }
@@ -353,7 +353,7 @@ int dgram_drop_membership(struct dgram_socket *socket, const char *group,
         membership_remove(membership);
     }
     if (node_alone(&socket->memberships)) {
-        socket->due &= (uint8_t) ~DUE_BIND;
+        dg_agenda_drop(&socket->loop->agenda, &socket->bind);
     }
     return code;
 }

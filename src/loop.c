@@ -2,84 +2,12 @@
 /*
  * loop.c: the loop: creation, the turn, the end.
  *
- * Owns the order of things in a turn (see core.h) and the completion lists. The engine appends to
- * `pending`; the dispatch swaps it out first and walks the old list, so that whatever a callback
- * makes the engine append is seen by the next turn and nothing recurses.
+ * Owns the order of things in a turn (see core.h).
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/core.h"
-
-/* ---- Completion lists ---------------------------------------------------------------------- */
-
-static int completions_grow(struct completions *list, uint32_t capacity)
-{
-    int code = array_grow(&list->items, list->count, capacity);
-    list->capacity = code == 0 ? capacity : list->capacity;
-    return code;
-}
-
-/* Both lists, because they take turns. The one that is being walked must stay where it is: its
- * successor waits in `spare` until the walk ends. */
-int dg_loop_reserve(struct dgram_loop *loop, int records)
-{
-    uint32_t needed = loop->completions_needed + (uint32_t) records;
-    uint32_t doubled = loop->pending.capacity * 2;
-    uint32_t capacity = doubled > needed ? doubled : needed;
-    struct completions *other = loop->dispatches ? &loop->spare : &loop->dispatching;
-    if (loop->dispatches && loop->spare.capacity == 0) {
-        loop->spare.capacity = loop->dispatching.capacity; /* it stands for that one */
-    }
-    if ((needed > other->capacity && completions_grow(other, capacity) < 0) ||
-        (needed > loop->pending.capacity && completions_grow(&loop->pending, capacity) < 0)) {
-        return -ENOMEM;
-    }
-    loop->completions_needed = needed;
-    return 0;
-}
-
-/* ---- Watches ------------------------------------------------------------------------------- */
-
-int dg_watch_arm(struct dgram_loop *loop, struct dg_watch *watch)
-{
-    assert(!watch->armed);
-    int code = loop->backend->watch(loop->engine, &watch->base);
-    loop->arms = true;
-    watch->armed = code == 0;
-    watch->known = watch->known || code == 0;
-    return code;
-}
-
-static void records_forget(const struct completions *list, const struct dg_watch *watch)
-{
-    for (uint32_t i = 0; i < list->count; i++) {
-        struct completion *record = &list->items[i];
-        if (record->kind == COMPLETION_READY && record->watch == &watch->base) {
-            record->watch = NULL;
-        }
-    }
-}
-
-/* The caller may free the watch at once, or arm it anew: no record names it any more. */
-void dg_watch_end(struct dgram_loop *loop, struct dg_watch *watch)
-{
-    if (watch->known) {
-        loop->backend->unwatch(loop->engine, &watch->base);
-        watch->armed = watch->known = false;
-        records_forget(&loop->pending, watch);
-        records_forget(&loop->dispatching, watch);
-    }
-}
-
-static void watch_fired(struct dgram_loop *loop, struct dg_watch *watch)
-{
-    if (watch != NULL) {
-        assert(watch->armed);
-        watch->armed = false;
-        watch->fn(loop, watch);
-    }
-}
 
 /* ---- Creation ------------------------------------------------------------------------------ */
 
@@ -103,13 +31,11 @@ static int check_loop_options(const struct dgram_loop_options *options)
 static void lists_init(struct dgram_loop *loop)
 {
     node_init(&loop->sockets);
-    node_init(&loop->due);
     node_init(&loop->blocked);
     node_init(&loop->starved);
     node_init(&loop->starved_again);
     node_init(&loop->rotation);
     node_init(&loop->buffers);
-    node_init(&loop->due_buffers);
     node_init(&loop->timers.all);
     node_init(&loop->owned);
 }
@@ -119,10 +45,11 @@ static void loop_fill(struct dgram_loop *loop, const struct dgram_loop_options *
 {
     lists_init(loop);
     loop->system = system;
-    loop->config.completions = &loop->pending;
-    loop->config.failed_call = &loop->failed_call;
-    loop->failed_call = "";
-    loop->fork_generation = dg_fork_generation;
+    dg_agenda_open(&loop->agenda);
+    loop->alarms.fork_generation = dg_fork_generation;
+    dg_io_open(&loop->io);
+    dg_requests_open(loop);
+    dg_send_open(loop);
     loop->embedding.fd = -1;
     loop->slots = options->slots != 0 ? options->slots : SLOTS_DEFAULT;
     loop->slot_size = options->slot_size != 0 ? options->slot_size : SLOT_SIZE_DEFAULT;
@@ -141,10 +68,11 @@ static int loop_memory(struct dgram_loop *loop)
     loop->pieces = dg_allocate(DGRAM_UDP6_SIZE_MAX);
     if (loop->messages == NULL || loop->pieces == NULL ||
         dg_batch_create(loop->system->random(), &loop->batch) < 0 ||
+        dg_errors_open(&loop->agenda, &loop->errors) < 0 || dg_alarms_reserve(&loop->alarms) < 0 ||
         dg_pool_create(loop->slots, loop->slot_size, &loop->pool) < 0) {
         return -ENOMEM;
     }
-    return dg_loop_reserve(loop, (int) loop->slots + RECORDS_PER_LOOP);
+    return dg_io_reserve(&loop->io, (int) loop->slots + RECORDS_PER_LOOP);
 }
 
 static void loop_release(struct dgram_loop *loop)
@@ -153,9 +81,9 @@ static void loop_release(struct dgram_loop *loop)
     dg_pool_abandon(loop->pool);
     dg_release(loop->messages);
     dg_release(loop->pieces);
-    dg_release(loop->pending.items);
-    dg_release(loop->dispatching.items);
-    dg_release(loop->spare.items);
+    dg_errors_close(loop->errors);
+    dg_alarms_close(&loop->alarms);
+    dg_io_close(&loop->io);
     dg_release(loop);
 }
 
@@ -178,9 +106,9 @@ static int loop_open(struct dgram_loop *loop, const struct dgram_loop_options *o
         dg_inbox_close(loop);
         return code;
     }
-    code = dg_watch_arm(loop, &loop->inbox.watch);
+    code = dg_watch_arm(&loop->io, &loop->inbox.watch);
     if (code < 0) {
-        loop->backend->close(loop->engine, false);
+        loop->io.backend->close(loop->io.engine, false);
         dg_inbox_close(loop);
     }
     return code;
@@ -230,59 +158,36 @@ int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loo
 
 /* ---- The turn ------------------------------------------------------------------------------ */
 
-/* Other work than received datagrams that wait, and making room for more. */
+/* Work that keeps a loop alive. Starting and stopping a receive does not: a flooded socket that is
+ * unref'd always has that to do. Nor do received datagrams that wait. */
 static bool has_other_work(struct dgram_loop *loop)
 {
-    return !queue_is_empty(&loop->done) || !queue_is_empty(&loop->errors) ||
-           !node_alone(&loop->due_buffers) || loop->pending.count > 0 ||
-           dg_send_wants_answer(loop) || dg_resolver_has_work(loop);
+    return (loop->agenda.due & ~(UINT32_C(1) << PHASE_RECEIVE)) != 0 ||
+           loop->io.pending.count > 0 || dg_send_wants_answer(loop);
 }
 
 /* Something to call back without waiting for the kernel. */
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
-    return !node_alone(&loop->due) || !node_alone(&loop->rotation) || has_other_work(loop) ||
+    return loop->agenda.due != 0 || !node_alone(&loop->rotation) || has_other_work(loop) ||
            dg_receive_has_work(loop);
-}
-
-/* Starting and stopping a receive is not an end in itself: a flooded socket that is unref'd always
- * has that to do. */
-static bool event_is_due(const struct dgram_loop *loop)
-{
-    for (const struct node *node = loop->due.next; node != &loop->due; node = node->next) {
-        if ((owner_of(node, struct dgram_socket, due_node)->due & ~DUE_RECEIVE) != 0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static bool loop_is_alive(struct dgram_loop *loop)
 {
     return loop->keeping > 0 || loop->timers.keeping > 0 || loop->queue_charge > 0 ||
            loop->loans_out > 0 || loop->batch->train_count > 0 || has_other_work(loop) ||
-           event_is_due(loop) || dg_inbox_waiting(loop);
-}
-
-uint64_t dg_loop_deadline(const struct dgram_loop *loop)
-{
-    uint64_t deadline = dg_timers_deadline(&loop->timers);
-    if (!node_alone(&loop->blocked) && loop->blocked_until < deadline) {
-        deadline = loop->blocked_until;
-    }
-    uint64_t dns = dg_dns_deadline(loop);
-    return dns < deadline ? dns : deadline;
+           dg_inbox_waiting(loop);
 }
 
 static void loop_prepare(struct dgram_loop *loop)
 {
-    dg_send_prepare(loop);
-    if (!node_alone(&loop->due)) {
-        dg_socket_prepare_due(loop);
-    }
+    agenda_run(&loop->agenda, PHASE_PREPARE);
+    agenda_run(&loop->agenda, PHASE_RECEIVE);
     dg_receive_prepare(loop);
+    dg_queue_check_drains(loop); /* a socket that closes leaves room to others */
     if (!loop->inbox.watch.armed) {
-        (void) dg_watch_arm(loop, &loop->inbox.watch); /* only the first arming can fail */
+        (void) dg_watch_arm(&loop->io, &loop->inbox.watch); /* only the first arming can fail */
     }
 }
 
@@ -340,7 +245,7 @@ static uint32_t dispatch_records(struct dgram_loop *loop, const struct completio
     case COMPLETION_RECEIVED:
         return received(loop, records, count);
     case COMPLETION_READY:
-        watch_fired(loop, (struct dg_watch *) records->watch);
+        dg_watch_fired(records->watch);
         break;
     case COMPLETION_STOPPED:
         dg_receive_stopped((struct dgram_socket *) records->endpoint, records->result);
@@ -367,116 +272,53 @@ static void reply_at_once(struct dgram_loop *loop)
 
 static void dispatch_completions(struct dgram_loop *loop)
 {
-    struct completions list = loop->pending;
-    loop->pending = loop->dispatching;
-    loop->pending.count = 0;
-    loop->dispatching = list;
-    loop->dispatches = true;
+    struct completions list = dg_io_take(&loop->io);
     dg_turn_begin(loop, list.count > 0);
     for (uint32_t i = 0; i < list.count && !dg_loop_forked(loop);) {
         i += dispatch_records(loop, &list.items[i], list.count - i);
     }
-    loop->dispatches = false;
-    loop->dispatching.count = 0;
+    dg_io_done(&loop->io);
     serve_backlog(loop);
     reply_at_once(loop);
-    if (loop->spare.items != NULL) {
-        dg_release(loop->dispatching.items);
-        loop->dispatching = loop->spare;
-    }
-    loop->spare = (struct completions){0};
-}
-
-static bool timers_tick(const struct dgram_loop *loop)
-{
-    return loop->timers.count > 0;
-}
-
-static bool sockets_are_due(const struct dgram_loop *loop)
-{
-    return !node_alone(&loop->due);
-}
-
-static bool always(const struct dgram_loop *loop)
-{
-    (void) loop;
-    return true;
-}
-
-static bool names_are_asked(const struct dgram_loop *loop)
-{
-    return loop->resolver.dns != NULL || dg_resolver_has_work(loop);
-}
-
-static bool requests_are_done(const struct dgram_loop *loop)
-{
-    return !queue_is_empty(&loop->done) || loop->drains_wanted > 0;
-}
-
-static bool buffers_are_due(const struct dgram_loop *loop)
-{
-    return !node_alone(&loop->due_buffers);
-}
-
-static bool errors_wait(const struct dgram_loop *loop)
-{
-    return !queue_is_empty(&loop->errors);
-}
-
-static void dispatch_events(struct dgram_loop *loop)
-{
-    dg_socket_dispatch_due(loop, false);
-}
-
-static void dispatch_closes(struct dgram_loop *loop)
-{
-    dg_socket_dispatch_due(loop, true);
 }
 
 /*
- * Sockets are freed in the last step only, when no record and no request names them any more. A
+ * Sockets are freed in the last phase only, when no record and no request names them any more. A
  * callback that forks returns in the child as well: nothing more of the parent's runs there.
  *
- * A step that has nothing to do is not called. After a sleep its code has left the cache, and most
+ * A phase that has nothing to do is not called. After a sleep its code has left the cache, and most
  * of the cost of a turn for one datagram is that.
  */
 static void loop_dispatch(struct dgram_loop *loop)
 {
-    static const struct {
-        bool (*is_due)(const struct dgram_loop *loop);
-        void (*run)(struct dgram_loop *loop);
-    } steps[] = {
-        {timers_tick, dg_timers_run},
-        {sockets_are_due, dispatch_events},
-        {always, dispatch_completions},
-        {names_are_asked, dg_resolver_dispatch},
-        {requests_are_done, dg_requests_dispatch},
-        {buffers_are_due, dg_buffers_dispatch},
-        {errors_wait, dg_error_dispatch},
-        {sockets_are_due, dispatch_closes},
-    };
-    loop->turn.late = !node_alone(&loop->due) || dg_timers_deadline(&loop->timers) <= loop->now;
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !dg_loop_forked(loop); i++) {
-        if (steps[i].is_due(loop)) {
-            steps[i].run(loop);
-        }
+    struct agenda *agenda = &loop->agenda;
+    bool rings = alarms_next(&loop->alarms) <= loop->now;
+    loop->turn.late = agenda->due != 0 || rings;
+    if (rings) {
+        dg_alarms_run(&loop->alarms, loop->now);
     }
+    agenda_run(agenda, PHASE_EVENTS);
+    dispatch_completions(loop);
+    agenda_run(agenda, PHASE_NAMES);
+    agenda_run(agenda, PHASE_SENT);
+    if (loop->drains_wanted > 0 && !dg_loop_forked(loop)) {
+        dg_queue_check_drains(loop); /* an outer loop may sleep after this turn */
+    }
+    agenda_run(agenda, PHASE_IDLE);
+    agenda_run(agenda, PHASE_ERRORS);
+    agenda_run(agenda, PHASE_CLOSED);
 }
 
 static int loop_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     loop->turns++;
-    if (!node_alone(&loop->due)) {
-        dg_socket_empty_due(loop);
-    }
+    agenda_run(&loop->agenda, PHASE_ENDING);
     loop_prepare(loop);
     int64_t patience = dg_wait_patience(loop, timeout_ns);
     dg_send_hand_over(loop);
-    loop->arms = false;
+    loop->io.arms = false;
     int code = dg_send_settle(loop, dg_wait(loop, patience, timeout_ns > 0));
-    if (code < 0) {
-        loop->failed_code = code;
-    }
+    dg_io_note(&loop->io, code);
     loop_dispatch(loop);
     return dg_loop_forked(loop) ? DGRAM_EFORKED : code;
 }
@@ -613,19 +455,19 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
     }
     const struct dgram_loop_info ours = {
         .size = sizeof(ours),
-        .engine = dg_engine_number(loop->backend),
+        .engine = dg_engine_number(loop->io.backend),
         .segments_max = loop->segments_max,
         .slots = loop->slots,
         .slot_size = loop->slot_size,
-        .name = loop->backend->name,
+        .name = loop->io.backend->name,
         .refused_code = loop->refused_code,
         .slots_free = dg_pool_free_count(loop->pool),
         .refused_call = loop->refused_call,
         .refused_advice = loop->refused_advice,
         .turns = loop->turns,
         .flushes = loop->flushes,
-        .failed_call = loop->failed_call,
-        .failed_code = loop->failed_code,
+        .failed_call = loop->io.failed_call,
+        .failed_code = loop->io.failed_code,
         .zero_copy_sends = loop->zero_copy_sends,
         .zero_copy_copied = loop->zero_copy_copied,
         .zero_copy_spared = loop->zero_copy_spared,
@@ -658,28 +500,27 @@ static void abandon_all(struct dgram_loop *loop, int code)
     for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
         dg_socket_abandon(owner_of(node, struct dgram_socket, all), code);
     }
-    for (uint32_t i = 0; i < loop->pending.count; i++) {
-        if (loop->pending.items[i].kind == COMPLETION_RECEIVED) {
-            (void) dg_receive_completed(loop, &loop->pending.items[i], 1); /* counts */
+    for (uint32_t i = 0; i < loop->io.pending.count; i++) {
+        if (loop->io.pending.items[i].kind == COMPLETION_RECEIVED) {
+            (void) dg_receive_completed(loop, &loop->io.pending.items[i], 1); /* counts */
         }
     }
-    loop->pending.count = 0;
+    loop->io.pending.count = 0;
     while (!node_alone(&loop->sockets) && !dg_loop_forked(loop)) {
-        dg_requests_dispatch(loop);
-        dg_error_dispatch(loop);
-        dg_socket_dispatch_due(loop, true);
+        agenda_run(&loop->agenda, PHASE_SENT);
+        agenda_run(&loop->agenda, PHASE_ERRORS);
+        agenda_run(&loop->agenda, PHASE_CLOSED);
     }
 }
 
 static void loop_forget(struct dgram_loop *loop, bool forked)
 {
     dg_resolver_close(loop, forked);
-    loop->backend->close(loop->engine, forked);
+    loop->io.backend->close(loop->io.engine, forked);
     dg_embedding_close(loop);
     dg_inbox_close(loop);
     dg_timers_free(loop);
     dg_buffers_free(loop);
-    dg_error_forget(loop);
     dg_requests_release(loop);
     loop_release(loop);
 }
@@ -708,7 +549,7 @@ static void loop_free_forked(struct dgram_loop *loop)
 /* The owner has ended, or does not use the loop any more. */
 static void loop_inherit(struct dgram_loop *loop)
 {
-    if (loop->backend->inherit != NULL && loop->backend->inherit(loop->engine) == -EBUSY) {
+    if (loop->io.backend->inherit != NULL && loop->io.backend->inherit(loop->io.engine) == -EBUSY) {
         dg_inbox_await(loop);
     }
 }
@@ -727,12 +568,12 @@ static void loop_destroy(struct dgram_loop *loop)
         abandon_all(loop, code);
     }
     dg_inbox_run(loop);
-    dg_requests_dispatch(loop);
+    agenda_run(&loop->agenda, PHASE_SENT);
     if (dg_loop_forked(loop)) { /* a callback forked */
         loop_free_forked(loop);
         return;
     }
-    dg_watch_end(loop, &loop->inbox.watch);
+    dg_watch_end(&loop->io, &loop->inbox.watch);
     loop_forget(loop, false);
 }
 

@@ -40,8 +40,8 @@ static void thread_ends(void *mark)
         next = node->next;
         if (loop->owner == thread_number) {
             owners_unlink(loop);
-            if (loop->backend->rest != NULL) {
-                loop->backend->rest(loop->engine);
+            if (loop->io.backend->rest != NULL) {
+                loop->io.backend->rest(loop->io.engine);
             }
         }
     }

@@ -10,9 +10,9 @@
 
 #include "src/core.h"
 
-static void inbox_woken(struct dgram_loop *loop, struct dg_watch *watch)
+static void inbox_woken(struct dg_watch *watch)
 {
-    (void) watch;
+    struct dgram_loop *loop = owner_of(watch, struct dgram_loop, inbox.watch);
     loop->system->wake_clear(loop->inbox.fds[0]);
     dg_inbox_run(loop);
 }

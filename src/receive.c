@@ -40,7 +40,7 @@ void dg_receive_update(struct dgram_socket *socket)
     }
     bool leaves_slots = !socket->delivers && socket->backlog_slots > 0;
     if (leaves_slots || receive_is_wanted(socket) != (socket->receive == RECEIVE_ON)) {
-        dg_socket_due(socket, DUE_RECEIVE);
+        dg_agenda_add(&socket->loop->agenda, &socket->receiving);
     }
 }
 
@@ -48,7 +48,7 @@ static void receive_begin(struct dgram_socket *socket)
 {
     struct dgram_loop *loop = socket->loop;
     socket->receive = RECEIVE_ON;
-    loop->backend->recv_start(loop->engine, &socket->endpoint);
+    loop->io.backend->recv_start(loop->io.engine, &socket->endpoint);
 }
 
 static struct dgram_socket *starved_pop(struct dgram_loop *loop)
@@ -80,7 +80,7 @@ void dg_receive_apply(struct dgram_socket *socket)
         receive_begin(socket);
     } else if (!wanted && socket->receive == RECEIVE_ON) {
         socket->receive = RECEIVE_STOPPING;
-        loop->backend->recv_stop(loop->engine, &socket->endpoint);
+        loop->io.backend->recv_stop(loop->io.engine, &socket->endpoint);
     } else if (!wanted && socket->receive == RECEIVE_STARVED) {
         node_remove(&socket->starved);
         socket->receive = RECEIVE_OFF;
@@ -103,9 +103,10 @@ static void receive_tell(struct dgram_socket *socket, int result)
     uint64_t now = socket->loop->now;
     if (socket->receive_errors < ERRORS_AT_ONCE || now - socket->receive_told >= ERRORS_PAUSE_NS) {
         socket->receive_told = now;
-        dg_error_queue(socket, "recvmsg", result, NULL, 0, 1);
+        const struct dg_error error = {.operation = "recvmsg", .code = result, .repeat = 1};
+        dg_error_queue(&socket->errors, &error);
     } else {
-        socket->stats.errors_lost++;
+        socket->errors.lost++;
     }
 }
 
@@ -154,7 +155,7 @@ static bool somebody_starves(const struct dgram_loop *loop)
 void dg_receive_prepare(struct dgram_loop *loop)
 {
     for (uint32_t slot; dg_pool_returned(loop->pool, &slot);) {
-        loop->backend->recycle(loop->engine, slot);
+        loop->io.backend->recycle(loop->io.engine, slot);
     }
     uint32_t starts = dg_pool_free_count(loop->pool);
     if (starts <= KEPT_BY_ENGINE && somebody_starves(loop)) {

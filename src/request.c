@@ -180,7 +180,7 @@ static void drain_has_come(struct dgram_socket *socket, uint8_t what)
 {
     socket->drain_wanted &= (uint8_t) ~what;
     socket->loop->drains_wanted -= socket->drain_wanted == 0;
-    dg_socket_due(socket, DUE_DRAIN);
+    dg_agenda_add(&socket->loop->agenda, &socket->drain);
 }
 
 /* Asked once a turn, and only while wanted. */
@@ -275,7 +275,7 @@ void dg_share_check(struct dgram_socket *socket, struct share *share)
     if (share->refused_at > 0 && share->charge <= share->refused_at / 2) {
         share->refused_at = 0;
         if (socket->state < SOCKET_CLOSING) {
-            dg_socket_due(socket, DUE_DRAIN);
+            dg_agenda_add(&socket->loop->agenda, &socket->drain);
         }
     }
 }
@@ -292,18 +292,24 @@ void dg_request_complete(struct request *request, int result)
     if (request->fn != NULL) {
         request->result = result;
         queue_append(&loop->done, &request->link);
-        dg_loop_touch(loop);
+        dg_agenda_add(&loop->agenda, &loop->sent);
         return;
     }
     if (result < 0) {
-        dg_error_queue(socket, "send", result, &request->peer, request->peer_size, 1);
+        const struct dg_error error = {.operation = "send",
+                                       .code = result,
+                                       .repeat = 1,
+                                       .peer = &request->peer,
+                                       .peer_size = request->peer_size};
+        dg_error_queue(&socket->errors, &error);
     }
     dg_queue_uncount(socket, request->size, 1);
     dg_request_give(loop, request);
 }
 
-void dg_requests_dispatch(struct dgram_loop *loop)
+static void sent_run(struct task *task)
 {
+    struct dgram_loop *loop = owner_of(task, struct dgram_loop, sent);
     struct queue done = queue_take(&loop->done);
     while (!queue_is_empty(&done) && !dg_loop_forked(loop)) {
         struct request *request = dg_requests_pop(&done);
@@ -317,7 +323,10 @@ void dg_requests_dispatch(struct dgram_loop *loop)
     }
     if (dg_loop_forked(loop)) {
         queue_prepend_all(&loop->done, &done); /* a child's: to be released with the loop */
-        return;
     }
-    dg_queue_check_drains(loop); /* an outer loop may sleep after this turn */
+}
+
+void dg_requests_open(struct dgram_loop *loop)
+{
+    dg_task_init(&loop->sent, PHASE_SENT, sent_run);
 }

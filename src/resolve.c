@@ -197,7 +197,7 @@ static void lookup_ask(struct dgram_lookup *lookup)
 {
     lookup_begin(lookup);
     queue_append(&lookup->loop->resolver.questions, &lookup->link);
-    dg_loop_touch(lookup->loop);
+    dg_agenda_add(&lookup->loop->agenda, &lookup->loop->resolver.task);
 }
 
 /* The answer of a moment ago once more, in the next dispatch like any other. */
@@ -281,7 +281,7 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
     }
     code = lookup->code == DGRAM_EBADFAMILY ? DGRAM_EBADFAMILY : 0;
     queue_append(&lookup->loop->resolver.answers, &lookup->link);
-    dg_loop_touch(lookup->loop);
+    dg_agenda_add(&lookup->loop->agenda, &lookup->loop->resolver.task);
     return code;
 }
 
@@ -364,7 +364,9 @@ static void names_forget(struct dgram_socket *socket, int code)
 static void bind_answer(struct dgram_socket *socket, const struct name *name, int code)
 {
     if (code < 0) {
-        dg_error_queue_host(socket, "bind", code, name->host);
+        const struct dg_error error = {
+            .operation = "bind", .code = code, .repeat = 1, .host = name->host};
+        dg_error_queue(&socket->errors, &error);
     }
     code = dg_socket_bind_resolved(socket, code, &name->address);
     if (code < 0) {
@@ -466,9 +468,10 @@ static void question_ask(struct dgram_loop *loop, struct dgram_lookup *lookup)
     }
 }
 
-void dg_resolver_dispatch(struct dgram_loop *loop)
+/* Questions are asked, and answers acted upon. */
+static void resolver_run(struct task *task)
 {
-    dg_dns_run(loop);
+    struct dgram_loop *loop = owner_of(task, struct dgram_loop, resolver.task);
     struct queue questions = queue_take(&loop->resolver.questions);
     for (struct link *link; (link = queue_pop(&questions)) != NULL;) {
         question_ask(loop, (struct dgram_lookup *) link);
@@ -481,11 +484,6 @@ void dg_resolver_dispatch(struct dgram_loop *loop)
         name_answer(loop, (struct dgram_lookup *) link);
         dg_release(link);
     }
-}
-
-bool dg_resolver_has_work(const struct dgram_loop *loop)
-{
-    return !queue_is_empty(&loop->resolver.questions) || !queue_is_empty(&loop->resolver.answers);
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------- */
@@ -588,6 +586,9 @@ int dgram_destination_create(struct dgram_loop *loop, uint32_t type, uint32_t po
     }
     if (dg_loop_forked(loop)) {
         return DGRAM_EFORKED;
+    }
+    if (loop->freeing) {
+        return DGRAM_ENOTRUNNING;
     }
     if (type != DGRAM_UDP4 && type != DGRAM_UDP6) {
         return DGRAM_EBADTYPE;
@@ -766,6 +767,7 @@ static char *text_copy(const char *text)
 int dg_resolver_open(struct dgram_loop *loop, const struct dgram_loop_options *options)
 {
     struct resolver *resolver = &loop->resolver;
+    dg_task_init(&resolver->task, PHASE_NAMES, resolver_run);
     resolver->hook = options->lookup;
     resolver->hook_user = options->lookup_user;
     if (options->dns_servers != NULL) {

@@ -152,7 +152,7 @@ int dg_send_accept(struct dgram_socket *socket, const union dg_peer *peer,
     if (payload->buffer != NULL) {
         dg_buffer_due(payload->buffer); /* unless the submission has it: it was copied to wait */
     }
-    dg_loop_touch(socket->loop);
+    agenda_wake(&socket->loop->agenda);
     return 0;
 }
 
@@ -201,7 +201,9 @@ void dg_send_resolved(struct request *request, const union dg_peer *address)
 void dg_send_unresolved(struct request *request, int code, const char *host)
 {
     if (request->fn == NULL) {
-        dg_error_queue_host(request->socket, "send", code, host);
+        const struct dg_error error = {
+            .operation = "send", .code = code, .repeat = 1, .host = host};
+        dg_error_queue(&request->socket->errors, &error);
         request->socket->stats.send_errors++;
         dg_queue_uncount(request->socket, request->size, 1);
         dg_request_give(request->socket->loop, request);

@@ -26,6 +26,16 @@ enum { VAIN_RETRIES = 1000, VAIN_MS = 1000, REFUSALS_IN_A_ROW = 8 };
 
 /* ---- Completion ---------------------------------------------------------------------------- */
 
+static void send_failed(const struct flow *flow, int code, uint32_t count)
+{
+    const struct dg_error error = {.operation = "send",
+                                   .code = code,
+                                   .repeat = count,
+                                   .peer = &flow->peer,
+                                   .peer_size = flow->peer_size};
+    dg_error_queue(&flow->socket->errors, &error);
+}
+
 /* One datagram of a train ends: the one with `request`, or a plain one. */
 static void datagram_complete(const struct dg_train *train, struct request *request, uint32_t size,
                               int result)
@@ -44,7 +54,7 @@ static void datagram_complete(const struct dg_train *train, struct request *requ
     }
     if (result < 0) {
         socket->stats.send_errors++;
-        dg_error_queue(socket, "send", result, &flow->peer, flow->peer_size, 1);
+        send_failed(flow, result, 1);
     }
     dg_queue_uncount(socket, size, 1);
 }
@@ -87,20 +97,16 @@ static void train_complete(struct dg_train *train, int result)
         socket->stats.sent_bytes += bytes;
     } else {
         socket->stats.send_errors += count;
-        dg_error_queue(socket, "send", result, &train->flow->peer, train->flow->peer_size,
-                       (uint32_t) count);
+        send_failed(train->flow, result, (uint32_t) count);
     }
     dg_queue_uncount(socket, bytes, count);
 }
 
 /* ---- Parking ------------------------------------------------------------------------------- */
 
-static void socket_woken(struct dgram_loop *loop, struct dg_watch *watch)
+static void socket_woken(struct dg_watch *watch)
 {
-    (void) loop;
-    struct dgram_socket *socket =
-        (struct dgram_socket *) ((char *) watch - offsetof(struct dgram_socket, writable));
-    dg_send_retry(socket);
+    dg_send_retry(owner_of(watch, struct dgram_socket, writable));
 }
 
 void dg_socket_retry_soon(struct dgram_socket *socket)
@@ -110,7 +116,7 @@ void dg_socket_retry_soon(struct dgram_socket *socket)
         return;
     }
     if (node_alone(&loop->blocked)) {
-        loop->blocked_until = loop->system->now() + RETRY_NS;
+        dg_alarm_set(&loop->alarms, &loop->retry, loop->system->now() + RETRY_NS);
     }
     node_append(&loop->blocked, &socket->retried);
 }
@@ -126,7 +132,7 @@ static void socket_block(struct dgram_socket *socket, int reason)
     socket->writable.base.endpoint = &socket->endpoint;
     socket->writable.fn = socket_woken;
     if (reason == -ENOBUFS || socket->state >= SOCKET_CLOSING ||
-        dg_watch_arm(socket->loop, &socket->writable) < 0) {
+        dg_watch_arm(&socket->loop->io, &socket->writable) < 0) {
         dg_socket_retry_soon(socket);
     }
 }
@@ -280,11 +286,9 @@ static void socket_retry(struct dgram_socket *socket)
     vain_retries_forget(socket);
 }
 
-static void retry_blocked(struct dgram_loop *loop)
+static void blocked_retry(struct alarm *alarm)
 {
-    if (node_alone(&loop->blocked) || loop->blocked_until > loop->now) {
-        return;
-    }
+    struct dgram_loop *loop = owner_of(alarm, struct dgram_loop, retry);
     struct node list;
     node_take_all(&list, &loop->blocked);
     while (!node_alone(&list)) {
@@ -299,8 +303,8 @@ static void retry_blocked(struct dgram_loop *loop)
 /* The engine may break at any hand-over, and gives its own code to all trains from then on. */
 static void send_now(struct dgram_loop *loop, struct train *const *trains, size_t count)
 {
-    loop->backend->send(loop->engine, trains, count);
-    int code = loop->backend->flush(loop->engine);
+    loop->io.backend->send(loop->io.engine, trains, count);
+    int code = loop->io.backend->flush(loop->io.engine);
     if (code < 0) {
         loop->batch->code = code;
     }
@@ -548,7 +552,7 @@ void dg_send_hand_over(struct dgram_loop *loop)
 {
     size_t count = loop->batch->flow_count > 0 ? dg_batch_order(loop) : 0;
     if (count > 0) {
-        loop->backend->send(loop->engine, loop->batch->order, count);
+        loop->io.backend->send(loop->io.engine, loop->batch->order, count);
         loop->flushes++;
         loop->sent_at = loop->now;
     }
@@ -558,17 +562,15 @@ int dg_send_flush(struct dgram_loop *loop)
 {
     int cancel_state = dg_cancel_hold();
     dg_send_hand_over(loop);
-    loop->arms = false;
-    int code = dg_send_settle(loop, loop->backend->flush(loop->engine));
-    if (loop->arms && code == 0) {
-        code = loop->backend->flush(loop->engine); /* what was parked waits for POLLOUT now */
-        loop->arms = false;
+    loop->io.arms = false;
+    int code = dg_send_settle(loop, loop->io.backend->flush(loop->io.engine));
+    if (loop->io.arms && code == 0) {
+        code = loop->io.backend->flush(loop->io.engine); /* what was parked waits for POLLOUT now */
+        loop->io.arms = false;
     }
-    if (code < 0) {
-        loop->failed_code = code;
-    }
-    if (loop->pending.count > 0 || !node_alone(&loop->due_buffers)) {
-        dg_loop_touch(loop); /* there is more to tell than results of sends */
+    dg_io_note(&loop->io, code);
+    if (loop->io.pending.count > 0) {
+        agenda_wake(&loop->agenda); /* there is more to tell than results of sends */
     }
     dg_cancel_release(cancel_state);
     return code;
@@ -589,8 +591,7 @@ bool dg_send_wants_answer(const struct dgram_loop *loop)
     return false;
 }
 
-void dg_send_prepare(struct dgram_loop *loop)
+void dg_send_open(struct dgram_loop *loop)
 {
-    retry_blocked(loop);
-    dg_queue_check_drains(loop);
+    loop->retry.run = blocked_retry;
 }

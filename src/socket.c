@@ -5,8 +5,7 @@
  * Life: open - ending (dgram_end) - emptying (all was sent, nothing new arrives, ending.c) -
  * closing (dgram_close: no message any more, in the next prepare the queue gets its last attempt
  * and the engine detaches) - closed (DETACHED came, the descriptor is closed) - `close` is emitted,
- * the memory is freed. What a call causes but may not do itself is noted as `due` bits; prepare and
- * dispatch work them off.
+ * the memory is freed. A call that may not do all of its work itself adds a task to the agenda.
  */
 #include <limits.h>
 #include <netinet/udp.h>
@@ -26,16 +25,7 @@ enum { BIND_PATIENCE_MAX_MS = 1000 };
 /* A send queue's default bound, QUEUE_OVERHEAD included. */
 #define SOCKET_QUEUE_LIMIT (UINT64_C(4) * 1024 * 1024)
 
-/* ---- Due work ------------------------------------------------------------------------------ */
-
-void dg_socket_due(struct dgram_socket *socket, unsigned bits)
-{
-    socket->due |= (uint8_t) bits;
-    if (node_alone(&socket->due_node)) {
-        node_append(&socket->loop->due, &socket->due_node);
-    }
-    dg_loop_touch(socket->loop);
-}
+/* ---- Life ---------------------------------------------------------------------------------- */
 
 /* Whether the socket keeps the loop alive, counted once in the loop. */
 static void keep_update(struct dgram_socket *socket)
@@ -47,6 +37,8 @@ static void keep_update(struct dgram_socket *socket)
         socket->loop->keeping += keeps ? 1u : -1u;
     }
 }
+
+static void tasks_init(struct dgram_socket *socket);
 
 /* ---- Creation ------------------------------------------------------------------------------ */
 
@@ -113,7 +105,7 @@ static int socket_open(struct dgram_socket *socket, const struct dgram_socket_op
     }
     if (code == 0) {
         apply_gro(socket, options->flags);
-        code = loop->backend->attach(loop->engine, &socket->endpoint);
+        code = loop->io.backend->attach(loop->io.engine, &socket->endpoint);
     }
     if (code < 0) {
         (void) loop->system->close(socket->endpoint.fd);
@@ -147,7 +139,6 @@ static int check_options(uint32_t type, const struct dgram_socket_options *optio
 static void nodes_init(struct dgram_socket *socket)
 {
     node_init(&socket->all);
-    node_init(&socket->due_node);
     node_init(&socket->starved);
     node_init(&socket->retried);
     node_init(&socket->rotation);
@@ -171,6 +162,9 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
         socket->segments_max = options->segments_max;
     }
     nodes_init(socket);
+    tasks_init(socket);
+    socket->errors.errors = loop->errors;
+    socket->errors.socket = socket;
     socket->bind_patience_ms = options->bind_patience_ms;
     socket->copies = (options->flags & DGRAM_COPY) != 0;
     socket->ipv6_only = (options->flags & DGRAM_IPV6_ONLY) != 0;
@@ -214,7 +208,7 @@ static int create_checked(struct dgram_loop *loop, uint32_t type,
                           const struct dgram_socket_options *options,
                           struct dgram_socket **ret_socket)
 {
-    int code = dg_loop_reserve(loop, RECORDS_PER_SOCKET);
+    int code = dg_io_reserve(&loop->io, RECORDS_PER_SOCKET);
     if (code < 0) {
         return code;
     }
@@ -226,7 +220,7 @@ static int create_checked(struct dgram_loop *loop, uint32_t type,
     }
     if (code < 0) {
         dg_release(socket);
-        (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
+        (void) dg_io_reserve(&loop->io, -RECORDS_PER_SOCKET);
         return code;
     }
     sockets_link(loop, socket);
@@ -267,9 +261,9 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
     }
     socket->bound = true;
     socket->loop->gathering.buffer = 0;
-    socket->due &= (uint8_t) ~DUE_BIND;
+    dg_agenda_drop(&socket->loop->agenda, &socket->bind);
     keep_update(socket);
-    dg_socket_due(socket, DUE_LISTENING);
+    dg_agenda_add(&socket->loop->agenda, &socket->listening);
     dg_receive_update(socket);
     return 0;
 }
@@ -313,6 +307,16 @@ int dgram_bind(struct dgram_socket *socket, uint32_t port, const char *address)
     return code < 0 ? code : bind_patiently(socket, &local);
 }
 
+static void bind_failed(struct dgram_socket *socket, int code, const struct dgram_addr *local)
+{
+    const struct dg_error error = {.operation = "bind",
+                                   .code = code,
+                                   .repeat = 1,
+                                   .peer = &local->u,
+                                   .peer_size = local->size};
+    dg_error_queue(&socket->errors, &error);
+}
+
 /* Sends that came meanwhile wait in the parked queue: now they go, or fail with the bind. */
 int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union dg_peer *address)
 {
@@ -323,7 +327,7 @@ int dg_socket_bind_resolved(struct dgram_socket *socket, int code, const union d
         local.u.in4.sin_port = socket->bind_port;
         code = bind_to(socket, &local);
         if (code < 0) {
-            dg_error_queue(socket, "bind", code, &local.u, local.size, 1);
+            bind_failed(socket, code, &local);
         }
     }
     if (code < 0) {
@@ -377,13 +381,17 @@ static void lane_close(struct dgram_socket *socket)
 
 void dg_socket_begin_close(struct dgram_socket *socket)
 {
+    struct agenda *agenda = &socket->loop->agenda;
     assert(socket->state < SOCKET_CLOSING);
     lane_close(socket);
     socket->state = SOCKET_CLOSING;
-    socket->due &= (uint8_t) ~(DUE_BIND | DUE_LISTENING | DUE_EMPTY | DUE_DRAIN);
+    dg_agenda_drop(agenda, &socket->bind);
+    dg_agenda_drop(agenda, &socket->listening);
+    dg_agenda_drop(agenda, &socket->ending);
+    dg_agenda_drop(agenda, &socket->drain);
     dg_receive_update(socket);
     keep_update(socket);
-    dg_socket_due(socket, DUE_CLOSE);
+    dg_agenda_add(agenda, &socket->closing);
 }
 
 int dgram_close(struct dgram_socket *socket)
@@ -421,22 +429,23 @@ void dg_socket_all_sent(struct dgram_socket *socket)
     }
     socket->state = SOCKET_EMPTYING;
     keep_update(socket);
-    dg_socket_due(socket, DUE_EMPTY);
+    dg_agenda_add(&socket->loop->agenda, &socket->ending);
 }
 
-static void empty_step(struct dgram_socket *socket, unsigned due)
+static void ending_run(struct task *task)
 {
-    (void) due;
+    struct dgram_socket *socket = owner_of(task, struct dgram_socket, ending);
     if (dg_ending_step(socket)) {
-        dg_socket_due(socket, DUE_EMPTY);
+        dg_agenda_add(&socket->loop->agenda, task);
     } else {
         dg_socket_begin_close(socket);
     }
 }
 
 /* The queue's last attempt, then the engine lets go. */
-static void close_step(struct dgram_socket *socket)
+static void closing_run(struct task *task)
 {
+    struct dgram_socket *socket = owner_of(task, struct dgram_socket, closing);
     struct dgram_loop *loop = socket->loop;
     dg_resolve_forget(socket);
     if (socket->queue_count > 0) {
@@ -450,9 +459,9 @@ static void close_step(struct dgram_socket *socket)
         loop->drains_wanted--;
     }
     dg_backlog_discard(socket);
-    dg_watch_end(loop, &socket->writable);
+    dg_watch_end(&loop->io, &socket->writable);
     dg_receive_apply(socket);
-    loop->backend->detach(loop->engine, &socket->endpoint);
+    loop->io.backend->detach(loop->io.engine, &socket->endpoint);
 }
 
 void dg_socket_detached(struct dgram_socket *socket)
@@ -463,8 +472,8 @@ void dg_socket_detached(struct dgram_socket *socket)
     (void) socket->loop->system->close(socket->endpoint.fd);
     socket->endpoint.fd = -1;
     socket->state = SOCKET_CLOSED;
-    socket->due = 0;
-    dg_socket_due(socket, DUE_CLOSED);
+    dg_agenda_drop(&socket->loop->agenda, &socket->receiving);
+    dg_agenda_add(&socket->loop->agenda, &socket->closed);
 }
 
 void dg_socket_abandon(struct dgram_socket *socket, int code)
@@ -477,7 +486,7 @@ void dg_socket_abandon(struct dgram_socket *socket, int code)
         if (socket->receive == RECEIVE_STARVED) {
             dg_receive_apply(socket);
         }
-        socket->due &= (uint8_t) ~DUE_CLOSE;
+        dg_agenda_drop(&socket->loop->agenda, &socket->closing);
         dg_socket_detached(socket);
     }
 }
@@ -488,20 +497,23 @@ static void socket_free(struct dgram_socket *socket)
     assert(socket->queue_count == 0 && queue_is_empty(&socket->backlog) &&
            node_alone(&socket->retried));
     assert(node_alone(&socket->stalls) && node_alone(&socket->waiters) && socket->stalled == 0);
-    assert(node_alone(&socket->due_node) && node_alone(&socket->rotation));
+    assert(!task_is_due(&socket->receiving) && !task_is_due(&socket->closing));
+    assert(!task_is_due(&socket->listening) && !task_is_due(&socket->drain));
+    assert(node_alone(&socket->rotation));
     assert(node_alone(&socket->starved) && socket->last_flow == NULL);
     sockets_unlink(loop, socket);
     loop->keeping -= socket->counted;
-    (void) dg_loop_reserve(loop, -RECORDS_PER_SOCKET);
+    (void) dg_io_reserve(&loop->io, -RECORDS_PER_SOCKET);
     dg_memberships_forget(socket);
     dg_release(socket);
 }
 
 /* Every send must have completed before `close`; those that did in this turn come first. */
-static void closed_step(struct dgram_socket *socket)
+static void closed_run(struct task *task)
 {
-    if (socket->queue_count > 0 || dg_error_waits_for(socket)) {
-        dg_socket_due(socket, DUE_CLOSED);
+    struct dgram_socket *socket = owner_of(task, struct dgram_socket, closed);
+    if (socket->queue_count > 0 || socket->errors.waiting > 0) {
+        dg_agenda_add(&socket->loop->agenda, task);
         return;
     }
     socket->state = SOCKET_GONE;
@@ -513,25 +525,19 @@ static void closed_step(struct dgram_socket *socket)
 
 /* ---- Working off what is due --------------------------------------------------------------- */
 
-static void bind_step(struct dgram_socket *socket)
+static void bind_run(struct task *task)
 {
+    struct dgram_socket *socket = owner_of(task, struct dgram_socket, bind);
     bool bound = socket->bound || socket->binding != NULL;
     int code = bound ? 0 : dg_socket_bind_implicitly(socket);
     if (code < 0) {
-        dg_error_queue(socket, "bind", code, NULL, 0, 1);
+        bind_failed(socket, code, &(const struct dgram_addr){0});
     }
 }
 
-static void prepare_step(struct dgram_socket *socket, unsigned due)
+static void receiving_run(struct task *task)
 {
-    if (due & DUE_BIND) {
-        bind_step(socket);
-    }
-    if (due & DUE_CLOSE) {
-        close_step(socket);
-    } else if (due & DUE_RECEIVE) {
-        dg_receive_apply(socket);
-    }
+    dg_receive_apply(owner_of(task, struct dgram_socket, receiving));
 }
 
 static void emit(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
@@ -541,14 +547,16 @@ static void emit(struct dgram_socket *socket, dgram_event_fn *fn, void *user)
     }
 }
 
-/* Sends that waited for the handler, so that the options which it sets hold for them. */
-static void announce(struct dgram_socket *socket)
+/* Sends that waited for the handler leave after it, so that the options which it sets hold for
+ * them. So do those that a timer of this turn has sent. */
+static void listening_run(struct task *task)
 {
+    struct dgram_socket *socket = owner_of(task, struct dgram_socket, listening);
     struct dgram_loop *loop = socket->loop;
     if (socket->on_listening != NULL && loop->batch->train_count > 0) {
-        socket->due |= DUE_LISTENING; /* what a timer of this turn sent has to wait, too */
-        (void) dg_send_flush(loop);   /* a broken engine shows in the results */
-        socket->due &= (uint8_t) ~DUE_LISTENING;
+        socket->announcing = true;
+        (void) dg_send_flush(loop); /* a broken engine shows in the results */
+        socket->announcing = false;
     }
     emit(socket, socket->on_listening, socket->listening_user);
     if (socket->state < SOCKET_CLOSING && !socket->blocked && !dg_loop_forked(socket->loop)) {
@@ -556,52 +564,26 @@ static void announce(struct dgram_socket *socket)
     }
 }
 
-static void dispatch_step(struct dgram_socket *socket, unsigned due)
+/* Not to a socket that sends no more. The program may try again whatever was refused, so the next
+ * `drain` waits for those only that are refused from now on. */
+static void drain_run(struct task *task)
 {
-    if (due & DUE_LISTENING) {
-        announce(socket);
-    }
-    if ((due & DUE_DRAIN) && socket->state < SOCKET_EMPTYING) { /* nobody is to send any more */
+    struct dgram_socket *socket = owner_of(task, struct dgram_socket, drain);
+    socket->refused_size = socket->refused_stalled = 0;
+    if (socket->state < SOCKET_EMPTYING) {
         emit(socket, socket->on_drain, socket->drain_user);
     }
-    if (due & DUE_CLOSED) {
-        closed_step(socket); /* last: it may free the socket */
-    }
 }
 
-/* Works off the given bits of every socket that was due at the start; what becomes due meanwhile,
- * and other bits, stay in the list. */
-static void due_run(struct dgram_loop *loop, unsigned bits,
-                    void (*step)(struct dgram_socket *, unsigned))
+static void tasks_init(struct dgram_socket *socket)
 {
-    struct node list;
-    node_take_all(&list, &loop->due);
-    while (!node_alone(&list) && !dg_loop_forked(loop)) {
-        struct dgram_socket *socket = owner_of(node_take(&list), struct dgram_socket, due_node);
-        unsigned now = socket->due & bits;
-        socket->due &= (uint8_t) ~bits;
-        if (socket->due != 0) {
-            dg_socket_due(socket, 0);
-        }
-        if (now != 0) {
-            step(socket, now);
-        }
-    }
-}
-
-void dg_socket_empty_due(struct dgram_loop *loop)
-{
-    due_run(loop, DUE_EMPTY, empty_step);
-}
-
-void dg_socket_prepare_due(struct dgram_loop *loop)
-{
-    due_run(loop, DUE_PREPARE, prepare_step);
-}
-
-void dg_socket_dispatch_due(struct dgram_loop *loop, bool closes)
-{
-    due_run(loop, closes ? DUE_CLOSED : DUE_LISTENING | DUE_DRAIN, dispatch_step);
+    dg_task_init(&socket->ending, PHASE_ENDING, ending_run);
+    dg_task_init(&socket->bind, PHASE_PREPARE, bind_run);
+    dg_task_init(&socket->closing, PHASE_PREPARE, closing_run);
+    dg_task_init(&socket->receiving, PHASE_RECEIVE, receiving_run);
+    dg_task_init(&socket->listening, PHASE_EVENTS, listening_run);
+    dg_task_init(&socket->drain, PHASE_EVENTS, drain_run);
+    dg_task_init(&socket->closed, PHASE_CLOSED, closed_run);
 }
 
 /* ---- Handlers and the rest ----------------------------------------------------------------- */
@@ -691,8 +673,8 @@ int dgram_on_error(struct dgram_socket *socket, dgram_error_fn *fn, void *user)
 {
     int code = check_until_closed(socket);
     if (code == 0) {
-        socket->on_error = fn;
-        socket->error_user = user;
+        socket->errors.fn = fn;
+        socket->errors.user = user;
     }
     return code;
 }
@@ -716,6 +698,7 @@ int dgram_socket_stats(const struct dgram_socket *socket, struct dgram_socket_st
         return DGRAM_EFORKED;
     }
     struct dgram_socket_stats ours = socket->stats;
+    ours.errors_lost = socket->errors.lost;
     if (socket->endpoint.fd >= 0) {
         ours.dropped = socket->loop->system->drops(socket->endpoint.fd);
     }

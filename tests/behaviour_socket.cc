@@ -1082,6 +1082,9 @@ TEST_P(LoopFree, CallbacksInsideItMayUseTheLoop)
         EXPECT_EQ(dgram_loop_turn(doomed, 0), DGRAM_EREENTERED);
         struct dgram_socket *more = nullptr; /* nothing new begins */
         EXPECT_EQ(dgram_create_socket(doomed, DGRAM_UDP4, nullptr, &more), DGRAM_ENOTRUNNING);
+        struct dgram_destination *handle = nullptr;
+        EXPECT_EQ(dgram_destination_create(doomed, DGRAM_UDP4, 9, "127.0.0.1", &handle),
+                  DGRAM_ENOTRUNNING);
         EXPECT_EQ(more, nullptr);
         EXPECT_EQ(dgram_loop_post(doomed, Job::call, &no_callback_expected), DGRAM_ENOTRUNNING);
     };
