@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/core.h"
+#include "src/loop/loop.h"
 
 enum { SIZE = 64, SEGMENTS = 128, TURN = 1024 };
 

@@ -16,7 +16,8 @@
 #include <string.h>
 
 #include "src/base/memory.h"
-#include "src/core.h"
+#include "src/loop/loop.h"
+#include "src/send/sender.h"
 
 #define NEVER UINT64_MAX
 #define ERROR_PAUSE_NS 20000 /* between two pending errors of a socket */
@@ -2248,7 +2249,7 @@ void sim_room(uint32_t datagrams)
 
 uint64_t sim_stalled(const struct dgram_loop *loop)
 {
-    return loop->stalled;
+    return loop->outbox->stalled;
 }
 
 uint64_t sim_counted(uint32_t socket)

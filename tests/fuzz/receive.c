@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "src/core.h"
+#include "src/base/memory.h"
+#include "src/loop/loop.h"
+#include "src/net/cmsg.h"
 #include "tests/fuzz/program.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

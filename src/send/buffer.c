@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+/* buffer.c: see buffer.h. */
+#include "src/send/buffer.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "src/base/memory.h"
+#include "src/base/sized.h"
+#include "src/core/check.h"
+
+#define BUFFER_SIZE_MAX (UINT64_C(1) << 30) /* what the kernel registers in one piece */
+
+enum {
+    /* Of a train that is worth a loan: below, the notification costs more than the copy. */
+    ZERO_COPY_BYTES = 16 * 1024
+};
+
+/* Trains that may be on loan at a time: 16 MiB behind a slow queue. What exceeds that is copied. */
+enum { LOANS = 256 };
+
+/* One train that is on loan; known by number, since the train itself is gone by the end of it. */
+struct loan {
+    struct dgram_buffer *buffer; /* NULL: free */
+    union dg_peer peer;
+    bool failed;        /* the train went another way, or not at all */
+    uint16_t next_free; /* number, 0: none */
+};
+
+/*
+ * Hosts for whose trains the kernel copies anyway, known by a hash of their address: that decides
+ * by which device they are reached, and the port does not. A thousand fit, four to a set; one that
+ * is pushed out, or found in another's place, costs an attempt, or a copy.
+ */
+struct copier {
+    uint64_t hash, until; /* loop time */
+};
+
+enum { COPIER_SETS = 256, COPIER_WAYS = 4 };
+
+struct loans {
+    struct loan items[LOANS + 1]; /* by number, from 1 */
+    uint16_t free;                /* number, 0: none */
+    struct copier copiers[COPIER_SETS][COPIER_WAYS];
+};
+
+struct buffers {
+    struct node all;
+    struct loans *loans; /* NULL until a buffer wants zero copy */
+    uint64_t sends, copied, spared;
+};
+
+int dg_buffers_open(struct dgram_loop *loop)
+{
+    loop->buffers = dg_allocate(sizeof(*loop->buffers));
+    if (loop->buffers == NULL) {
+        return -ENOMEM;
+    }
+    node_init(&loop->buffers->all);
+    return 0;
+}
+
+void dg_buffers_info(const struct dgram_loop *loop, struct dgram_loop_info *info)
+{
+    info->zero_copy_sends = loop->buffers->sends;
+    info->zero_copy_copied = loop->buffers->copied;
+    info->zero_copy_spared = loop->buffers->spared;
+}
+
+/* ---- Use ----------------------------------------------------------------------------------- */
+
+static void buffer_release(struct dgram_buffer *buffer)
+{
+    struct dgram_loop *loop = buffer->loop;
+    if (buffer->zero_copy == 0) {
+        loop->io.backend->reclaim(loop->io.engine, &buffer->region);
+    }
+    node_remove(&buffer->all);
+    (void) munmap(buffer->region.memory, buffer->region.size);
+    dg_release(buffer);
+}
+
+void dg_buffer_due(struct dgram_buffer *buffer)
+{
+    if (buffer->uses == 0) {
+        dg_agenda_add(&buffer->loop->agenda, &buffer->idle);
+    }
+}
+
+static void buffer_unuse(struct dgram_buffer *buffer)
+{
+    assert(buffer->uses > 0);
+    buffer->uses--;
+    dg_buffer_due(buffer);
+}
+
+/* Not while the loop is being freed: what is on loan then is not waited for, so `idle` could not
+ * come for all. */
+static void idle_emit(struct dgram_buffer *buffer)
+{
+    if (buffer->on_idle != NULL && !buffer->loop->freeing) {
+        buffer->on_idle(buffer, buffer->user);
+    }
+}
+
+static void idle_run(struct task *task)
+{
+    struct dgram_buffer *buffer = owner_of(task, struct dgram_buffer, idle);
+    if (buffer->freed && buffer->uses == 0) {
+        buffer_release(buffer);
+    } else if (buffer->uses == 0) {
+        idle_emit(buffer);
+    }
+}
+
+/* ---- Loans --------------------------------------------------------------------------------- */
+
+static int loans_create(struct dgram_loop *loop)
+{
+    if (loop->buffers->loans != NULL) {
+        return 0;
+    }
+    struct loans *loans = dg_allocate(sizeof(*loans));
+    if (loans == NULL || dg_io_reserve(&loop->io, LOANS) < 0) {
+        dg_release(loans);
+        return -ENOMEM;
+    }
+    for (uint16_t number = LOANS; number > 0; number--) {
+        loans->items[number].next_free = loans->free;
+        loans->free = number;
+    }
+    loop->buffers->loans = loans;
+    return 0;
+}
+
+static void loan_end(struct loans *loans, uint16_t number)
+{
+    loans->items[number].buffer = NULL;
+    loans->items[number].next_free = loans->free;
+    loans->free = number;
+}
+
+/* The set in which a host is or would be. */
+static struct copier *copier_set(struct loans *loans, const union dg_peer *peer, uint64_t *ret_hash)
+{
+    uint64_t hash = peer->in4.sin_addr.s_addr;
+    if (peer->any.sa_family == AF_INET6) {
+        uint64_t high, low;
+        memcpy(&high, &peer->in6.sin6_addr.s6_addr[0], sizeof(high));
+        memcpy(&low, &peer->in6.sin6_addr.s6_addr[8], sizeof(low));
+        hash = (high * 0x9e3779b97f4a7c15u) ^ low ^ peer->in6.sin6_scope_id;
+    }
+    hash = (hash + 1) * 0x9e3779b97f4a7c15u;
+    hash ^= hash >> 32;
+    *ret_hash = hash;
+    return loans->copiers[hash % COPIER_SETS];
+}
+
+void dg_buffer_copied(struct dgram_loop *loop, const union dg_peer *peer)
+{
+    uint64_t hash;
+    struct copier *set = copier_set(loop->buffers->loans, peer, &hash), *place = &set[0];
+    for (int way = 0; way < COPIER_WAYS && place->hash != hash; way++) {
+        bool better = set[way].hash == hash || set[way].until < place->until;
+        place = better ? &set[way] : place;
+    }
+    *place = (struct copier){hash, loop->now + REFUSAL_NS};
+}
+
+static bool is_copier(struct dgram_loop *loop, const union dg_peer *peer)
+{
+    uint64_t hash;
+    const struct copier *set = copier_set(loop->buffers->loans, peer, &hash);
+    bool is = false;
+    for (int way = 0; way < COPIER_WAYS; way++) {
+        is = is || (set[way].hash == hash && set[way].until > loop->now);
+    }
+    return is;
+}
+
+void dg_buffer_lend(struct dgram_loop *loop, struct dg_train *train)
+{
+    struct dgram_buffer *buffer = train->buffer;
+    struct loans *loans = loop->buffers->loans;
+    if (buffer->zero_copy < 0 || train->bytes < ZERO_COPY_BYTES || loans->free == 0 ||
+        is_copier(loop, &train->flow->peer)) {
+        return;
+    }
+    struct loan *loan = &loans->items[loans->free];
+    train->base.loan = loans->free;
+    train->base.region = &buffer->region;
+    loans->free = loan->next_free;
+    loan->buffer = buffer;
+    loan->peer = train->flow->peer;
+}
+
+void dg_buffer_take_back(struct dgram_loop *loop, struct dg_train *train)
+{
+    if (train->base.loan == 0) {
+        return;
+    }
+    if (train->base.lent) {
+        train->buffer->uses++;
+        loop->outbox->loans_out++;
+        loop->buffers->loans->items[train->base.loan].failed = train->base.result < 0;
+        loop->buffers->sends += train->base.result >= 0;
+    } else {
+        loan_end(loop->buffers->loans, train->base.loan);
+    }
+    train->base.loan = 0;
+    train->base.lent = false;
+}
+
+void dg_buffer_left(struct dgram_loop *loop, struct dg_train *train)
+{
+    dg_buffer_take_back(loop, train);
+    buffer_unuse(train->buffer);
+    train->buffer = NULL;
+}
+
+void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied)
+{
+    assert(number > 0 && number <= LOANS && loop->outbox->loans_out > 0);
+    struct loan *loan = &loop->buffers->loans->items[number];
+    assert(loan->buffer != NULL);
+    loop->outbox->loans_out--;
+    if (!loan->failed) {
+        loop->buffers->copied += copied;
+        loop->buffers->spared += !copied;
+    }
+    if (copied && !loan->failed) {
+        dg_buffer_copied(loop, &loan->peer);
+    }
+    buffer_unuse(loan->buffer);
+    loan_end(loop->buffers->loans, (uint16_t) number);
+}
+
+/* ---- The public functions ------------------------------------------------------------------ */
+
+static int buffer_check(const struct dgram_buffer *buffer)
+{
+    if (buffer == NULL) {
+        return DGRAM_ENULL;
+    }
+    return loop_forked(buffer->loop) ? DGRAM_EFORKED : 0;
+}
+
+/* Why trains from the buffer will be copied, or 0. A wish that the host does not grant is no
+ * error of the buffer. */
+static int buffer_register(struct dgram_buffer *buffer)
+{
+    struct dgram_loop *loop = buffer->loop;
+    if (loop->io.backend->lend == NULL) {
+        return -ENOTSUP;
+    }
+    if (buffer->region.size < ZERO_COPY_BYTES) {
+        return DGRAM_EBADBUFFERSIZE; /* it would be pinned for nothing */
+    }
+    int code = loans_create(loop);
+    return code < 0 ? code : loop->io.backend->lend(loop->io.engine, &buffer->region);
+}
+
+static struct dgram_buffer *buffer_make(size_t size)
+{
+    struct dgram_buffer *buffer = dg_allocate(sizeof(*buffer));
+    if (buffer == NULL) {
+        return NULL;
+    }
+    /* A mapping of its own: a network card may read from it when it is long gone from here, and
+     * its pages must not have become somebody else's memory by then. */
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        dg_release(buffer);
+        return NULL;
+    }
+    buffer->region.memory = memory;
+    buffer->region.size = size;
+    return buffer;
+}
+
+int dgram_buffer_create(struct dgram_loop *loop, size_t bytes,
+                        const struct dgram_buffer_options *options,
+                        struct dgram_buffer **ret_buffer)
+{
+    struct dgram_buffer_options read = {0};
+    if (loop == NULL || ret_buffer == NULL) {
+        return DGRAM_ENULL;
+    }
+    if (loop_forked(loop)) {
+        return DGRAM_EFORKED;
+    }
+    if (bytes == 0 || bytes > BUFFER_SIZE_MAX) {
+        return DGRAM_EBADBUFFERSIZE;
+    }
+    int code =
+        dg_options_read(&read, sizeof(read), options, offsetof(struct dgram_buffer_options, flags));
+    if (code == 0 && ((read.flags & ~DGRAM_ZERO_COPY) != 0 || read.reserved0 != 0)) {
+        code = DGRAM_EBADOPTIONS;
+    }
+    if (code == 0 && loop->freeing) {
+        code = DGRAM_ENOTRUNNING;
+    }
+    if (code < 0) {
+        return code;
+    }
+    struct dgram_buffer *buffer = buffer_make(bytes);
+    if (buffer == NULL) {
+        return -ENOMEM;
+    }
+    buffer->loop = loop;
+    buffer->on_idle = read.on_idle;
+    buffer->user = read.user;
+    node_init(&buffer->all);
+    dg_task_init(&buffer->idle, PHASE_IDLE, idle_run);
+    node_prepend(&loop->buffers->all, &buffer->all);
+    buffer->zero_copy = (read.flags & DGRAM_ZERO_COPY) ? buffer_register(buffer) : -ENOTSUP;
+    *ret_buffer = buffer;
+    return 0;
+}
+
+void *dgram_buffer_data(struct dgram_buffer *buffer)
+{
+    return buffer == NULL ? NULL : buffer->region.memory;
+}
+
+int dgram_buffer_zero_copy(const struct dgram_buffer *buffer)
+{
+    int code = buffer_check(buffer);
+    return code < 0 ? code : buffer->zero_copy;
+}
+
+bool dgram_buffer_in_use(const struct dgram_buffer *buffer)
+{
+    bool idle_is_due = buffer != NULL && task_is_due(&buffer->idle) && buffer->on_idle != NULL;
+    return buffer_check(buffer) == 0 && (buffer->uses > 0 || idle_is_due);
+}
+
+int dgram_on_idle(struct dgram_buffer *buffer, dgram_buffer_fn *fn, void *user)
+{
+    int code = buffer_check(buffer);
+    if (code == 0) {
+        buffer->on_idle = fn;
+        buffer->user = user;
+    }
+    return code;
+}
+
+struct dgram_buffer *dgram_buffer_free(struct dgram_buffer *buffer)
+{
+    if (buffer_check(buffer) < 0) {
+        return NULL; /* a child's copy goes with its loop */
+    }
+    buffer->freed = true;
+    if (buffer->uses == 0 && !task_is_due(&buffer->idle)) {
+        buffer_release(buffer);
+    }
+    return NULL;
+}
+
+void dg_buffers_close(struct dgram_loop *loop)
+{
+    struct buffers *buffers = loop->buffers;
+    if (buffers == NULL) {
+        return;
+    }
+    while (!node_alone(&buffers->all)) {
+        struct dgram_buffer *buffer = owner_of(node_take(&buffers->all), struct dgram_buffer, all);
+        (void) munmap(buffer->region.memory, buffer->region.size);
+        dg_release(buffer);
+    }
+    dg_release(buffers->loans);
+    dg_release(buffers);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sender.h: the sending half of a socket, and what the senders of a loop share.
+ *
+ * The way of a datagram:
+ *
+ *     accept.c -> batch.c -> engine -> outcome.c -> sent: callback, or nothing
+ *                 ^                     | no room: park.c, stall.c
+ *                 +---------------------+ and again
+ *
+ * A sender knows its socket only as the handle that callbacks get. The socket tells it whatever it
+ * has to know of the socket's life: that it closes, that it has to wait for `listening` or for a
+ * bind.
+ */
+#ifndef DGRAM_SEND_SENDER_H
+#define DGRAM_SEND_SENDER_H
+
+#include <dgram.h>
+
+#include "src/core/core.h"
+#include "src/net/peer.h"
+
+enum {
+    SEGMENTS_LIMIT = 128,    /* of one train: the kernel's, since 6.9; 64 before */
+    TRAIN_BYTES_MAX = 65473, /* payload of a train: one byte more, and IPv6 trains are cut up in
+                                 software, ten times dearer (65,493 for IPv4) */
+    QUEUE_OVERHEAD = 64,     /* bytes that a queued datagram is charged beside its payload */
+    BATCH_BUCKETS = 256
+};
+
+/* What is learnt of a path holds for so long: routes and tunnels change. */
+#define REFUSAL_NS UINT64_C(10000000000)
+
+/* Bits of sender.drain_wanted. */
+enum {
+    WANTED_QUEUE = 1 << 0,  /* room in the queue */
+    WANTED_STALLED = 1 << 1 /* room in the half of it for stalled datagrams */
+};
+
+struct flow;
+struct batch;
+struct request_slab;
+struct stall;
+
+struct sender {
+    struct dgram_loop *loop;
+    struct flow *last_flow; /* of the current submission, or NULL */
+    struct dgram_socket *socket;
+    struct endpoint *endpoint;
+    struct error_sink *sink;
+    sa_family_t family;
+    socklen_t peer_size;
+    uint32_t size_max, segments_max;
+
+    bool ended;           /* nothing new is accepted */
+    bool closing;         /* the queue gets its last attempt */
+    bool announces;       /* `listening` is to be called first */
+    bool binds;           /* to a name: all sends wait */
+    bool blocked;         /* the socket's buffer is full: sends are parked */
+    uint8_t drain_wanted; /* WANTED_...: the limits that refused a send since the last `drain` */
+    /* Not NULL: nothing new comes, and this is called when the queue is empty. */
+    void (*emptied)(struct sender *sender);
+    struct task drain;  /* the socket's: `drain` is to be emitted */
+    struct node drains; /* in the outbox's list, while `drain_wanted` */
+
+    struct queue parked;       /* wait for room, in order */
+    struct queue parked_again; /* refused in the submission that is being settled */
+    struct node stalls;        /* in the order of their turns */
+    struct node awaits;        /* for names: see await.h */
+    struct node later;         /* in the outbox's list of timed retries */
+    struct dg_watch writable;
+    uint32_t refused_trains;  /* by one destination after the other, since one took a train */
+    uint64_t alone_until;     /* loop time: no trains before */
+    uint32_t refused_size;    /* of the largest that the queue refused since the last `drain`, */
+    uint32_t refused_stalled; /* and that the part for stalled ones refused */
+    uint32_t vain_retries;    /* timed retries since something was sent */
+
+    uint64_t queue_bytes, queue_count, queue_limit;
+    uint64_t stalled; /* of the queue's charge: waits for names, and for stalled destinations */
+    uint64_t sent, sent_bytes, sends, trains_refused, parked_count, errors;
+};
+
+/* A destination that refused a train: datagrams of that size and more go to it alone for a while.
+ * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
+ * (EIO: IPsec, or no checksum offload; EPERM: a firewall) are about trains as such and are noted as
+ * size 0. */
+struct refusal {
+    union dg_peer peer;
+    uint32_t size;
+    uint64_t until; /* loop time */
+};
+
+enum { REFUSALS = 64 };
+
+struct outbox {
+    struct batch *batch;
+    struct dgram_loop *loop;
+    uint32_t segments_max;
+    uint64_t queue_charge, queue_limit, stalled; /* of all senders */
+    struct node drains;                          /* senders that are owed a `drain` */
+    struct queue request_store;                  /* free ones */
+    struct request_slab *request_slabs;
+    struct queue done;  /* callbacks to run, */
+    struct task sent;   /* if any */
+    struct node later;  /* senders that wait a moment, */
+    struct alarm retry; /* until this rings */
+    struct stall *stalls[BATCH_BUCKETS];
+    struct refusal refusals[REFUSALS];
+    uint64_t secrets[3]; /* multipliers of the hash of peers: odd, nobody else knows them */
+    uint32_t loans_out;  /* see buffer.h */
+    uint64_t flushes;
+    uint64_t sent_at; /* when the last of these was; 0: never */
+};
+
+int dg_outbox_open(struct dgram_loop *loop, uint32_t segments_max, uint64_t queue_limit);
+void dg_outbox_close(struct dgram_loop *loop);
+
+/* A forked child releases the requests of its parent. */
+void dg_outbox_forget(struct dgram_loop *loop);
+
+/* Whoever embeds the sender sets `socket`, `endpoint`, `sink`, `drain` and the limits. */
+void dg_sender_init(struct sender *sender, struct dgram_loop *loop);
+/* Nothing new is accepted: no datagram may take the fast way any more, and those that did are
+ * charged. */
+void dg_sender_end(struct sender *sender);
+/* Before the endpoint is detached. */
+void dg_sender_detach(struct sender *sender);
+/* Nothing names the sender any more. */
+bool dg_sender_is_idle(const struct sender *sender);
+
+#endif

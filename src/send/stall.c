@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* stall.c: see stall.h. */
+#include "src/send/stall.h"
+
+#include "src/base/memory.h"
+#include "src/send/path.h"
+
+static struct stall **bucket_of(const struct sender *sender, const union dg_peer *peer)
+{
+    return &sender->loop->outbox->stalls[dg_path_hash(sender->loop, (uintptr_t) sender, peer)];
+}
+
+struct stall *dg_stall_find(const struct sender *sender, const union dg_peer *peer)
+{
+    struct stall *stall = *bucket_of(sender, peer);
+    while (stall != NULL && (stall->sender != sender || !dg_peer_equal(&stall->peer, peer))) {
+        stall = stall->hash_next;
+    }
+    return stall;
+}
+
+struct stall *dg_stall_open(struct sender *sender, const union dg_peer *peer)
+{
+    struct stall *stall = dg_allocate(sizeof(*stall));
+    if (stall != NULL) {
+        struct stall **bucket = bucket_of(sender, peer);
+        stall->sender = sender;
+        stall->peer = *peer;
+        stall->hash_next = *bucket;
+        *bucket = stall;
+        node_init(&stall->turn);
+        node_append(&sender->stalls, &stall->turn);
+    }
+    return stall;
+}
+
+static void stall_close(struct stall *stall)
+{
+    struct stall **link = bucket_of(stall->sender, &stall->peer);
+    assert(stall->share.charge == 0);
+    while (*link != stall) {
+        link = &(*link)->hash_next;
+    }
+    *link = stall->hash_next;
+    node_remove(&stall->turn);
+    dg_release(stall);
+}
+
+void dg_stall_append(struct stall *stall, struct queue *queue, struct request *request)
+{
+    dg_request_park(queue, request);
+    dg_share_charge(stall->sender, &stall->share, request->size);
+}
+
+/* What could not leave goes back before what was still waiting behind it. */
+void dg_stall_rejoin(struct stall *stall)
+{
+    stall->goes = queue_is_empty(&stall->again);
+    queue_prepend_all(&stall->requests, &stall->again);
+    dg_share_check(stall->sender, &stall->share);
+    if (queue_is_empty(&stall->requests)) {
+        stall_close(stall);
+    }
+}
+
+void dg_stalls_cancel(struct sender *sender, int code)
+{
+    while (!node_alone(&sender->stalls)) {
+        struct stall *stall = owner_of(sender->stalls.next, struct stall, turn);
+        assert(queue_is_empty(&stall->again));
+        for (struct request *r; (r = requests_pop(&stall->requests)) != NULL;) {
+            dg_share_release(sender, &stall->share, r->size);
+            dg_request_complete(r, code);
+        }
+        stall_close(stall);
+    }
+}
+
+void dg_stalls_forget(struct sender *sender)
+{
+    while (!node_alone(&sender->stalls)) {
+        struct stall *stall = owner_of(node_take(&sender->stalls), struct stall, turn);
+        dg_requests_forget(&stall->requests);
+        dg_release(stall);
+    }
+}
