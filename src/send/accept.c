@@ -69,7 +69,7 @@ int dg_send_accept(struct sender *sender, const union dg_peer *peer, const struc
 {
     struct request *request = NULL;
     struct stall *stall = stall_of(sender, peer);
-    if (dg_ledger_is_full(sender, payload->size)) {
+    if (ledger_is_full(sender, payload->size)) {
         return dg_ledger_refuse(sender, payload->size);
     }
     if (stall != NULL && dg_share_is_full(sender, &stall->share, payload->size)) {
@@ -85,10 +85,10 @@ int dg_send_accept(struct sender *sender, const union dg_peer *peer, const struc
         }
         request->peer = *peer;
         request->peer_size = (uint8_t) sender->peer_size;
-        dg_ledger_add(sender, payload->size, 1);
+        ledger_add(sender, payload->size, 1);
         send_waits(sender, stall, request);
     } else {
-        dg_ledger_add(sender, payload->size, 1);
+        ledger_add(sender, payload->size, 1);
         send_batched(sender, peer, payload, request);
     }
     if (payload->buffer != NULL) {
@@ -103,7 +103,7 @@ int dg_send_accept_later(struct sender *sender, struct queue *queue, struct shar
                          void *user)
 {
     struct request *request = NULL;
-    if (dg_ledger_is_full(sender, payload->size)) {
+    if (ledger_is_full(sender, payload->size)) {
         return dg_ledger_refuse(sender, payload->size);
     }
     if (dg_share_is_full(sender, share, payload->size)) {
@@ -119,7 +119,7 @@ int dg_send_accept_later(struct sender *sender, struct queue *queue, struct shar
     request->peer.in4.sin_port = port;
     request->peer_size = 0; /* not an address yet */
     queue_append(queue, &request->link);
-    dg_ledger_add(sender, payload->size, 1);
+    ledger_add(sender, payload->size, 1);
     dg_share_charge(sender, share, payload->size);
     return 0;
 }

@@ -150,7 +150,7 @@ void dg_flow_sync(struct flow *flow)
     train->vectors[train->base.header.msg_iovlen - 1].iov_len += bytes;
     train->bytes += bytes;
     train->count = (uint16_t) (train->count + count);
-    dg_ledger_add(flow->sender, bytes, count);
+    ledger_add(flow->sender, bytes, count);
 }
 
 void dg_batch_sync(struct batch *batch)

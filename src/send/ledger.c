@@ -2,13 +2,6 @@
 /* ledger.c: see ledger.h. */
 #include "src/send/ledger.h"
 
-void dg_ledger_add(struct sender *sender, uint64_t bytes, uint64_t count)
-{
-    sender->queue_bytes += bytes;
-    sender->queue_count += count;
-    sender->loop->outbox->queue_charge += bytes + QUEUE_OVERHEAD * count;
-}
-
 void dg_ledger_take(struct sender *sender, uint64_t bytes, uint64_t count)
 {
     assert(sender->queue_bytes >= bytes && sender->queue_count >= count);
@@ -38,7 +31,7 @@ static bool exceeds(uint64_t charge, uint64_t stalled, uint64_t more, uint64_t l
     return room_is_full || (charge > half && charge - half + more > limit);
 }
 
-bool dg_ledger_is_full(struct sender *sender, uint32_t size)
+bool dg_ledger_exceeds(const struct sender *sender, uint32_t size)
 {
     const struct dgram_loop *loop = sender->loop;
     uint64_t more = size + QUEUE_OVERHEAD;
@@ -77,7 +70,7 @@ static bool queue_is_ready(struct sender *s)
     return is_low(ledger_charge(s), s->stalled, s->queue_limit) &&
            is_low(s->loop->outbox->queue_charge, s->loop->outbox->stalled,
                   s->loop->outbox->queue_limit) &&
-           !dg_ledger_is_full(s, s->refused_size);
+           !ledger_is_full(s, s->refused_size);
 }
 
 static void drain_has_come(struct sender *sender, uint8_t what)

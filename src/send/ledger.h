@@ -16,9 +16,25 @@ static inline uint64_t ledger_charge(const struct sender *sender)
 }
 
 /* Datagrams join and leave the queue; the last to leave is told to a sender that ends. */
-void dg_ledger_add(struct sender *sender, uint64_t bytes, uint64_t count);
+static inline void ledger_add(struct sender *sender, uint64_t bytes, uint64_t count)
+{
+    sender->queue_bytes += bytes;
+    sender->queue_count += count;
+    sender->loop->outbox->queue_charge += bytes + QUEUE_OVERHEAD * count;
+}
+
 void dg_ledger_take(struct sender *sender, uint64_t bytes, uint64_t count);
-bool dg_ledger_is_full(struct sender *sender, uint32_t size);
+bool dg_ledger_exceeds(const struct sender *sender, uint32_t size);
+
+static inline bool ledger_is_full(const struct sender *sender, uint32_t size)
+{
+    const struct outbox *outbox = sender->loop->outbox;
+    uint64_t more = size + QUEUE_OVERHEAD;
+    bool fits = ledger_charge(sender) + more <= sender->queue_limit &&
+                outbox->queue_charge + more <= outbox->queue_limit;
+    return !fits && dg_ledger_exceeds(sender, size);
+}
+
 /* -EAGAIN: a `drain` follows. */
 int dg_ledger_refuse(struct sender *sender, uint32_t size);
 

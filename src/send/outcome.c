@@ -183,7 +183,8 @@ static void train_taken(struct dg_train *train)
     train_complete(train, train->base.result);
 }
 
-bool dg_train_settle(struct dgram_loop *loop, struct dg_train *train)
+/* Ends one train. False when the flow is parked from here on. */
+static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
 {
     if (lending_failed(loop, train)) {
         chain_again(loop, train);
@@ -205,7 +206,7 @@ bool dg_train_settle(struct dgram_loop *loop, struct dg_train *train)
     } else if (error_may_be_old(result) && !train->retried) {
         train->retried = true;
         chain_again(loop, train);
-        return dg_train_settle(loop, train);
+        return train_settle(loop, train);
     } else {
         train_complete(train, result);
     }
@@ -213,4 +214,16 @@ bool dg_train_settle(struct dgram_loop *loop, struct dg_train *train)
         chain_again(loop, train->next); /* the engine did not try what is behind a failure */
     }
     return goes_on;
+}
+
+void dg_flow_settle(struct dgram_loop *loop, struct flow *flow)
+{
+    struct dg_train *train = flow->head;
+    if (flow->sender->announces) {
+        dg_park_chain(train); /* it was not handed over */
+        return;
+    }
+    while (train != NULL && train_settle(loop, train)) {
+        train = train->next;
+    }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * outcome.h: what becomes of a train that was handed over.
+ * outcome.h: the end of trains that were handed over.
  *
  *     taken                       done: callbacks, or nothing
  *     refused, two or more        again, one by one, at once and in order
@@ -16,7 +16,7 @@
 
 #include "src/send/batch.h"
 
-/* Ends one train. False when the flow is parked from here on. */
-bool dg_train_settle(struct dgram_loop *loop, struct dg_train *train);
+/* Ends all trains of a flow, or parks it. */
+void dg_flow_settle(struct dgram_loop *loop, struct flow *flow);
 
 #endif

@@ -7,18 +7,6 @@
 #include "src/send/outcome.h"
 #include "src/send/park.h"
 
-static void flow_settle(struct dgram_loop *loop, struct flow *flow)
-{
-    struct dg_train *train = flow->head;
-    if (flow->sender->announces) {
-        dg_park_chain(train); /* it was not handed over */
-        return;
-    }
-    while (train != NULL && dg_train_settle(loop, train)) {
-        train = train->next;
-    }
-}
-
 int dg_send_settle(struct dgram_loop *loop, int code)
 {
     struct batch *batch = loop->outbox->batch;
@@ -27,7 +15,7 @@ int dg_send_settle(struct dgram_loop *loop, int code)
         return code;
     }
     for (uint32_t i = 0; i < batch->flow_count; i++) {
-        flow_settle(loop, &batch->flows[i]);
+        dg_flow_settle(loop, &batch->flows[i]);
     }
     for (uint32_t i = 0; i < batch->flow_count; i++) {
         dg_park_rejoin(&batch->flows[i]);

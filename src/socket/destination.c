@@ -177,7 +177,7 @@ __attribute__((noinline)) static int send_dest(struct dgram_socket *socket, cons
         return code;
     }
     struct payload payload = {
-        .data = data, .size = (uint32_t) size, .borrowed = dg_send_borrows(socket, data, fn)};
+        .data = data, .size = (uint32_t) size, .borrowed = send_borrows(socket, data, fn)};
     return dg_destination_send(socket, destination, &payload, fn, user);
 }
 

@@ -10,7 +10,7 @@
 static int item_payload(struct dgram_socket *socket, const struct dgram_outgoing *item,
                         dgram_sent_fn *fn, struct payload *ret_payload)
 {
-    bool borrowed = !(item->flags & DGRAM_COPY) && dg_send_borrows(socket, item->data, fn);
+    bool borrowed = !(item->flags & DGRAM_COPY) && send_borrows(socket, item->data, fn);
     if (item->pieces == NULL) {
         *ret_payload = (struct payload){
             .data = item->data, .size = (uint32_t) item->size, .borrowed = borrowed};

@@ -12,8 +12,8 @@
 
 /* ---- Checks -------------------------------------------------------------------------------- */
 
-int dg_send_address(const struct dgram_socket *socket, const struct dgram_addr *address,
-                    union dg_peer *ret_peer)
+static inline int address_read(const struct dgram_socket *socket, const struct dgram_addr *address,
+                               union dg_peer *ret_peer)
 {
     if (address->size < sizeof(sa_family_t) || address->size > sizeof(address->u)) {
         return DGRAM_EBADADDRESS;
@@ -45,13 +45,12 @@ int dg_send_address(const struct dgram_socket *socket, const struct dgram_addr *
 }
 
 _Static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
-               "dg_send_address() looks at the port of either");
+               "address_read() looks at the port of either");
 
-/* A received message is copied if it is sent on: it ends with its handler, the callback may be
- * late. */
-bool dg_send_borrows(const struct dgram_socket *socket, const void *data, dgram_sent_fn *fn)
+int dg_send_address(const struct dgram_socket *socket, const struct dgram_addr *address,
+                    union dg_peer *ret_peer)
 {
-    return fn != NULL && !socket->copies && !dg_inlet_owns(socket->loop, data);
+    return address_read(socket, address, ret_peer);
 }
 
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size)
@@ -78,7 +77,7 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
     union dg_peer peer;
     int code = socket_check(socket);
     if (code == 0) {
-        code = address == NULL ? DGRAM_ENULL : dg_send_address(socket, address, &peer);
+        code = address == NULL ? DGRAM_ENULL : address_read(socket, address, &peer);
     }
     if (code == 0) {
         code = dg_send_check(socket, data, size);
@@ -87,7 +86,7 @@ __attribute__((noinline)) static int send_to(struct dgram_socket *socket, const 
         return code;
     }
     struct payload payload = {
-        .data = data, .size = (uint32_t) size, .borrowed = dg_send_borrows(socket, data, fn)};
+        .data = data, .size = (uint32_t) size, .borrowed = send_borrows(socket, data, fn)};
     return dg_send_accept(&socket->sender, &peer, &payload, fn, user);
 }
 
@@ -106,7 +105,7 @@ __attribute__((noinline)) static int send_buffer(struct dgram_socket *socket,
     if (code == 0 && (offset > buffer->region.size || size > buffer->region.size - offset)) {
         code = DGRAM_EBADRANGE;
     }
-    code = code == 0 ? dg_send_address(socket, address, &peer) : code;
+    code = code == 0 ? address_read(socket, address, &peer) : code;
     const void *data = code == 0 ? (unsigned char *) buffer->region.memory + offset : NULL;
     code = code == 0 ? dg_send_check(socket, data, size) : code;
     if (code < 0) {
@@ -204,7 +203,7 @@ int dgram_send(struct dgram_socket *socket, const void *data, size_t size, uint3
     }
     code = dg_send_check(socket, data, size);
     struct payload payload = {
-        .data = data, .size = (uint32_t) size, .borrowed = dg_send_borrows(socket, data, fn)};
+        .data = data, .size = (uint32_t) size, .borrowed = send_borrows(socket, data, fn)};
     struct name *name = code == 0 ? dg_name_get(socket->loop, address, socket->family) : NULL;
     if (code == 0 && name == NULL) {
         code = -ENOMEM;

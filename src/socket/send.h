@@ -13,9 +13,13 @@
 /* The public sends end here: socket_check() comes first, this checks the payload and binds. */
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
 
-/* Whether a datagram with a callback may stay where it is until then: DGRAM_COPY says no, and so
- * does a received message, which ends with its handler. */
-bool dg_send_borrows(const struct dgram_socket *socket, const void *data, dgram_sent_fn *fn);
+/* Whether a datagram with a callback may stay where it is until then. DGRAM_COPY says no. A received
+ * message that is sent on is copied, too: it ends with its handler, and the callback may be late. */
+static inline bool send_borrows(const struct dgram_socket *socket, const void *data,
+                                dgram_sent_fn *fn)
+{
+    return fn != NULL && !socket->copies && !dg_inlet_owns(socket->loop, data);
+}
 
 /* The address as the kernel takes it: 0, DGRAM_EBADADDRESS, DGRAM_EBADFAMILY, DGRAM_EBADPORT. */
 int dg_send_address(const struct dgram_socket *socket, const struct dgram_addr *address,
