@@ -25,8 +25,10 @@ static void abandon_all(struct dgram_loop *loop, int code)
     dg_sockets_abandon(loop, code);
     for (uint32_t i = 0; i < loop->io.pending.count; i++) {
         const struct completion *record = &loop->io.pending.items[i];
+        uint64_t datagrams;
         if (record->kind == COMPLETION_RECEIVED) { /* counted only */
-            (void) dg_deliver(&((struct dgram_socket *) record->endpoint)->receiver, record, 1);
+            (void) dg_deliver(&((struct dgram_socket *) record->endpoint)->receiver, record, 1,
+                              &datagrams);
         }
     }
     loop->io.pending.count = 0;

@@ -51,9 +51,8 @@ static uint32_t received(struct dgram_loop *loop, struct answers *answers,
 {
     struct receiver *receiver = &((struct dgram_socket *) records->endpoint)->receiver;
     bool sent = send_is_queued(loop);
-    uint64_t before = receiver->received;
-    uint32_t taken = dg_deliver(receiver, records, count);
-    uint64_t datagrams = receiver->received - before;
+    uint64_t datagrams;
+    uint32_t taken = dg_deliver(receiver, records, count, &datagrams);
     dg_wait_received(loop, records, taken, datagrams);
     answers_leave(loop, answers, sent, datagrams);
     return taken;

@@ -280,8 +280,10 @@ static bool receive_one(struct receiver *receiver, const struct completion *reco
     return left && arrival_leave(receiver, &arrival, record->slot);
 }
 
-uint32_t dg_deliver(struct receiver *receiver, const struct completion *records, uint32_t count)
+uint32_t dg_deliver(struct receiver *receiver, const struct completion *records, uint32_t count,
+                    uint64_t *ret_datagrams)
 {
+    uint64_t before = receiver->received;
     bool joins = receiver->on_messages != NULL && receiver->delivers &&
                  queue_is_empty(&receiver->backlog) && !turn_is_full(receiver->loop->inlet);
     uint32_t taken = 1;
@@ -294,6 +296,7 @@ uint32_t dg_deliver(struct receiver *receiver, const struct completion *records,
     for (uint32_t i = 0; i < taken - stays; i++) {
         dg_slot_done(receiver->loop, records[i].slot);
     }
+    *ret_datagrams = receiver->received - before;
     return taken;
 }
 

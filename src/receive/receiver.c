@@ -265,3 +265,48 @@ void dg_receiver_detached(struct receiver *receiver)
     node_remove(&receiver->later);
     dg_agenda_drop(&receiver->loop->agenda, &receiver->task);
 }
+
+/* ---- Told by the socket -------------------------------------------------------------------- */
+
+void dg_receiver_takes_trains(struct receiver *receiver, bool takes)
+{
+    receiver->gro = takes;
+}
+
+void dg_receiver_bound(struct receiver *receiver)
+{
+    receiver->bound = true;
+    dg_receiver_update(receiver);
+}
+
+/* Nothing is known of the time that another handler takes. */
+void dg_receiver_on_message(struct receiver *receiver, dgram_message_fn *fn, void *user)
+{
+    receiver->pace = fn == receiver->on_message ? receiver->pace : 0;
+    receiver->on_message = fn;
+    receiver->message_user = user;
+    dg_receiver_update(receiver);
+}
+
+void dg_receiver_on_messages(struct receiver *receiver, dgram_messages_fn *fn, void *user)
+{
+    receiver->pace = fn == receiver->on_messages ? receiver->pace : 0;
+    receiver->on_messages = fn;
+    receiver->messages_user = user;
+    dg_receiver_update(receiver);
+}
+
+void dg_receiver_pause(struct receiver *receiver, bool pause)
+{
+    receiver->paused = pause;
+    dg_receiver_update(receiver);
+}
+
+void dg_receiver_stats(const struct receiver *receiver, struct dgram_socket_stats *stats)
+{
+    stats->received = receiver->received;
+    stats->received_bytes = receiver->received_bytes;
+    stats->receives = receiver->receives;
+    stats->truncated = receiver->truncated;
+    stats->discarded = receiver->discarded;
+}

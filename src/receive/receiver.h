@@ -56,7 +56,14 @@ void dg_receiver_init(struct receiver *receiver, struct dgram_loop *loop,
                       struct dgram_socket *socket, struct endpoint *endpoint,
                       struct error_sink *sink);
 
-/* Handlers, pause or state changed: starts or stops receiving as needed, in the next prepare. */
+/* GRO trains arrive. */
+void dg_receiver_takes_trains(struct receiver *receiver, bool takes);
+
+/* Each of these starts or stops receiving as needed, in the next prepare. */
+void dg_receiver_bound(struct receiver *receiver);
+void dg_receiver_on_message(struct receiver *receiver, dgram_message_fn *fn, void *user);
+void dg_receiver_on_messages(struct receiver *receiver, dgram_messages_fn *fn, void *user);
+void dg_receiver_pause(struct receiver *receiver, bool pause);
 void dg_receiver_update(struct receiver *receiver);
 /* The same at once. */
 void dg_receiver_apply(struct receiver *receiver);
@@ -66,6 +73,8 @@ void dg_receiver_close(struct receiver *receiver);
 void dg_receiver_detached(struct receiver *receiver);
 /* STOPPED came. */
 void dg_receiver_stopped(struct receiver *receiver, int result);
+
+void dg_receiver_stats(const struct receiver *receiver, struct dgram_socket_stats *stats);
 
 /* ---- The loop's side ----------------------------------------------------------------------- */
 

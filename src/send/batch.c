@@ -92,6 +92,12 @@ struct flow *dg_batch_flow(struct sender *sender, const union dg_peer *peer)
     return flow;
 }
 
+struct queued dg_batch_queued(const struct sender *sender)
+{
+    dg_batch_sync(sender->loop->outbox->batch);
+    return (struct queued){sender->queue_bytes, sender->queue_count};
+}
+
 static void train_ask(struct dg_train *train, struct request *request)
 {
     request->index = train->count;

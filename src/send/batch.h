@@ -56,6 +56,12 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
 void dg_flow_sync(struct flow *flow);
 void dg_batch_sync(struct batch *batch);
 
+/* The queue of a sender, lanes included. */
+struct queued {
+    uint64_t bytes, count;
+};
+struct queued dg_batch_queued(const struct sender *sender);
+
 /* Readies every train for the engine, trains of one flow next to each other; returns how many. Not
  * those that wait for a `listening`. */
 size_t dg_batch_order(struct batch *batch);

@@ -10,8 +10,8 @@
 
 #include <string.h>
 
+#include "src/send/batch.h"
 #include "src/send/buffer.h"
-#include "src/send/train.h"
 
 /* A block that the compiler neither merges with its neighbours nor makes a call of. */
 typedef struct {
@@ -143,6 +143,26 @@ static inline bool flow_is_to(const struct flow *flow, const struct dgram_addr *
     }
     return flow->peer_size == sizeof(struct sockaddr_in) ||
            memcmp(&flow->peer.in6, &address->u.in6, sizeof(address->u.in6)) == 0;
+}
+
+/* The flow of the last send in this submission, or NULL. */
+static inline struct flow *lane_last(const struct sender *sender)
+{
+    return sender->last_flow;
+}
+
+/* The flow to another peer than the last one's, or NULL: interleaved sends. */
+static inline struct flow *lane_find(const struct sender *sender, const struct dgram_addr *address)
+{
+    return address->size >= sender->peer_size
+               ? dg_batch_find(sender, (const union dg_peer *) &address->u)
+               : NULL;
+}
+
+/* The next datagram is likely to be for this peer, too. */
+static inline void lane_remember(struct sender *sender, struct flow *flow)
+{
+    sender->last_flow = flow;
 }
 
 /* The lane of what lies in a buffer already: nothing is left to do but to count. */

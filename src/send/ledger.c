@@ -8,8 +8,10 @@ void dg_ledger_take(struct sender *sender, uint64_t bytes, uint64_t count)
     sender->queue_bytes -= bytes;
     sender->queue_count -= count;
     sender->loop->outbox->queue_charge -= bytes + QUEUE_OVERHEAD * count;
-    if (sender->emptied != NULL && sender->queue_count == 0) {
-        sender->emptied(sender);
+    void (*emptied)(struct sender *) = sender->emptied;
+    if (emptied != NULL && sender->queue_count == 0) {
+        sender->emptied = NULL;
+        emptied(sender);
     }
 }
 

@@ -44,21 +44,52 @@ void dg_outbox_forget(struct dgram_loop *loop)
     dg_requests_forget(&loop->outbox->done);
 }
 
-void dg_sender_init(struct sender *sender, struct dgram_loop *loop)
+void dg_sender_init(struct sender *sender, struct dgram_loop *loop,
+                    const struct sender_config *config)
 {
+    bool in4 = config->family == AF_INET;
+    uint32_t segments = config->segments_max, most = loop->outbox->segments_max;
     sender->loop = loop;
+    sender->socket = config->socket;
+    sender->endpoint = config->endpoint;
+    sender->sink = config->sink;
+    sender->family = config->family;
+    sender->peer_size = in4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    sender->size_max = in4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
+    sender->segments_max = segments != 0 && segments < most ? segments : most;
+    sender->queue_limit = config->queue_limit;
     sender->writable.fn = dg_retry_woken;
+    dg_task_init(&sender->drain, PHASE_EVENTS, config->drain);
     node_init(&sender->drains);
     node_init(&sender->stalls);
     node_init(&sender->awaits);
     node_init(&sender->later);
 }
 
-void dg_sender_end(struct sender *sender)
+static void lane_close(struct sender *sender)
 {
-    sender->ended = true;
     dg_batch_sync(sender->loop->outbox->batch);
     sender->last_flow = NULL;
+    sender->ended = true;
+}
+
+void dg_sender_end(struct sender *sender, void (*emptied)(struct sender *sender))
+{
+    lane_close(sender);
+    if (sender->queue_count == 0) {
+        emptied(sender);
+    } else {
+        sender->emptied = emptied;
+    }
+}
+
+void dg_sender_close(struct sender *sender)
+{
+    lane_close(sender);
+    sender->emptied = NULL;
+    sender->announces = false;
+    sender->closing = true;
+    dg_agenda_drop(&sender->loop->agenda, &sender->drain);
 }
 
 void dg_sender_detach(struct sender *sender)
@@ -72,4 +103,14 @@ bool dg_sender_is_idle(const struct sender *sender)
     return sender->queue_count == 0 && sender->stalled == 0 && sender->last_flow == NULL &&
            node_alone(&sender->later) && node_alone(&sender->stalls) &&
            node_alone(&sender->awaits) && node_alone(&sender->drains);
+}
+
+void dg_sender_stats(const struct sender *sender, struct dgram_socket_stats *stats)
+{
+    stats->sent = sender->sent;
+    stats->sent_bytes = sender->sent_bytes;
+    stats->sends = sender->sends;
+    stats->trains_refused = sender->trains_refused;
+    stats->parked = sender->parked_count;
+    stats->send_errors = sender->errors;
 }

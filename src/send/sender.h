@@ -118,14 +118,67 @@ void dg_outbox_close(struct dgram_loop *loop);
 /* A forked child releases the requests of its parent. */
 void dg_outbox_forget(struct dgram_loop *loop);
 
-/* Whoever embeds the sender sets `socket`, `endpoint`, `sink`, `drain` and the limits. */
-void dg_sender_init(struct sender *sender, struct dgram_loop *loop);
+/* What the socket hands in. */
+struct sender_config {
+    struct dgram_socket *socket; /* for callbacks */
+    struct endpoint *endpoint;
+    struct error_sink *sink;
+    void (*drain)(struct task *task); /* emits `drain` */
+    sa_family_t family;
+    uint32_t segments_max; /* 0: the loop's */
+    uint64_t queue_limit;
+};
+
+void dg_sender_init(struct sender *sender, struct dgram_loop *loop,
+                    const struct sender_config *config);
 /* Nothing new is accepted: no datagram may take the fast way any more, and those that did are
- * charged. */
-void dg_sender_end(struct sender *sender);
+ * charged. `emptied` is called when the queue is empty; the first also where it is so already. */
+void dg_sender_end(struct sender *sender, void (*emptied)(struct sender *sender));
+/* The queue gets its last attempt. */
+void dg_sender_close(struct sender *sender);
 /* Before the endpoint is detached. */
 void dg_sender_detach(struct sender *sender);
 /* Nothing names the sender any more. */
 bool dg_sender_is_idle(const struct sender *sender);
+void dg_sender_stats(const struct sender *sender, struct dgram_socket_stats *stats);
+
+/* `listening` is to be called before the next datagram leaves. */
+static inline void sender_announces(struct sender *sender, bool announces)
+{
+    sender->announces = announces;
+}
+
+/* The socket is being bound to a name: all sends wait. */
+static inline void sender_binds(struct sender *sender, bool binds)
+{
+    sender->binds = binds;
+}
+
+static inline bool sender_is_blocked(const struct sender *sender)
+{
+    return sender->blocked;
+}
+
+static inline bool sender_is_empty(const struct sender *sender)
+{
+    return sender->queue_count == 0;
+}
+
+/* Bytes of a socket address of its family, and of its largest payload. */
+static inline socklen_t sender_peer_size(const struct sender *sender)
+{
+    return sender->peer_size;
+}
+
+static inline uint32_t sender_size_max(const struct sender *sender)
+{
+    return sender->size_max;
+}
+
+/* The sender whose `drain` is due. */
+static inline struct sender *sender_of_drain(struct task *task)
+{
+    return owner_of(task, struct sender, drain);
+}
 
 #endif

@@ -22,9 +22,8 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
     dg_agenda_drop(&socket->loop->agenda, &socket->bind);
     socket_keep(socket);
     dg_agenda_add(&socket->loop->agenda, &socket->listening);
-    socket->sender.announces = socket->on_listening != NULL;
-    socket->receiver.bound = true;
-    dg_receiver_update(&socket->receiver);
+    sender_announces(&socket->sender, socket->on_listening != NULL);
+    dg_receiver_bound(&socket->receiver);
     return 0;
 }
 
@@ -59,12 +58,13 @@ static void bind_failed(struct dgram_socket *socket, int code, const struct dgra
 
 static void binding_set(struct dgram_socket *socket, bool binding)
 {
-    socket->binding = socket->sender.binds = binding;
+    socket->binding = binding;
+    sender_binds(&socket->sender, binding);
 }
 
 static int bind_to_answer(struct dgram_socket *socket, const union dg_peer *address)
 {
-    struct dgram_addr local = {.size = socket->sender.peer_size};
+    struct dgram_addr local = {.size = sender_peer_size(&socket->sender)};
     memcpy(&local.u, address, sizeof(*address));
     local.u.in4.sin_port = socket->bind_port;
     int code = bind_to(socket, &local);

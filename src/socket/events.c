@@ -24,9 +24,10 @@ void dg_listening_run(struct task *task)
     if (socket->on_listening != NULL && send_is_queued(loop)) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
     }
-    socket->sender.announces = false;
+    sender_announces(&socket->sender, false);
     emit(socket, socket->on_listening, socket->listening_user);
-    if (socket->state < SOCKET_CLOSING && !socket->sender.blocked && !loop_forked(socket->loop)) {
+    if (socket->state < SOCKET_CLOSING && !sender_is_blocked(&socket->sender) &&
+        !loop_forked(socket->loop)) {
         dg_send_retry(&socket->sender);
     }
 }
@@ -34,8 +35,9 @@ void dg_listening_run(struct task *task)
 /* Not of a socket that sends no more. */
 void dg_drain_run(struct task *task)
 {
-    struct dgram_socket *socket = owner_of(task, struct dgram_socket, sender.drain);
-    dg_ledger_drained(&socket->sender);
+    struct sender *sender = sender_of_drain(task);
+    struct dgram_socket *socket = owner_of(sender, struct dgram_socket, sender);
+    dg_ledger_drained(sender);
     if (socket->state < SOCKET_EMPTYING) {
         emit(socket, socket->on_drain, socket->drain_user);
     }
@@ -47,10 +49,7 @@ int dgram_on_message(struct dgram_socket *socket, dgram_message_fn *fn, void *us
 {
     int code = socket_check(socket);
     if (code == 0) {
-        socket->receiver.pace = fn == socket->receiver.on_message ? socket->receiver.pace : 0;
-        socket->receiver.on_message = fn;
-        socket->receiver.message_user = user;
-        dg_receiver_update(&socket->receiver);
+        dg_receiver_on_message(&socket->receiver, fn, user);
     }
     return code;
 }
@@ -59,10 +58,7 @@ int dgram_on_messages(struct dgram_socket *socket, dgram_messages_fn *fn, void *
 {
     int code = socket_check(socket);
     if (code == 0) {
-        socket->receiver.pace = fn == socket->receiver.on_messages ? socket->receiver.pace : 0;
-        socket->receiver.on_messages = fn;
-        socket->receiver.messages_user = user;
-        dg_receiver_update(&socket->receiver);
+        dg_receiver_on_messages(&socket->receiver, fn, user);
     }
     return code;
 }
@@ -73,7 +69,7 @@ int dgram_on_listening(struct dgram_socket *socket, dgram_event_fn *fn, void *us
     if (code == 0) {
         socket->on_listening = fn;
         socket->listening_user = user;
-        socket->sender.announces = task_is_due(&socket->listening) && fn != NULL;
+        sender_announces(&socket->sender, task_is_due(&socket->listening) && fn != NULL);
     }
     return code;
 }
@@ -126,8 +122,7 @@ int dgram_pause(struct dgram_socket *socket)
 {
     int code = socket_check(socket);
     if (code == 0) {
-        socket->receiver.paused = true;
-        dg_receiver_update(&socket->receiver);
+        dg_receiver_pause(&socket->receiver, true);
     }
     return code;
 }
@@ -136,8 +131,7 @@ int dgram_resume(struct dgram_socket *socket)
 {
     int code = socket_check(socket);
     if (code == 0) {
-        socket->receiver.paused = false;
-        dg_receiver_update(&socket->receiver);
+        dg_receiver_pause(&socket->receiver, false);
     }
     return code;
 }

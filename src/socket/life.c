@@ -80,7 +80,7 @@ static void apply_gro(struct dgram_socket *socket, uint32_t flags)
         socket->endpoint.control_size =
             dg_cmsg_ask_for_segments(socket->loop->system, socket->endpoint.fd);
     }
-    socket->receiver.gro = socket->endpoint.control_size > 0;
+    dg_receiver_takes_trains(&socket->receiver, socket->endpoint.control_size > 0);
 }
 
 static int socket_open(struct dgram_socket *socket, const struct dgram_socket_options *options)
@@ -128,23 +128,20 @@ static int check_options(uint32_t type, const struct dgram_socket_options *optio
     return 0;
 }
 
-static void sender_fill(struct dgram_socket *socket, const struct dgram_socket_options *options)
+static void parts_init(struct dgram_socket *socket, const struct dgram_socket_options *options)
 {
-    struct sender *sender = &socket->sender;
-    bool in4 = socket->family == AF_INET;
-    dg_sender_init(sender, socket->loop);
-    dg_task_init(&sender->drain, PHASE_EVENTS, dg_drain_run);
-    sender->socket = socket;
-    sender->endpoint = &socket->endpoint;
-    sender->sink = &socket->errors;
-    sender->family = socket->family;
-    sender->peer_size = in4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    sender->size_max = in4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
-    sender->segments_max = socket->loop->outbox->segments_max;
-    if (options->segments_max != 0 && options->segments_max < sender->segments_max) {
-        sender->segments_max = options->segments_max;
-    }
-    sender->queue_limit = options->queue_limit != 0 ? options->queue_limit : SOCKET_QUEUE_LIMIT;
+    const struct sender_config sender = {
+        .socket = socket,
+        .endpoint = &socket->endpoint,
+        .sink = &socket->errors,
+        .drain = dg_drain_run,
+        .family = socket->family,
+        .segments_max = options->segments_max,
+        .queue_limit = options->queue_limit != 0 ? options->queue_limit : SOCKET_QUEUE_LIMIT,
+    };
+    dg_sender_init(&socket->sender, socket->loop, &sender);
+    dg_receiver_init(&socket->receiver, socket->loop, socket, &socket->endpoint, &socket->errors);
+    dg_receiver_on_message(&socket->receiver, options->on_message, options->user);
 }
 
 static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, uint32_t type,
@@ -163,10 +160,7 @@ static void socket_fill(struct dgram_socket *socket, struct dgram_loop *loop, ui
     socket->bind_patience_ms = options->bind_patience_ms;
     socket->copies = (options->flags & DGRAM_COPY) != 0;
     socket->ipv6_only = (options->flags & DGRAM_IPV6_ONLY) != 0;
-    sender_fill(socket, options);
-    dg_receiver_init(&socket->receiver, loop, socket, &socket->endpoint, &socket->errors);
-    socket->receiver.on_message = options->on_message;
-    socket->receiver.message_user = options->user;
+    parts_init(socket, options);
 }
 
 /* STOPPED and DETACHED of the endpoint, and READY of its POLLOUT watch. */
@@ -226,15 +220,11 @@ static void begin_close(struct dgram_socket *socket)
 {
     struct agenda *agenda = &socket->loop->agenda;
     assert(socket->state < SOCKET_CLOSING);
-    dg_sender_end(&socket->sender);
-    socket->sender.emptied = NULL;
-    socket->sender.announces = false;
-    socket->sender.closing = true;
+    dg_sender_close(&socket->sender);
     socket->state = SOCKET_CLOSING;
     dg_agenda_drop(agenda, &socket->bind);
     dg_agenda_drop(agenda, &socket->listening);
     dg_agenda_drop(agenda, &socket->ending);
-    dg_agenda_drop(agenda, &socket->sender.drain);
     dg_receiver_close(&socket->receiver);
     socket_keep(socket);
     dg_agenda_add(agenda, &socket->closing);
@@ -252,8 +242,7 @@ int dgram_close(struct dgram_socket *socket)
 static void all_sent(struct sender *sender)
 {
     struct dgram_socket *socket = owner_of(sender, struct dgram_socket, sender);
-    assert(socket->state == SOCKET_ENDING && sender->queue_count == 0);
-    sender->emptied = NULL;
+    assert(socket->state == SOCKET_ENDING && sender_is_empty(sender));
     if (!dg_ending_begin(&socket->receiver)) {
         begin_close(socket);
         return;
@@ -272,12 +261,8 @@ int dgram_end(struct dgram_socket *socket)
     if (socket->state >= SOCKET_ENDING) {
         return DGRAM_ENOTRUNNING;
     }
-    dg_sender_end(&socket->sender);
     socket->state = SOCKET_ENDING;
-    socket->sender.emptied = all_sent;
-    if (socket->sender.queue_count == 0) {
-        all_sent(&socket->sender);
-    }
+    dg_sender_end(&socket->sender, all_sent);
     return 0;
 }
 
@@ -298,7 +283,7 @@ static void closing_run(struct task *task)
     struct dgram_loop *loop = socket->loop;
     dg_bind_cancel(socket);
     dg_awaits_cancel(&socket->sender, -ECANCELED);
-    if (socket->sender.queue_count > 0) {
+    if (!sender_is_empty(&socket->sender)) {
         (void) dg_send_flush(loop); /* a broken engine shows in the results */
         dg_send_retry(&socket->sender);
         dg_send_retry_stalls(&socket->sender);
@@ -353,7 +338,7 @@ static void socket_free(struct dgram_socket *socket)
 static void closed_run(struct task *task)
 {
     struct dgram_socket *socket = owner_of(task, struct dgram_socket, closed);
-    if (socket->sender.queue_count > 0 || socket->errors.waiting > 0) {
+    if (!sender_is_empty(&socket->sender) || socket->errors.waiting > 0) {
         dg_agenda_add(&socket->loop->agenda, task);
         return;
     }

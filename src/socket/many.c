@@ -23,7 +23,7 @@ static int item_payload(struct dgram_socket *socket, const struct dgram_outgoing
         if (code < 0) {
             return code;
         }
-        if (size + piece->iov_len > socket->sender.size_max) {
+        if (size + piece->iov_len > sender_size_max(&socket->sender)) {
             return -EMSGSIZE;
         }
         if (piece->iov_len > 0) {

@@ -6,7 +6,6 @@
 #include "src/net/address.h"
 #include "src/send/accept.h"
 #include "src/send/await.h"
-#include "src/send/batch.h"
 #include "src/send/lane.h"
 #include "src/socket/bind.h"
 
@@ -21,7 +20,7 @@ static inline int address_read(const struct dgram_socket *socket, const struct d
     if (address->u.any.sa_family != socket->family) {
         return DGRAM_EBADFAMILY;
     }
-    if (address->size < socket->sender.peer_size) {
+    if (address->size < sender_peer_size(&socket->sender)) {
         return DGRAM_EBADADDRESS;
     }
     if (address->u.in4.sin_port == 0) {
@@ -62,7 +61,7 @@ int dg_send_check(struct dgram_socket *socket, const void *data, size_t size)
     if (data == NULL && size > 0) {
         return DGRAM_ENULL;
     }
-    if (size > socket->sender.size_max) {
+    if (size > sender_size_max(&socket->sender)) {
         return -EMSGSIZE;
     }
     bool bound = socket->bound || socket->binding;
@@ -121,14 +120,11 @@ __attribute__((noinline)) static int send_buffer(struct dgram_socket *socket,
 __attribute__((noinline)) static int send_elsewhere(struct dgram_socket *socket, const void *data,
                                                     size_t size, const struct dgram_addr *address)
 {
-    struct flow *flow = NULL;
-    if (address->size >= socket->sender.peer_size) {
-        flow = dg_batch_find(&socket->sender, (const union dg_peer *) &address->u);
-    }
+    struct flow *flow = lane_find(&socket->sender, address);
     if (flow == NULL || size != flow->lane_size || flow->lane_left == 0) {
         return send_to(socket, data, size, address, NULL, NULL);
     }
-    socket->sender.last_flow = flow;
+    lane_remember(&socket->sender, flow);
     return lane_take(flow, data, size, false);
 }
 
@@ -140,7 +136,7 @@ __attribute__((noinline)) static int send_elsewhere(struct dgram_socket *socket,
 int dgram_send_to(struct dgram_socket *socket, const void *data, size_t size,
                   const struct dgram_addr *address, dgram_sent_fn *fn, void *user)
 {
-    struct flow *flow = socket != NULL ? socket->sender.last_flow : NULL;
+    struct flow *flow = socket != NULL ? lane_last(&socket->sender) : NULL;
     if (flow == NULL || fn != NULL || data == NULL || address == NULL ||
         loop_forked(socket->loop)) {
         return send_to(socket, data, size, address, fn, user);
@@ -160,21 +156,18 @@ __attribute__((noinline)) static int send_buffer_elsewhere(struct dgram_socket *
                                                            size_t offset, size_t size,
                                                            const struct dgram_addr *address)
 {
-    struct flow *flow = NULL;
-    if (address->size >= socket->sender.peer_size) {
-        flow = dg_batch_find(&socket->sender, (const union dg_peer *) &address->u);
-    }
+    struct flow *flow = lane_find(&socket->sender, address);
     if (flow == NULL || !run_advance(flow, buffer, offset, size)) {
         return send_buffer(socket, buffer, offset, size, address);
     }
-    socket->sender.last_flow = flow;
+    lane_remember(&socket->sender, flow);
     return 0;
 }
 
 int dgram_send_buffer(struct dgram_socket *socket, struct dgram_buffer *buffer, size_t offset,
                       size_t size, const struct dgram_addr *address)
 {
-    struct flow *flow = socket != NULL ? socket->sender.last_flow : NULL;
+    struct flow *flow = socket != NULL ? lane_last(&socket->sender) : NULL;
     if (flow == NULL || buffer == NULL || address == NULL || loop_forked(socket->loop)) {
         return send_buffer(socket, buffer, offset, size, address);
     }

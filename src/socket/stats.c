@@ -12,42 +12,28 @@ int dgram_socket_stats(const struct dgram_socket *socket, struct dgram_socket_st
     if (loop_forked(socket->loop)) {
         return DGRAM_EFORKED;
     }
-    const struct sender *sender = &socket->sender;
-    const struct receiver *receiver = &socket->receiver;
-    const struct dgram_socket_stats ours = {
-        .received = receiver->received,
-        .received_bytes = receiver->received_bytes,
-        .receives = receiver->receives,
-        .truncated = receiver->truncated,
-        .discarded = receiver->discarded,
-        .sent = sender->sent,
-        .sent_bytes = sender->sent_bytes,
-        .sends = sender->sends,
-        .trains_refused = sender->trains_refused,
-        .parked = sender->parked_count,
-        .send_errors = sender->errors,
-        .errors_lost = socket->errors.lost,
-        .dropped = socket->endpoint.fd < 0 ? socket->dropped
-                                           : socket->loop->system->drops(socket->endpoint.fd),
-    };
+    struct dgram_socket_stats ours = {.errors_lost = socket->errors.lost};
+    dg_sender_stats(&socket->sender, &ours);
+    dg_receiver_stats(&socket->receiver, &ours);
+    ours.dropped = socket->endpoint.fd < 0 ? socket->dropped
+                                           : socket->loop->system->drops(socket->endpoint.fd);
     return dg_result_write(stats, &ours, sizeof(ours),
                            offsetof(struct dgram_socket_stats, received_bytes));
 }
 
+/* A socket that closes has no queue any more. */
+static struct queued queue_of(const struct dgram_socket *socket)
+{
+    bool open = socket != NULL && socket->state < SOCKET_CLOSING;
+    return open ? dg_batch_queued(&socket->sender) : (struct queued){0, 0};
+}
+
 size_t dgram_get_send_queue_size(const struct dgram_socket *socket)
 {
-    if (socket == NULL || socket->state >= SOCKET_CLOSING) {
-        return 0;
-    }
-    dg_batch_sync(socket->loop->outbox->batch);
-    return (size_t) socket->sender.queue_bytes;
+    return (size_t) queue_of(socket).bytes;
 }
 
 size_t dgram_get_send_queue_count(const struct dgram_socket *socket)
 {
-    if (socket == NULL || socket->state >= SOCKET_CLOSING) {
-        return 0;
-    }
-    dg_batch_sync(socket->loop->outbox->batch);
-    return (size_t) socket->sender.queue_count;
+    return (size_t) queue_of(socket).count;
 }
