@@ -1,89 +1,41 @@
 /* SPDX-License-Identifier: MIT */
 /* dns.c: see dns.h. */
-#define CARES_NO_DEPRECATED /* 1.18 has no other names for some */
-#include <ares.h>
-#include <errno.h>
 #include <netdb.h>
-#include <poll.h>
-#include <string.h>
 
 #include "src/base/memory.h"
 #include "src/names/dns.h"
 #include "src/names/dns_config.h"
+#include "src/names/guest.h"
 #include "src/names/text.h"
 #include "src/net/address.h"
 
-/* A socket of c-ares. */
-struct dns_socket {
-    struct dns_socket *next;
-    struct channel *channel;
-    struct dg_watch readable, writable;
-    bool wants_read, wants_write;
-    struct stream *stream; /* NULL: datagrams */
-};
-
-/* What came by TCP: a message behind its length. */
-struct stream {
-    uint32_t filled, taken; /* by the server, by c-ares */
-    unsigned char bytes[2 + UINT16_MAX];
-};
-
 struct channel {
-    struct channel *next;
+    struct guests guests; /* its sockets; first, so that the two convert */
+    struct node node;     /* in the list of channels */
     struct dns *dns;
     ares_channel cares;
     struct dns_configuration configuration;
-    struct dns_socket *sockets;
     uint32_t asked;     /* questions without an answer */
     struct alarm alarm; /* c-ares is to look at its timeouts */
     bool deaf;          /* a socket could not be watched: that is tried again soon */
-    int lack;           /* what this host lacked last, -EMFILE or the like, */
-    uint32_t lacks;     /* and how often it lacked something */
 };
 
 struct dns {
     struct dgram_loop *loop;
     struct dns_source source;
-    const int *spare_of;      /* a descriptor of which `spare` is a copy */
-    struct channel *channels; /* the newest first: it is asked */
-    bool outdated;            /* unless it is to be replaced */
-    bool forked;
-    int spare;       /* a descriptor that c-ares may have while it is called; -1: none */
+    struct node channels; /* the newest first: it is asked */
+    struct spare spare;
     int no_spare;    /* why there is none for this call */
     uint64_t called; /* how often c-ares looked at timeouts or sockets */
 };
 
-/* READY of the two watches. */
-enum { RECORDS_PER_DNS_SOCKET = 2 };
-
-/* ---- The spare descriptor ------------------------------------------------------------------ */
-
-/*
- * c-ares reads files inside its calls (hosts(5)), and takes one that it cannot read for an empty
- * one. So there is a descriptor that the program cannot use up, given away around each call. It is
- * a copy of one that the loop has anyway.
- */
-static int spare_take(struct dns *dns)
-{
-    if (dns->spare < 0) {
-        dns->spare = dns->loop->system->duplicate(*dns->spare_of);
-    }
-    return dns->spare < 0 ? dns->spare : 0;
-}
-
-static void spare_give(struct dns *dns)
-{
-    if (dns->spare >= 0) {
-        (void) dns->loop->system->close(dns->spare);
-        dns->spare = -1;
-    }
-}
+/* ---- Calls of c-ares ----------------------------------------------------------------------- */
 
 /* Around every call of c-ares: 0, or -EMFILE or the like if it cannot read files now. */
 static int cares_enter(struct dns *dns)
 {
-    dns->no_spare = spare_take(dns);
-    spare_give(dns);
+    dns->no_spare = dg_spare_take(&dns->spare);
+    dg_spare_give(&dns->spare);
     return dns->no_spare;
 }
 
@@ -91,319 +43,15 @@ static void channels_sweep(struct dns *dns);
 
 static void cares_leave(struct dns *dns)
 {
-    (void) spare_take(dns);
+    (void) dg_spare_take(&dns->spare);
     dns->no_spare = 0;
     channels_sweep(dns);
-}
-
-/* ---- Sockets of c-ares --------------------------------------------------------------------- */
-
-/* ENOSPC: epoll has no place left for a watch (fs.epoll.max_user_watches). */
-static bool is_lack(int code)
-{
-    return code == -EMFILE || code == -ENFILE || code == -ENOMEM || code == -ENOBUFS ||
-           code == -ENOSPC;
-}
-
-/* What this host lacks is no fault of the servers, though c-ares may take it for one. */
-static void note_lack(struct channel *channel, int code)
-{
-    if (is_lack(code)) {
-        channel->lack = code;
-        channel->lacks++;
-        channel->dns->outdated = true;
-    }
-}
-
-static void deadline_lower(struct channel *channel);
-
-static void watch_rearm(struct channel *channel, struct dg_watch *watch, bool wanted)
-{
-    if (wanted && !watch->armed) {
-        int code = dg_watch_arm(&channel->dns->loop->io, watch);
-        note_lack(channel, code);
-        if (code < 0) {
-            channel->deaf = true;
-            deadline_lower(channel);
-        }
-    }
-}
-
-static void socket_rearm(struct dns_socket *socket)
-{
-    watch_rearm(socket->channel, &socket->readable, socket->wants_read);
-    watch_rearm(socket->channel, &socket->writable, socket->wants_write);
-}
-
-static struct dns_socket *socket_find(const struct channel *channel, ares_socket_t fd)
-{
-    struct dns_socket *socket = channel->sockets;
-    while (socket != NULL && socket->readable.base.fd != fd) {
-        socket = socket->next;
-    }
-    return socket;
-}
-
-static bool stream_is_whole(const struct stream *stream)
-{
-    const unsigned char *bytes = stream->bytes;
-    return stream->filled >= 2 && stream->filled == 2 + ((uint32_t) bytes[0] << 8 | bytes[1]);
-}
-
-static void channel_process(struct channel *channel, ares_socket_t read_fd, ares_socket_t write_fd);
-
-/* c-ares may close the socket in its turn, so it is looked for again. Of a message that is there,
- * old versions read the length in one turn, and the rest in another. */
-static void socket_process(struct dns_socket *socket, bool readable)
-{
-    struct channel *channel = socket->channel;
-    struct dns *dns = channel->dns;
-    ares_socket_t fd = socket->readable.base.fd;
-    (void) cares_enter(dns);
-    do {
-        channel_process(channel, readable ? fd : ARES_SOCKET_BAD, readable ? ARES_SOCKET_BAD : fd);
-        socket = socket_find(channel, fd);
-    } while (readable && socket != NULL && socket->stream != NULL &&
-             stream_is_whole(socket->stream));
-    if (socket != NULL) {
-        socket_rearm(socket);
-    }
-    cares_leave(dns);
-}
-
-static void socket_readable(struct dg_watch *watch)
-{
-    socket_process(owner_of(watch, struct dns_socket, readable), true);
-}
-
-static void socket_writable(struct dg_watch *watch)
-{
-    socket_process(owner_of(watch, struct dns_socket, writable), false);
-}
-
-static void socket_release(struct channel *channel, struct dns_socket *socket)
-{
-    (void) dg_io_reserve(&channel->dns->loop->io, -RECORDS_PER_DNS_SOCKET);
-    dg_release(socket->stream);
-    dg_release(socket);
-}
-
-static struct dns_socket *socket_make(struct channel *channel, int type)
-{
-    struct dns_socket *socket = dg_allocate(sizeof(*socket));
-    if (socket == NULL || dg_io_reserve(&channel->dns->loop->io, RECORDS_PER_DNS_SOCKET) < 0) {
-        dg_release(socket);
-        return NULL;
-    }
-    if (type == SOCK_STREAM && (socket->stream = dg_allocate(sizeof(*socket->stream))) == NULL) {
-        socket_release(channel, socket);
-        return NULL;
-    }
-    return socket;
-}
-
-static void socket_link(struct channel *channel, struct dns_socket *socket, int fd)
-{
-    socket->channel = channel;
-    socket->readable =
-        (struct dg_watch){.base = {.fd = fd, .events = POLLIN}, .fn = socket_readable};
-    socket->writable =
-        (struct dg_watch){.base = {.fd = fd, .events = POLLOUT}, .fn = socket_writable};
-    socket->next = channel->sockets;
-    channel->sockets = socket;
-}
-
-static void socket_unlink(struct channel *channel, struct dns_socket *socket)
-{
-    struct dns_socket **link = &channel->sockets;
-    while (*link != socket) {
-        link = &(*link)->next;
-    }
-    *link = socket->next;
-    if (!channel->dns->forked) {
-        dg_watch_end(&channel->dns->loop->io, &socket->readable);
-        dg_watch_end(&channel->dns->loop->io, &socket->writable);
-    }
-}
-
-/* c-ares tells what it waits for, and with (false, false) that it is about to close the socket. */
-static void socket_state_changed(void *user, ares_socket_t fd, int readable, int writable)
-{
-    struct dns_socket *socket = socket_find(user, fd);
-    if (socket != NULL) {
-        socket->wants_read = readable;
-        socket->wants_write = writable;
-        socket_rearm(socket);
-    }
-}
-
-/* ---- The functions of its sockets ---------------------------------------------------------- */
-
-/* As system calls end: a result, or -1 and errno. */
-static int call_end(int result)
-{
-    errno = result < 0 ? -result : errno;
-    return result < 0 ? -1 : result;
-}
-
-/*
- * The spare descriptor is for files: no socket may have it. Sockets to servers have no protocol
- * here. Those with one help to put addresses into an order (RFC 6724), and are not missed.
- */
-static ares_socket_t guest_open(int family, int type, int protocol, void *user)
-{
-    struct channel *channel = user;
-    struct dns_socket *socket = socket_make(channel, type);
-    int fd = socket != NULL ? spare_take(channel->dns) : -ENOMEM;
-    if (fd == 0) {
-        fd = channel->dns->loop->system->guest_socket(family, type);
-        spare_give(channel->dns);
-    }
-    if (fd >= 0) {
-        socket_link(channel, socket, fd);
-    } else if (socket != NULL) {
-        socket_release(channel, socket);
-    }
-    if (protocol == 0) {
-        note_lack(channel, fd);
-    }
-    return call_end(fd);
-}
-
-static int guest_close(ares_socket_t fd, void *user)
-{
-    struct channel *channel = user;
-    struct dns_socket *socket = socket_find(channel, fd);
-    socket_unlink(channel, socket);
-    socket_release(channel, socket);
-    return call_end(channel->dns->loop->system->close(fd));
-}
-
-static int guest_connect(ares_socket_t fd, const struct sockaddr *given, ares_socklen_t size,
-                         void *user)
-{
-    struct channel *channel = user;
-    union dg_peer peer = {0};
-    memcpy(&peer, given, size < sizeof(peer) ? size : sizeof(peer));
-    int code = dg_dns_peer_of_server(&channel->configuration, &peer);
-    if (code == 0) {
-        code = channel->dns->loop->system->guest_connect(fd, &peer.any, size);
-    }
-    note_lack(channel, code);
-    return call_end(code);
-}
-
-/*
- * c-ares gets whole messages only. Of a connection that ends in the middle of one, 1.34.9 does not
- * see the end: it would be called again and again until the question timed out. Here, what came is
- * gone with the connection.
- */
-static int stream_receive(const struct dg_system *system, int fd, struct stream *stream, void *data,
-                          size_t size)
-{
-    while (!stream_is_whole(stream)) {
-        const unsigned char *bytes = stream->bytes;
-        uint32_t wanted = stream->filled < 2 ? 2 : 2 + ((uint32_t) bytes[0] << 8 | bytes[1]);
-        int received = system->guest_receive(fd, stream->bytes + stream->filled,
-                                             wanted - stream->filled, NULL, NULL);
-        if (received <= 0) {
-            return received;
-        }
-        stream->filled += (uint32_t) received;
-    }
-    uint32_t left = stream->filled - stream->taken;
-    uint32_t taken = size < left ? (uint32_t) size : left;
-    memcpy(data, stream->bytes + stream->taken, taken);
-    stream->taken += taken;
-    if (stream->taken == stream->filled) {
-        stream->taken = stream->filled = 0;
-    }
-    return (int) taken;
-}
-
-static ares_ssize_t guest_receive(ares_socket_t fd, void *data, size_t size, int flags,
-                                  struct sockaddr *from, ares_socklen_t *from_size, void *user)
-{
-    struct channel *channel = user;
-    const struct dg_system *system = channel->dns->loop->system;
-    const struct dns_socket *socket = socket_find(channel, fd);
-    union dg_peer peer = {0};
-    socklen_t peer_size = sizeof(peer);
-    (void) flags; /* none is ever asked for */
-    if (socket->stream != NULL) {
-        return call_end(stream_receive(system, fd, socket->stream, data, size));
-    }
-    int received = system->guest_receive(fd, data, size, &peer.any, &peer_size);
-    if (received >= 0 && from != NULL) {
-        dg_dns_peer_for_cares(&channel->configuration, &peer);
-        *from_size = peer_size < *from_size ? peer_size : *from_size;
-        memcpy(from, &peer, *from_size);
-    }
-    return call_end(received);
-}
-
-/* A datagram for which there is no room is one that was lost, and is sent again like those. */
-static ares_ssize_t guest_send(ares_socket_t fd, const struct iovec *vectors, int count, void *user)
-{
-    struct channel *channel = user;
-    const struct dns_socket *socket = socket_find(channel, fd);
-    int sent = channel->dns->loop->system->guest_send(fd, vectors, (size_t) count);
-    if (socket->stream == NULL && (sent == -EAGAIN || sent == -ENOBUFS)) {
-        sent = (int) vectors[0].iov_len;
-    }
-    note_lack(channel, sent);
-    return call_end(sent);
 }
 
 /* ---- What differs by the version of c-ares -------------------------------------------------- */
 
 #if ARES_VERSION >= 0x012200
-static int guest_option(ares_socket_t fd, ares_socket_opt_t option, const void *value,
-                        ares_socklen_t size, void *user)
-{
-    (void) fd, (void) option, (void) value, (void) size, (void) user;
-    errno = ENOSYS; /* for one, without TCP_FASTOPEN: a question is sent when it is connected */
-    return -1;
-}
-
-static int guest_connect_by(ares_socket_t fd, const struct sockaddr *name, ares_socklen_t size,
-                            unsigned int flags, void *user)
-{
-    (void) flags;
-    return guest_connect(fd, name, size, user);
-}
-
-static ares_ssize_t guest_send_to(ares_socket_t fd, const void *data, size_t size, int flags,
-                                  const struct sockaddr *name, ares_socklen_t name_size, void *user)
-{
-    const struct iovec vector = {.iov_base = (void *) (uintptr_t) data, .iov_len = size};
-    (void) flags, (void) name, (void) name_size; /* of TCP_FASTOPEN */
-    return guest_send(fd, &vector, 1, user);
-}
-
-static int guest_name(ares_socket_t fd, struct sockaddr *name, ares_socklen_t *size, void *user)
-{
-    struct channel *channel = user;
-    return call_end(channel->dns->loop->system->getsockname(fd, name, size));
-}
-
-static void functions_set(struct channel *channel)
-{
-    static const struct ares_socket_functions_ex functions = {
-        .version = 1,
-        .flags = ARES_SOCKFUNC_FLAG_NONBLOCKING,
-        .asocket = guest_open,
-        .aclose = guest_close,
-        .asetsockopt = guest_option,
-        .aconnect = guest_connect_by,
-        .arecvfrom = guest_receive,
-        .asendto = guest_send_to,
-        .agetsockname = guest_name,
-    };
-    (void) ares_set_socket_functions_ex(channel->cares, &functions, channel);
-}
-
-/* Answers are remembered by resolve.c, and for as long as it says. */
+/* Answers are remembered by names.c, and for as long as it says. */
 static int cache_off(struct ares_options *options)
 {
     options->qcache_max_ttl = 0;
@@ -419,18 +67,6 @@ static void process(ares_channel cares, ares_socket_t read_fd, ares_socket_t wri
     (void) ares_process_fds(cares, &event, event.fd != ARES_SOCKET_BAD, ARES_PROCESS_FLAG_NONE);
 }
 #else
-static void functions_set(struct channel *channel)
-{
-    static const struct ares_socket_functions functions = {
-        .asocket = guest_open,
-        .aclose = guest_close,
-        .aconnect = guest_connect,
-        .arecvfrom = guest_receive,
-        .asendv = guest_send,
-    };
-    ares_set_socket_functions(channel->cares, &functions, channel);
-}
-
 static int cache_off(struct ares_options *options)
 {
     (void) options; /* it has none */
@@ -498,6 +134,27 @@ static void channel_process(struct channel *channel, ares_socket_t read_fd, ares
     deadline_update(channel, read_fd == ARES_SOCKET_BAD && write_fd == ARES_SOCKET_BAD);
 }
 
+/* A socket is ready. c-ares may close it in its turn, so it is looked for again. Of a message that is
+ * there, old versions read the length in one turn, and the rest in another. */
+static void channel_socket_ready(struct guests *guests, int fd, bool readable)
+{
+    struct channel *channel = (struct channel *) guests;
+    struct dns *dns = channel->dns;
+    (void) cares_enter(dns);
+    do {
+        channel_process(channel, readable ? fd : ARES_SOCKET_BAD, readable ? ARES_SOCKET_BAD : fd);
+    } while (readable && dg_guest_has_message(guests, fd));
+    dg_guest_watch(guests, fd);
+    cares_leave(dns);
+}
+
+static void channel_is_deaf(struct guests *guests)
+{
+    struct channel *channel = (struct channel *) guests;
+    channel->deaf = true;
+    deadline_lower(channel);
+}
+
 /* ---- Channels ------------------------------------------------------------------------------ */
 
 static int code_of(int status);
@@ -515,15 +172,15 @@ static int cares_open(struct channel *channel)
                                    .tries = tries > 0 ? tries : TRIES,
                                    .resolvconf_path =
                                        (char *) (uintptr_t) channel->dns->source.resolv_conf,
-                                   .sock_state_cb = socket_state_changed,
-                                   .sock_state_cb_data = channel};
+                                   .sock_state_cb = dg_guest_state_changed,
+                                   .sock_state_cb_data = &channel->guests};
     int mask = ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | cache_off(&options);
     mask |= options.resolvconf_path != NULL ? ARES_OPT_RESOLVCONF : 0;
     int status = ares_init_options(&channel->cares, &options, mask);
     if (status != ARES_SUCCESS) {
         return code_of(status);
     }
-    functions_set(channel);
+    dg_guests_serve(&channel->guests, channel->cares);
     if (configuration->servers != NULL) {
         status = ares_set_servers_ports_csv(channel->cares, configuration->servers);
     }
@@ -542,6 +199,13 @@ static int channel_open(struct dns *dns)
         return -ENOMEM;
     }
     channel->dns = dns;
+    dg_guests_init(&channel->guests);
+    channel->guests.loop = dns->loop;
+    channel->guests.configuration = &channel->configuration;
+    channel->guests.spare = &dns->spare;
+    channel->guests.ready = channel_socket_ready;
+    channel->guests.deaf = channel_is_deaf;
+    node_init(&channel->node);
     channel->alarm.run = channel_rings;
     int code = dg_alarms_reserve(&dns->loop->alarms);
     if (code < 0) {
@@ -558,17 +222,16 @@ static int channel_open(struct dns *dns)
         dg_release(channel);
         return code;
     }
-    channel->next = dns->channels;
-    dns->channels = channel;
-    dns->outdated = false;
+    node_prepend(&dns->channels, &channel->node);
     return 0;
 }
 
 /* Completes what is under way with ARES_EDESTRUCTION. */
 static void channel_close(struct channel *channel)
 {
+    node_remove(&channel->node);
     ares_destroy(channel->cares);
-    assert(channel->sockets == NULL && channel->asked == 0);
+    assert(node_alone(&channel->guests.sockets) && channel->asked == 0);
     dg_alarm_clear(&channel->dns->loop->alarms, &channel->alarm);
     dg_alarms_release(&channel->dns->loop->alarms);
     dg_dns_configuration_release(&channel->configuration);
@@ -578,24 +241,29 @@ static void channel_close(struct channel *channel)
 /* Old channels go with their last answer. */
 static void channels_sweep(struct dns *dns)
 {
-    struct channel **link = &dns->channels;
-    while (*link != NULL) {
-        struct channel *channel = *link;
-        if (channel != dns->channels && channel->asked == 0) {
-            *link = channel->next;
+    struct node *newest = dns->channels.next;
+    for (struct node *node = newest->next, *next; node != &dns->channels && newest != node;
+         node = next) {
+        struct channel *channel = owner_of(node, struct channel, node);
+        next = node->next;
+        if (channel->asked == 0) {
             channel_close(channel);
-        } else {
-            link = &channel->next;
         }
     }
+}
+
+/* The newest channel, or NULL. */
+static struct channel *channel_newest(const struct dns *dns)
+{
+    return node_alone(&dns->channels) ? NULL : owner_of(dns->channels.next, struct channel, node);
 }
 
 /* The first channel has the present configuration then. One that fails leaves the old one there:
  * what cannot be read now may be what was read before. */
 static int channel_ready(struct dns *dns)
 {
-    const struct channel *channel = dns->channels;
-    bool good = channel != NULL && !dns->outdated &&
+    const struct channel *channel = channel_newest(dns);
+    bool good = channel != NULL && channel->guests.lacks == 0 &&
                 !dg_dns_configuration_changed(&dns->source, &channel->configuration);
     return good ? 0 : channel_open(dns);
 }
@@ -654,7 +322,8 @@ static int code_of_answer(const struct question *question, int status)
     if (not_found && channel->dns->no_spare < 0) {
         return channel->dns->no_spare;
     }
-    return code < 0 && !not_found && channel->lacks != question->lacks ? channel->lack : code;
+    return code < 0 && !not_found && channel->guests.lacks != question->lacks ? channel->guests.lack
+                                                                              : code;
 }
 
 static void answered(void *user, int status, int timeouts, struct ares_addrinfo *result)
@@ -691,8 +360,8 @@ int dg_dns_open(struct dgram_loop *loop, const char *servers, const char *resolv
     }
     dns->loop = loop;
     dns->source = (struct dns_source){loop->system, servers, resolv_conf};
-    dns->spare_of = spare_of;
-    dns->spare = -1;
+    dns->spare = (struct spare){loop->system, spare_of, -1};
+    node_init(&dns->channels);
     *ret_dns = dns;
     return 0;
 }
@@ -709,7 +378,7 @@ static void question_ask(struct channel *channel, struct question *question)
     const struct ares_addrinfo_hints hints = {.ai_family = question->family,
                                               .ai_socktype = SOCK_DGRAM};
     question->channel = channel;
-    question->lacks = channel->lacks;
+    question->lacks = channel->guests.lacks;
     channel->asked++;
     ares_getaddrinfo(channel->cares, question->host, NULL, &hints, answered, question);
     deadline_update(channel, false);
@@ -726,7 +395,7 @@ void dg_dns_ask(struct dns *dns, struct question *question)
         code = channel_ready(dns);
     }
     if (code == 0) {
-        question_ask(dns->channels, question);
+        question_ask(channel_newest(dns), question);
     } else {
         question->answered(question, code, NULL, 0);
     }
@@ -741,9 +410,7 @@ static void channel_rings(struct alarm *alarm)
     (void) cares_enter(dns);
     channel->deaf = false;
     channel_process(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-    for (struct dns_socket *socket = channel->sockets; socket != NULL; socket = socket->next) {
-        socket_rearm(socket);
-    }
+    dg_guests_watch(&channel->guests);
     cares_leave(dns);
 }
 
@@ -759,12 +426,10 @@ void dg_dns_close(struct dns *dns, bool forked)
     if (dns == NULL) {
         return;
     }
-    dns->forked = forked;
-    while (dns->channels != NULL) {
-        struct channel *next = dns->channels->next;
-        channel_close(dns->channels);
-        dns->channels = next;
+    for (struct channel *channel; (channel = channel_newest(dns)) != NULL;) {
+        channel->guests.forked = forked;
+        channel_close(channel);
     }
-    spare_give(dns);
+    dg_spare_give(&dns->spare);
     dg_release(dns);
 }
