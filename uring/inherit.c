@@ -2,6 +2,8 @@
 /*
  * inherit.c: the thread that owns the ring ends, and another one closes the sockets.
  *
+ * Owns `resting`, `inherited` and `down`. Never sleeps but for the end of cancelled operations.
+ *
  * A ring with SINGLE_ISSUER takes nothing from another thread than its own (EEXIST), not even a
  * cancel. Armed operations outlive that thread and hold its sockets. So the owner cancels
  * everything as its last deed, when the thread ends. (At the end of each run it would be too dear:
@@ -9,9 +11,10 @@
  * the end of the ring lets go: the kernel cancels its requests some milliseconds after that, 5 to
  * 12 on 6.18.
  */
-#include <errno.h>
+#include "uring/inherit.h"
 
-#include "uring/ring.h"
+#include "uring/enter.h"
+#include "uring/object.h"
 
 static bool anything_armed(const struct engine *engine)
 {
@@ -29,17 +32,17 @@ static int await(struct engine *engine)
     struct __kernel_timespec moment = {.tv_nsec = 10000000};
     struct io_uring_cqe *cqe;
     int code = io_uring_submit_and_wait_timeout(&engine->ring, &cqe, 1, &moment, NULL);
-    return ring_settle(engine, code, true);
+    return dg_ring_reap(engine, code, true);
 }
 
-/* One cancel for all; the completions of what it ended are what counts. */
-void ring_rest(struct engine *engine)
+/* One cancel for all; the completions of the operations that it ended count, not its own. */
+void dg_ring_rest(struct engine *engine)
 {
     enum { TRIES = 100 };
     if (!engine->enabled || engine->broken < 0 || !anything_armed(engine)) {
         return;
     }
-    struct io_uring_sqe *sqe = ring_sqe(engine);
+    struct io_uring_sqe *sqe = dg_ring_sqe(engine);
     if (sqe == NULL) {
         return; /* inherit() will find it armed */
     }
@@ -54,7 +57,7 @@ void ring_rest(struct engine *engine)
 
 /* Operations that are not armed need the ring no more: sends go by system call, and a detach is
  * done at once. A broken ring is of no account from here on. */
-int ring_inherit(struct engine *engine)
+int dg_ring_inherit(struct engine *engine)
 {
     bool armed = anything_armed(engine);
     engine->inherited = true;
@@ -69,7 +72,7 @@ int ring_inherit(struct engine *engine)
     for (uint32_t i = 0; i < engine->object_capacity; i++) {
         struct object *object = engine->objects[i];
         if (object != NULL) {
-            ring_object_dropped(engine, object);
+            dg_ring_object_dropped(engine, object);
         }
     }
     return -EBUSY;

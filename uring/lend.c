@@ -3,16 +3,16 @@
  * lend.c: trains that are sent from where they lie: registered memory, and SQEs that read it in
  * place.
  *
+ * Owns the table of registered memory. Never submits: send.c decides when, and brings the SQE.
+ *
  * SENDMSG_ZC with a fixed buffer (6.15): the pages of the region go to the network card as they
- * are. Two CQEs: the result, within the submission as for every other send, and later a
- * notification that the memory is free again, with a word whether it was copied after all. The
- * result's F_MORE says whether the second one comes; failed sends have it or not, as the kernel
- * likes: 6.1 refuses the fixed buffer with EINVAL, and a notification follows all the same.
+ * are. It has two CQEs. The first is the result, within the submission as for every other send. The
+ * second is a notification that the memory is free again, and tells whether the kernel copied after
+ * all. The result's F_MORE says whether the second one comes. A failed send may have one, too: 6.1
+ * refuses the fixed buffer with EINVAL, and a notification follows all the same.
  * (tests/kernel_test.cc pins this.)
  */
-#include <string.h>
-
-#include "uring/ring.h"
+#include "uring/lend.h"
 
 /* liburing 2.3 has not all of these names. */
 enum {
@@ -41,7 +41,7 @@ static int region_set(struct engine *engine, uint32_t number, void *memory, size
     return count < 0 ? count : 0;
 }
 
-int ring_lend(struct engine *engine, struct region *region)
+int dg_ring_lend(struct engine *engine, struct region *region)
 {
     uint32_t number = 0;
     if (!(engine->ring.features & FEATURE_OF_6_15)) {
@@ -64,8 +64,8 @@ int ring_lend(struct engine *engine, struct region *region)
     return code;
 }
 
-/* What is under way keeps its pages; the place in the table is free at once. */
-void ring_reclaim(struct engine *engine, const struct region *region)
+/* Sends that are under way keep their pages; the place in the table is free at once. */
+void dg_ring_reclaim(struct engine *engine, const struct region *region)
 {
     assert(region->number < REGIONS_MAX && engine->region_used[region->number]);
     if (!engine->down) {
@@ -74,7 +74,7 @@ void ring_reclaim(struct engine *engine, const struct region *region)
     engine->region_used[region->number] = false;
 }
 
-void ring_lend_prepare(struct engine *engine, struct io_uring_sqe *sqe, uint32_t index)
+void dg_ring_loan_prepare(struct engine *engine, struct io_uring_sqe *sqe, uint32_t index)
 {
     const struct train *train = engine->sends[index];
     io_uring_prep_sendmsg_zc(sqe, train->endpoint->fd, &train->header, MSG_DONTWAIT);
@@ -84,7 +84,7 @@ void ring_lend_prepare(struct engine *engine, struct io_uring_sqe *sqe, uint32_t
                                     (uint32_t) train->loan << 16 | index);
 }
 
-void ring_lend_completed(struct engine *engine, const struct io_uring_cqe *cqe)
+void dg_ring_loan_completed(struct engine *engine, const struct io_uring_cqe *cqe)
 {
     uint32_t loan = (uint32_t) cqe->user_data >> 16, index = (uint32_t) cqe->user_data & 0xffff;
     if (cqe->flags & IORING_CQE_F_NOTIF) {

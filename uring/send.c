@@ -2,6 +2,9 @@
 /*
  * send.c: trains to the kernel.
  *
+ * Decides for each train whether it goes by an SQE or by a system call, and in which order. Never
+ * sleeps, and never looks at CQEs but for the result of a loan.
+ *
  * Few trains, the replies of a turn, are one SENDMSG SQE each, part of the enter that waits anyway.
  * MSG_DONTWAIT makes the kernel try it inside the submission and never hold it, so that when the
  * submission returns all its memory is reusable; CQE_SKIP makes only failures speak. Trains without
@@ -11,10 +14,10 @@
  * (trains that follow each other: one destination), which must stop at the first refusal. SQEs of
  * one submission do not: later ones overtake a refused one, and links run one per enter.
  */
-#include <limits.h>
-#include <string.h>
+#include "uring/send.h"
 
-#include "uring/ring.h"
+#include "uring/enter.h"
+#include "uring/lend.h"
 
 enum {
     CALL_MAX = 64, /* messages of one sendmmsg(): 4 full trains as a rule, or many lone ones */
@@ -24,13 +27,13 @@ enum {
 static bool train_queue(struct engine *engine, uint32_t index)
 {
     struct train *train = engine->sends[index];
-    struct io_uring_sqe *sqe = ring_sqe(engine);
+    struct io_uring_sqe *sqe = dg_ring_sqe(engine);
     if (sqe == NULL) {
         return false;
     }
     train->result = 0;
     if (train->loan != 0) {
-        ring_lend_prepare(engine, sqe, index);
+        dg_ring_loan_prepare(engine, sqe, index);
         return true;
     }
     io_uring_prep_sendmsg(sqe, train->endpoint->fd, &train->header, MSG_DONTWAIT);
@@ -55,7 +58,7 @@ static int lend_call(struct engine *engine, uint32_t index)
     if (!engine->enabled || !train_queue(engine, index)) {
         return lone_call(engine->sends[index]);
     }
-    int code = ring_settle(engine, io_uring_submit(&engine->ring), false);
+    int code = dg_ring_reap(engine, io_uring_submit(&engine->ring), false);
     if (code < 0) {
         engine->broken = code;
         return code;
@@ -87,8 +90,8 @@ static int run_call(struct engine *engine, uint32_t from, uint32_t to)
     return taken < 0 ? -errno : taken;
 }
 
-/* What follows a failure is not tried; what only comes after it is, if no loan broke the ring, and
- * if it was not EAGAIN: the socket has no room for that either. */
+/* Trains that follow a failed one are not tried. Trains that only come after it are, unless a loan
+ * broke the ring, or the failure was EAGAIN: the socket has no room for them either. */
 static void run_send(struct engine *engine, uint32_t from, uint32_t to)
 {
     for (uint32_t next = from; next < to && engine->broken == 0;) {
@@ -107,8 +110,8 @@ static void run_send(struct engine *engine, uint32_t from, uint32_t to)
     }
 }
 
-/* The end of what goes one way: a chain, or all trains of its endpoint up to the next loan that
- * follows none, if they are many. */
+/* The end of the trains that go one way: a chain, or all trains of its endpoint up to the next loan
+ * that follows none, if they are many. */
 static uint32_t run_end(const struct engine *engine, uint32_t from)
 {
     const struct endpoint *endpoint = engine->sends[from]->endpoint;
@@ -134,7 +137,7 @@ static bool by_call(const struct engine *engine, bool flush)
                                 io_uring_sq_ready(&engine->ring) == 0);
 }
 
-void ring_send_queue(struct engine *engine, bool flush)
+void dg_ring_send_queue(struct engine *engine, bool flush)
 {
     bool call = by_call(engine, flush);
     engine->send_generation++;
@@ -146,23 +149,4 @@ void ring_send_queue(struct engine *engine, bool flush)
         }
         from = to;
     }
-}
-
-void ring_send_failed(struct engine *engine, uint64_t user_data, int result)
-{
-    uint32_t index = (uint32_t) user_data;
-    assert(result < 0 && index < engine->send_count);
-    assert(user_data == ring_user_data(OPERATION_SEND, engine->send_generation, index));
-    /* Interrupted ones are tried again, as those by system call are: by way of the queue. */
-    engine->sends[index]->result = result == -EINTR ? -EAGAIN : result;
-}
-
-void ring_send_answer(struct engine *engine, int code)
-{
-    for (uint32_t i = 0; code < 0 && i < engine->send_count; i++) {
-        engine->sends[i]->result = code;
-    }
-    engine->sends = NULL;
-    engine->send_count = 0;
-    engine->send_refused = false;
 }

@@ -1,26 +1,37 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * setup.c: everything of the io_uring engine that is made once: the ring, the ring of provided
- * buffers, the table of objects.
+ * setup.c: the ring, the ring of provided buffers, the descriptor for outer loops.
  *
- * The flags form a ladder: each rung drops what an older kernel refuses with EINVAL. Features that
- * no rung can do without are checked afterwards, by their bits. The ring is created disabled, so
- * that a loop can be made in one thread and run in another: with SINGLE_ISSUER the thread that
- * enables it owns it.
+ * Owns these three, each of which is made once, and their end. Never submits, and never looks at a
+ * completion.
+ *
+ * The flags form a ladder: each rung drops the flags that an older kernel refuses with EINVAL.
+ * Features that no rung can do without are checked afterwards, by their bits. The ring is created
+ * disabled, so that a loop can be made in one thread and run in another: with SINGLE_ISSUER the
+ * thread that enables the ring owns it.
  *
  * Not used, and why: SQPOLL burns a core; the registered ring descriptor would keep the ring, and
  * with it bound ports, alive in a thread that no longer runs the loop; registered files measured no
  * gain; incremental buffers cut datagrams (seen on 6.18); bundles glue datagrams together.
  */
-#include <string.h>
+#include "uring/setup.h"
+
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "uring/ring.h"
+#include "src/base/memory.h"
+#include "uring/object.h"
+#include "uring/slot.h"
 
 /* ---- The ring ------------------------------------------------------------------------------ */
+
+enum {
+    RING_ENTRIES = 256,     /* SQEs; more than a batch of trains, and submitted early when full */
+    RING_COMPLETIONS = 1024 /* CQEs: 16 for each default slot. The kernel keeps those that do not
+                               fit (FEAT_NODROP); larger rings are locked memory for nothing */
+};
 
 static const unsigned setup_ladder[] = {
     /* 6.1: completions run only inside our own wait: no interrupts, no preempted callbacks. */
@@ -56,10 +67,10 @@ static int ring_climb(struct io_uring *ring)
     return code;
 }
 
-/* Rings and rings of buffers count as locked memory of the user again (6.18; up to 5.11 before),
- * and what was closed counts until the kernel has taken it down, 8 to 13 ms later: a program that
- * makes and frees loops in quick succession under the usual limit of 8 MiB only has to wait a
- * moment. True after a pause, when another attempt may have the memory. */
+/* Returns true after a pause, when another attempt may have the memory. Rings and rings of buffers
+ * count as locked memory of the user again (6.18; up to 5.11 before). A closed ring counts until
+ * the kernel has taken it down, 8 to 13 ms later. So a program that makes and frees loops in quick
+ * succession under the usual limit of 8 MiB only has to wait a moment. */
 static bool memory_may_come(int code, int *tries)
 {
     enum { MEMORY_TRIES = 16 };
@@ -86,7 +97,8 @@ static int ring_setup(struct io_uring *ring, const char **ret_call)
     return code;
 }
 
-int ring_open(const struct engine_config *config, struct engine **ret_engine, const char **ret_call)
+int dg_ring_open(const struct engine_config *config, struct engine **ret_engine,
+                 const char **ret_call)
 {
     struct engine *engine = dg_allocate(sizeof(*engine));
     *ret_call = "malloc";
@@ -108,7 +120,7 @@ int ring_open(const struct engine_config *config, struct engine **ret_engine, co
 }
 
 /* liburing 2.3 declares io_uring_enable_rings() but Debian 12's does not export it. */
-int ring_enable(struct engine *engine)
+int dg_ring_enable(struct engine *engine)
 {
     int code = 0;
     if (!engine->enabled) {
@@ -127,7 +139,7 @@ static size_t buffer_ring_bytes(const struct engine *engine)
     return engine->buffer_entries * sizeof(struct io_uring_buf);
 }
 
-void ring_close(struct engine *engine, bool forked)
+void dg_ring_close(struct engine *engine, bool forked)
 {
     (void) forked; /* unmapping and closing a child's copy leaves the parent's ring alone */
     if (!engine->down) {
@@ -139,11 +151,7 @@ void ring_close(struct engine *engine, bool forked)
     if (engine->event_fd >= 0) {
         (void) close(engine->event_fd);
     }
-    for (uint32_t i = 0; i < engine->object_capacity; i++) {
-        dg_release(engine->objects[i]);
-    }
-    dg_release(engine->objects);
-    dg_release(engine->free_places);
+    dg_ring_objects_free(engine);
     dg_release(engine);
 }
 
@@ -158,7 +166,7 @@ static uint32_t power_of_two(uint32_t least)
     return power;
 }
 
-int ring_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
+int dg_ring_provide(struct engine *engine, const struct slots *slots, const char **ret_call)
 {
     assert(engine->buffers == NULL);
     engine->buffer_entries = power_of_two(slots->count);
@@ -188,18 +196,16 @@ int ring_provide(struct engine *engine, const struct slots *slots, const char **
     uint32_t count = slots->count - engine->has_spare;
     engine->spare = count;
     for (uint32_t slot = 0; slot < count; slot++) {
-        io_uring_buf_ring_add(engine->buffers, slots->memory + (size_t) slot * slots->stride,
-                              slots->stride, (unsigned short) slot,
-                              io_uring_buf_ring_mask(engine->buffer_entries), (int) slot);
+        ring_slot_add(engine, slot);
     }
-    io_uring_buf_ring_advance(engine->buffers, (int) count);
+    ring_slots_publish(engine);
     return 0;
 }
 
 /* A ring with DEFER_TASKRUN does not wake epoll by its own descriptor (6.18; 6.1 did); an eventfd
  * registered with it does, for 1.5 us of CPU a wake-up, so it is made only when asked for. It
  * starts readable: operations that were queued before are submitted by the turn that follows. */
-int ring_event_fd(struct engine *engine)
+int dg_ring_event_fd(struct engine *engine)
 {
     if (engine->event_fd >= 0) {
         return engine->event_fd;
@@ -218,45 +224,4 @@ int ring_event_fd(struct engine *engine)
     }
     engine->event_fd = fd;
     return fd;
-}
-
-/* ---- Objects ------------------------------------------------------------------------------- */
-
-static int objects_grow(struct engine *engine)
-{
-    uint32_t old = engine->object_capacity, capacity = array_doubled(old, 16u);
-    assert(engine->free_count == 0);
-    if (array_grow(&engine->objects, old, capacity) < 0 ||
-        array_grow(&engine->free_places, 0, capacity) < 0) {
-        return -ENOMEM; /* one may be longer than it has to be */
-    }
-    engine->object_capacity = capacity;
-    for (uint32_t index = capacity; index > old; index--) {
-        engine->free_places[engine->free_count++] = index - 1;
-    }
-    return 0;
-}
-
-struct object *ring_object_make(struct engine *engine)
-{
-    if (engine->free_count == 0 && objects_grow(engine) < 0) {
-        return NULL;
-    }
-    struct object *object = dg_allocate(sizeof(*object));
-    if (object != NULL) {
-        node_init(&object->queued);
-        object->index = engine->free_places[--engine->free_count];
-        object->generation = ++engine->generation & 0xffffffu;
-        engine->objects[object->index] = object;
-    }
-    return object;
-}
-
-void ring_object_free(struct engine *engine, struct object *object)
-{
-    assert(node_alone(&object->queued) && !object->armed &&
-           engine->objects[object->index] == object);
-    engine->objects[object->index] = NULL;
-    engine->free_places[engine->free_count++] = object->index;
-    dg_release(object);
 }
