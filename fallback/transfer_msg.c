@@ -20,7 +20,7 @@ static size_t room_of(const struct msghdr *header)
 }
 
 /* MSG_TRUNC asks for a datagram's real length. A host that does not know it as a request gives the
- * length that is present and marks the datagram as cut: then the real length is unknown, and the
+ * length that is present, and marks the datagram as cut. Then the real length is unknown, and the
  * answer is one byte more than the room. */
 static int receive_one(int fd, struct transfer *item)
 {

@@ -47,7 +47,7 @@ static void prepare_cancel(struct object *object, struct io_uring_sqe *sqe)
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* the target's own completion counts */
 }
 
-/* False if the SQ is full: the object stays first in the list. */
+/* Returns false if the SQ is full: the object stays first in the list. */
 static bool submit_object(struct engine *engine, struct object *object)
 {
     if (object->start) {
@@ -123,8 +123,8 @@ static bool enter_is_fine(int result)
     return result >= 0 || result == -ETIME || result == -EINTR || enter_is_refused(result);
 }
 
-/* A kernel that lets nothing in is given a moment after each refusal, and is taken for broken when
- * it has refused for a second. False: it is broken. */
+/* A kernel that lets nothing in is given a moment after each refusal. Returns false when it has
+ * refused for a second: then the ring is broken. */
 static bool bear_refusal(struct engine *engine)
 {
     enum { REFUSALS_MAX = 1000 };

@@ -8,8 +8,8 @@
  * cancel. Armed operations outlive that thread and hold its sockets. So the owner cancels
  * everything as its last deed, when the thread ends. (At the end of each run it would be too dear:
  * to cancel and to start again takes 0.7 us with one socket, 4.4 with ten.) Where it did not, only
- * the end of the ring lets go: the kernel cancels its requests some milliseconds after that, 5 to
- * 12 on 6.18.
+ * the end of the ring lets go of the sockets: the kernel cancels its requests some milliseconds
+ * after that, 5 to 12 on 6.18.
  */
 #include "uring/inherit.h"
 
@@ -35,7 +35,7 @@ static int await(struct engine *engine)
     return dg_ring_reap(engine, code, true);
 }
 
-/* One cancel for all; the completions of the operations that it ended count, not its own. */
+/* Cancels all by one operation. The completions of those that it ends count, not its own. */
 void dg_ring_rest(struct engine *engine)
 {
     enum { TRIES = 100 };

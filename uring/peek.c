@@ -16,7 +16,7 @@
 #include "uring/receive.h"
 #include "uring/slot.h"
 
-/* One recvmsg into the spare slot, laid out as the ring would have done it. */
+/* Receives into the spare slot, which is laid out as the kernel does it for the ring. */
 static void receive_raw(struct engine *engine, struct endpoint *endpoint)
 {
     unsigned char *base = ring_slot(engine, engine->spare);

@@ -98,7 +98,7 @@ void dg_ring_receive_prepare(struct engine *engine, struct object *object, struc
     receiver_added(engine, object);
 }
 
-/* Why a receive ended, as the core wants it told. */
+/* Returns why a receive ended, as the core wants it told. */
 static int stop_reason(int result)
 {
     bool harmless = result >= 0 || result == -ECANCELED || result == -EAGAIN || result == -EINTR;

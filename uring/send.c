@@ -51,7 +51,7 @@ static int lone_call(const struct train *train)
     return size < 0 ? -errno : 1;
 }
 
-/* One train of a chain by a submission of its own, for nothing less stops at a refusal. It costs
+/* Sends a train of a chain by a submission of its own: nothing less stops at a refusal. It costs
  * 0.4 us, which a loan saves many times over. */
 static int lend_call(struct engine *engine, uint32_t index)
 {
@@ -67,8 +67,8 @@ static int lend_call(struct engine *engine, uint32_t index)
     return result < 0 ? result : 1;
 }
 
-/* One call for trains of one endpoint from `from` on, up to `to`: a loan, or a sendmmsg() of those
- * before the next loan. Returns how many were taken, or a negated errno for the first. */
+/* Makes one call for trains of one endpoint from `from` on, up to `to`: a loan, or a sendmmsg() of
+ * those before the next loan. Returns how many were taken, or a negated errno for the first. */
 static int run_call(struct engine *engine, uint32_t from, uint32_t to)
 {
     struct mmsghdr messages[CALL_MAX];
@@ -110,8 +110,8 @@ static void run_send(struct engine *engine, uint32_t from, uint32_t to)
     }
 }
 
-/* The end of the trains that go one way: a chain, or all trains of its endpoint up to the next loan
- * that follows none, if they are many. */
+/* Returns the end of the trains that go one way: a chain, or all trains of its endpoint up to the
+ * next loan that follows none, if they are many. */
 static uint32_t run_end(const struct engine *engine, uint32_t from)
 {
     const struct endpoint *endpoint = engine->sends[from]->endpoint;

@@ -83,8 +83,8 @@ static int enter(struct engine *engine, int64_t timeout_ns, unsigned count)
 /*
  * Returns how many completions end a sleep. With DEFER_TASKRUN the kernel counts operations that
  * become due, a socket once however much it received, and wakes nobody before there are enough
- * (6.5; older ones wake each time and sleep on). The limit is a timeout and not the kernel's minimum wait
- * (6.12), which slept on with completions there up to 6.18 (liburing issue 1477).
+ * (6.5; older ones wake each time and sleep on). The limit is a timeout and not the kernel's
+ * minimum wait (6.12), which slept on with completions there up to 6.18 (liburing issue 1477).
  */
 static unsigned enough(const struct engine *engine, bool gathers)
 {
