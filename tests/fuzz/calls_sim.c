@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "tests/fuzz/program.h"
-#include "tests/sim.h"
+#include "tests/sim/sim.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

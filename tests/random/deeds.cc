@@ -1,0 +1,1046 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sim_deeds.cc: what the random program does with its sockets, timers, names and messages: one
+ * function for each kind of deed, which does it, checks what the call returned, and enters it into
+ * the books. act() picks one.
+ */
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "tests/random/program.h"
+
+namespace sim_program
+{
+
+/* ---- What the program does: sockets -------------------------------------------------------- */
+
+/* The library's own word for whether a socket is bound, and where. */
+void Run::learn_bound(Socket *socket)
+{
+    if (socket->bound == Bound::YES || !socket->is_live()) {
+        return;
+    }
+    struct dgram_addr address = {};
+    int code = call([&] { return dgram_address(socket->handle, &address); });
+    if (code == 0) {
+        socket->bound = Bound::YES;
+        socket->address = address;
+        expect(dgram_addr_port(&address) != 0, "a bound socket without a port");
+    } else if (socket->state == State::ENDING || ending || free_requested) {
+        expect_code(code, {DGRAM_ENOTBOUND, DGRAM_ENOTRUNNING}, "dgram_address");
+    } else {
+        expect_code(code, {DGRAM_ENOTBOUND}, "dgram_address");
+    }
+}
+
+static void set_all_handlers(Socket *s)
+{
+    dgram_on_close(s->handle, on_close, s);
+    dgram_on_error(s->handle, s->on_error ? on_error : nullptr, s);
+    dgram_on_listening(s->handle, s->on_listening ? on_listening : nullptr, s);
+    dgram_on_drain(s->handle, s->on_drain ? on_drain : nullptr, s);
+    dgram_on_message(s->handle, s->on_message ? on_message : nullptr, s);
+}
+
+void Run::create_socket()
+{
+    if (live.size() >= SOCKETS_MAX) {
+        return;
+    }
+    struct dgram_socket_options options = {};
+    uint32_t type = chance(650) ? DGRAM_UDP4 : DGRAM_UDP6;
+    options.size = sizeof(options);
+    options.flags = below(16) & (DGRAM_REUSE_ADDR | DGRAM_REUSE_PORT | DGRAM_NO_GRO);
+    options.flags &= chance(700) ? DGRAM_NO_GRO : ~0u;
+    options.flags |= chance(250) ? DGRAM_COPY : 0;
+    options.flags |= type == DGRAM_UDP6 && chance(500) ? DGRAM_IPV6_ONLY : 0;
+    options.segments_max = chance(300) ? 1 + below(128) : 0;
+    options.queue_limit = chance(500) ? 0 : chance(300) ? 1 + below(500) : 1000 + below(60000);
+    struct dgram_socket *handle = nullptr;
+    int code = call([&] { return dgram_create_socket(loop, type, &options, &handle); });
+    while (sockets.size() < sim_last_socket()) {
+        sockets.push_back(std::make_unique<Socket>());
+    }
+    if (code < 0) {
+        bool may_fail = faults.setup > 0 || may_lack_memory() || ending || free_requested;
+        expect(may_fail, "dgram_create_socket failed, for no reason");
+        return;
+    }
+    Socket *s = sockets.back().get();
+    s->run = this;
+    s->number = sim_last_socket();
+    s->type = type;
+    s->handle = handle;
+    s->limit = options.queue_limit != 0 ? options.queue_limit : 4u << 20;
+    s->copies = (options.flags & DGRAM_COPY) != 0;
+    s->on_listening = chance(700);
+    s->on_drain = chance(800);
+    s->on_error = chance(800);
+    s->on_error_always = s->on_error && chance(700);
+    s->on_message = chance(800);
+    live.push_back(s);
+    call([&] { return set_all_handlers(s), 0; });
+}
+
+void Run::bind_socket()
+{
+    Socket *s = any_of(live);
+    if (s == nullptr || (s->bound == Bound::YES && !chance(100))) {
+        return;
+    }
+    uint16_t port = chance(500) ? 0 : static_cast<uint16_t>(5000 + below(8));
+    std::string text;
+    switch (below(10)) {
+    case 0:
+        text = host_name(below(NAMES));
+        break;
+    case 1:
+        text = s->type == DGRAM_UDP4 ? "203.0.113.9" : "2001:db8::9";
+        break;
+    case 2:
+        text = "no address!";
+        break;
+    case 3:
+    case 4:
+        text = loopback(s->type);
+        break;
+    default:
+        break;
+    }
+    int code = call([&] { return dgram_bind(s->handle, port, text.c_str()); });
+    sim_log("bind call", s->number, static_cast<uint64_t>(code));
+    bool named = text.compare(0, 4, "host") == 0;
+    s->named_bind = s->named_bind || (code == 0 && named);
+    if (!s->is_live() || s->state == State::ENDING || ending || free_requested) {
+        learn_bound(s);
+        return;
+    }
+    Bound before = s->bound;
+    if (code == 0 && before == Bound::NO) {
+        s->bound = Bound::MAYBE;
+    }
+    learn_bound(s);
+    expect(code != 0 || named || s->bound == Bound::YES, "dgram_bind succeeded without a bind");
+    expect(code != 0 || before != Bound::YES, "bound twice");
+    if (code < 0 && code != DGRAM_EALREADYBOUND && code != DGRAM_EBADADDRESS) {
+        expect_code(code, {-EADDRINUSE, -EADDRNOTAVAIL, -EACCES}, "dgram_bind");
+    }
+}
+
+/* Any socket; inside a callback often the one that it is for. */
+Socket *Run::chosen()
+{
+    bool own = self != nullptr && self->state != State::GONE && chance(400);
+    return own ? self : any_of(live);
+}
+
+void Run::close_socket()
+{
+    Socket *s = chosen();
+    if (s == nullptr) {
+        return;
+    }
+    int code = call([&] { return dgram_close(s->handle); });
+    sim_log("close call", s->number, static_cast<uint64_t>(code));
+    if (s->state == State::OPEN && !ending && !free_requested) {
+        expect_code(code, {0}, "dgram_close");
+    } else if (s->state == State::CLOSING) {
+        expect_code(code, {DGRAM_ENOTRUNNING}, "dgram_close");
+    }
+    s->state = State::CLOSING;
+}
+
+void Run::end_socket()
+{
+    Socket *s = chosen();
+    if (s == nullptr) {
+        return;
+    }
+    int code = call([&] { return dgram_end(s->handle); });
+    sim_log("end call", s->number, static_cast<uint64_t>(code));
+    if (s->state == State::OPEN && !ending && !free_requested) {
+        expect_code(code, {0}, "dgram_end");
+        s->state = State::ENDING;
+    } else if (s->state != State::OPEN) {
+        expect_code(code, {DGRAM_ENOTRUNNING}, "dgram_end");
+    }
+}
+
+/* Whether a call for this socket has to say 0 and did; a closed one has to say that it is. */
+static bool obeyed(Socket *s, int code, const char *call)
+{
+    Run *run = s->run;
+    if (s->state == State::CLOSING) {
+        run->expect_code(code, {DGRAM_ENOTRUNNING}, call);
+    } else if (s->state == State::ENDING || run->ending || run->free_requested) {
+        run->expect_code(code, {0, DGRAM_ENOTRUNNING}, call);
+    } else {
+        run->expect_code(code, {0}, call);
+    }
+    return code == 0;
+}
+
+void Run::pause_or_resume()
+{
+    Socket *s = chosen();
+    if (s == nullptr) {
+        return;
+    }
+    bool pause = chance(400);
+    int code = call([&] { return pause ? dgram_pause(s->handle) : dgram_resume(s->handle); });
+    sim_log(pause ? "pause call" : "resume call", s->number, 0);
+    if (obeyed(s, code, "dgram_pause or dgram_resume")) {
+        s->paused = pause;
+    }
+}
+
+void Run::set_handlers()
+{
+    Socket *s = chosen();
+    if (s == nullptr) {
+        return;
+    }
+    bool on = chance(650);
+    sim_log(on ? "handler on" : "handler off", s->number, 0);
+    switch (below(3)) {
+    case 0:
+        if (obeyed(s,
+                   call([&] { return dgram_on_message(s->handle, on ? on_message : nullptr, s); }),
+                   "dgram_on_message")) {
+            s->on_message = on;
+        }
+        break;
+    case 1:
+        if (obeyed(s, call([&] {
+                       return dgram_on_messages(s->handle, on ? on_messages : nullptr, s);
+                   }),
+                   "dgram_on_messages")) {
+            s->on_messages = on;
+        }
+        break;
+    default:
+        if (!s->on_error_always) {
+            expect_code(call([&] { return dgram_on_error(s->handle, on ? on_error : nullptr, s); }),
+                        {0}, "dgram_on_error");
+            s->on_error = on;
+        }
+        break;
+    }
+}
+
+void Run::ref_or_unref()
+{
+    Socket *s = any_of(live);
+    if (s == nullptr) {
+        return;
+    }
+    bool ref = chance(600);
+    int code = call([&] { return ref ? dgram_ref(s->handle) : dgram_unref(s->handle); });
+    if (obeyed(s, code, "dgram_ref or dgram_unref")) {
+        s->unreffed = !ref;
+    }
+}
+
+void Run::join_group(Socket *s)
+{
+    const char *group = s->type == DGRAM_UDP4 ? "224.0.0.251" : "ff02::fb";
+    int code = call([&] { return dgram_add_membership(s->handle, group, nullptr); });
+    if (code == 0 && s->bound == Bound::NO) {
+        s->bound = Bound::MAYBE;
+    }
+}
+
+void Run::set_options()
+{
+    Socket *s = any_of(live);
+    if (s == nullptr) {
+        return;
+    }
+    int code = 0;
+    switch (below(5)) {
+    case 0:
+        code = call([&] { return dgram_set_ttl(s->handle, 1 + static_cast<int>(below(255))); });
+        break;
+    case 1:
+        code = call([&] { return dgram_set_broadcast(s->handle, chance(500)); });
+        break;
+    case 2:
+        code = call([&] { return dgram_set_recv_buffer_size(s->handle, 1 + below(100000)); });
+        break;
+    case 3:
+        code = call([&] { return dgram_get_send_buffer_size(s->handle); });
+        break;
+    default:
+        join_group(s);
+        break;
+    }
+    expect(code >= 0 || s->state != State::OPEN || faults.setup > 0 || ending || free_requested,
+           "an option failed, for no reason");
+}
+
+/* ---- What the program does: sends ---------------------------------------------------------- */
+
+Target Run::target_name(const Socket *socket, uint16_t port)
+{
+    Target target;
+    target.name = static_cast<int>(below(NAMES));
+    target.text = host_name(static_cast<uint32_t>(target.name));
+    target.port = port;
+    for (const Handle &handle : handles) {
+        if (handle.type == socket->type && chance(300)) {
+            target.handle = handle.handle;
+            target.name = handle.name;
+            target.port = handle.port;
+            target.address = handle.address;
+            break;
+        }
+    }
+    return target;
+}
+
+/* A socket of ours, or a port that nobody has. */
+Target Run::target_here(const Socket *socket)
+{
+    Target target;
+    const Socket *peer = any_of(live);
+    bool usable = peer != nullptr && peer->type == socket->type && peer->bound == Bound::YES;
+    target.text = loopback(socket->type);
+    target.port = usable ? dgram_addr_port(&peer->address) : static_cast<uint16_t>(9000 + below(4));
+    target.address = parse(target.text, target.port);
+    return target;
+}
+
+Target Run::target_for(const Socket *socket)
+{
+    Target target = target_here(socket);
+    uint32_t way = below(100);
+    if (way < 15) {
+        return target_name(socket, target.port);
+    }
+    if (way < 30) {
+        target.text = socket->type == DGRAM_UDP4 ? "10.9.0." + std::to_string(below(6))
+                                                 : "fd00::" + std::to_string(below(6));
+        target.port = static_cast<uint16_t>(7000 + below(3));
+    }
+    target.address = parse(target.text, target.port);
+    return target;
+}
+
+/* Tiny ones cannot be told from each other: only where none fails that another one overtakes. */
+uint32_t Run::size_for(const Socket *socket, bool may_be_tiny)
+{
+    uint32_t most = socket->type == DGRAM_UDP4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
+    uint32_t way = below(100);
+    if (way < 15) {
+        return !may_be_tiny ? 8 + below(8) : way < 5 ? 0 : 1 + below(12);
+    }
+    if (way < 65) {
+        return 8 + below(250);
+    }
+    if (way < 85) {
+        return 200 + below(1300);
+    }
+    if (way < 97) {
+        return 2048 + below(7000);
+    }
+    return way < 99 ? most - below(3000) * below(20) : most + below(2);
+}
+
+/* What closed sockets still have in the queue is not told. */
+bool Run::all_open() const
+{
+    return std::all_of(live.begin(), live.end(),
+                       [](const Socket *s) { return s->state == State::OPEN; });
+}
+
+/* Whether the queue has no room, by the library's own count of what is queued. */
+bool Run::forecast_full(const Socket *socket, uint32_t size) const
+{
+    uint64_t need = size + OVERHEAD, all = loop_charge();
+    bool own = dgram_get_send_queue_count(socket->handle) > 0 &&
+               charge_of(socket->handle) + need > socket->limit;
+    return own || (all > 0 && all + need > loop_limit);
+}
+
+int Run::send_call(Socket *s, const Target &target, const void *data, uint32_t size, Send *send)
+{
+    dgram_sent_fn *fn = send->has_fn ? on_sent : nullptr;
+    if (target.handle != nullptr) {
+        return call(
+            [&] { return dgram_send_dest(s->handle, data, size, target.handle, fn, send); });
+    }
+    if (target.name >= 0 || chance(200)) {
+        return call([&] {
+            return dgram_send(s->handle, data, size, target.port, target.text.c_str(), fn, send);
+        });
+    }
+    return call([&] { return dgram_send_to(s->handle, data, size, &target.address, fn, send); });
+}
+
+static List *list_for(Socket *s, const Target &target)
+{
+    std::string key = target.name < 0 ? key_of(target.address)
+                                      : host_name(static_cast<uint32_t>(target.name)) + " " +
+                                            std::to_string(target.port);
+    List *list = &s->lists[key];
+    list->name = target.name;
+    list->port = target.port;
+    return list;
+}
+
+/* Into the books before the call: it may hand over what is queued, this send included. */
+static void enlist(Socket *s, List *list, Send *send)
+{
+    list->queue.push_back(send);
+    s->accepted++;
+    (send->has_fn ? s->with_fn : s->plain)++;
+}
+
+/* Out of them again: the call was refused. */
+static void strike(Socket *s, List *list, const Send *send)
+{
+    auto found = std::find(list->queue.rbegin(), list->queue.rend(), send);
+    s->run->expect(!send->taken, "a refused send was sent");
+    if (found != list->queue.rend()) {
+        list->queue.erase(std::next(found).base());
+    }
+    s->accepted--;
+    (send->has_fn ? s->with_fn : s->plain)--;
+}
+
+static std::unique_ptr<Send> send_make(Socket *s, const Target &target, uint32_t size, bool with_fn)
+{
+    auto send = std::make_unique<Send>();
+    send->socket = s;
+    send->id = (static_cast<uint64_t>(s->number) << ID_SOCKET_SHIFT) | s->next_id++;
+    send->id |= target.name >= 0 ? ID_NAMED : 0;
+    send->size = size;
+    send->has_fn = with_fn;
+    send->name = target.name;
+    send->to = target.address;
+    send->to.u.in4.sin_port = htons(target.port);
+    send->borrowed.reset(new unsigned char[size]);
+    if (size <= 65527) {
+        payload_write(send->id, send->borrowed.get(), size);
+    }
+    return send;
+}
+
+static uint32_t size_max(const Socket *s)
+{
+    return s->type == DGRAM_UDP4 ? DGRAM_UDP4_SIZE_MAX : DGRAM_UDP6_SIZE_MAX;
+}
+
+/* Sure: nothing but the size and the queue can be in the way. */
+static bool is_sure(const Socket *s)
+{
+    const Run *run = s->run;
+    return s->state == State::OPEN && s->bound == Bound::YES && !run->may_lack_memory() &&
+           !run->ending && !run->free_requested;
+}
+
+void Run::check_send(Socket *s, uint32_t size, int code)
+{
+    if (is_sure(s)) {
+        expect_code(code,
+                    {size > size_max(s) ? -EMSGSIZE : 0, size > size_max(s) ? -EMSGSIZE : -EAGAIN},
+                    "a send");
+    } else if (s->state != State::OPEN) {
+        expect_code(code, {DGRAM_ENOTRUNNING}, "a send");
+    }
+}
+
+void Run::send_one(Socket *s, const Target &target, uint32_t size, bool with_fn)
+{
+    sends.push_back(send_make(s, target, size, with_fn));
+    Send *send = sends.back().get();
+    bool exact = is_sure(s) && chance(200) && all_open() && sim_stalled(loop) == 0;
+    bool full = exact && forecast_full(s, size);
+    const void *data = size == 0 && chance(500) ? nullptr : send->borrowed.get();
+    List *list = list_for(s, target);
+    enlist(s, list, send);
+    int code = send_call(s, target, data, size, send);
+    sim_log("send call", (static_cast<uint64_t>(s->number) << 32) + size,
+            static_cast<uint64_t>(code));
+    if (exact && size <= size_max(s)) {
+        expect_code(code, {full ? -EAGAIN : 0}, "dgram_send");
+    }
+    check_send(s, size, code);
+    settle_call(list, send, code, with_fn && !s->copies);
+    learn_bound(s);
+}
+
+/* What a send's code means for the books, and whose its bytes are now. */
+void Run::settle_call(List *list, Send *send, int code, bool lent)
+{
+    stalled_yet = stalled_yet || sim_stalled(loop) > 0;
+    if (code == 0) {
+        send->socket->fresh.add(turns(), send->size + OVERHEAD);
+    }
+    if (code == -EAGAIN) {
+        send->socket->refusals++;
+        send->socket->drain_owed = true;
+        send->socket->refused_size = std::max(send->socket->refused_size, send->size);
+    }
+    if (code < 0 || !lent) {
+        memset(send->borrowed.get(), 0xee, send->size);
+        send->borrowed.reset();
+    }
+    if (code < 0) {
+        strike(send->socket, list, send);
+        send->called = true; /* nothing follows */
+    }
+}
+
+/* A payload in up to three parts. */
+static std::vector<struct iovec> cut(Run *run, unsigned char *bytes, uint32_t size)
+{
+    std::vector<struct iovec> pieces;
+    uint32_t at = 0;
+    for (int i = 0; i < 2 && run->chance(700); i++) {
+        uint32_t part = run->below(size - at + 1);
+        pieces.push_back({bytes + at, part});
+        at += part;
+    }
+    pieces.push_back({bytes + at, size - at});
+    return pieces;
+}
+
+/* dgram_send_many(): items of any kind, each with a status of its own. */
+void Run::many()
+{
+    Socket *s = any_of(live);
+    uint32_t count = 1 + below(30);
+    bool with_fn = chance(600), plain_size = chance(500);
+    std::vector<struct dgram_outgoing> items(count);
+    std::vector<std::vector<struct iovec>> pieces(count);
+    std::vector<List *> lists;
+    std::vector<Send *> made;
+    if (s == nullptr) {
+        return;
+    }
+    uint32_t size = size_for(s, false);
+    Target target;
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == 0 || chance(300)) {
+            target = target_for(s);
+            target = target.name >= 0 && target.handle == nullptr ? target_here(s) : target;
+        }
+        sends.push_back(send_make(s, target, plain_size ? size : size_for(s, false), with_fn));
+        Send *send = sends.back().get();
+        struct dgram_outgoing *item = &items[i];
+        *item = {};
+        item->data = send->borrowed.get();
+        item->size = send->size;
+        if (chance(300)) {
+            pieces[i] = cut(this, send->borrowed.get(), send->size);
+            item->pieces = pieces[i].data();
+            item->piece_count = pieces[i].size();
+        }
+        item->address = target.handle == nullptr ? &send->to : nullptr;
+        item->destination = target.handle;
+        item->user = send;
+        item->flags = chance(200) ? DGRAM_COPY : 0;
+        made.push_back(send);
+        lists.push_back(list_for(s, target));
+        enlist(s, lists.back(), send);
+    }
+    int code = call([&] {
+        return dgram_send_many(s->handle, items.data(), count, with_fn ? on_sent : nullptr,
+                               nullptr);
+    });
+    sim_log("many call", s->number, static_cast<uint64_t>(code));
+    settle_many(items, lists, made, code);
+    learn_bound(s);
+    budget -= std::min<uint64_t>(budget, count / 2);
+}
+
+void Run::settle_many(const std::vector<struct dgram_outgoing> &items,
+                      const std::vector<List *> &lists, const std::vector<Send *> &made, int code)
+{
+    const Socket *s = made[0]->socket;
+    int accepted = 0;
+    bool full = false;
+    expect(code >= 0 || s->state != State::OPEN || ending || free_requested,
+           "dgram_send_many failed as a whole");
+    for (size_t i = 0; i < items.size(); i++) {
+        int status = code < 0 ? code : items[i].status;
+        bool lent = made[i]->has_fn && !s->copies && items[i].pieces == nullptr &&
+                    (items[i].flags & DGRAM_COPY) == 0;
+        expect(!full || status == -EAGAIN, "an item overtook one that found the queue full");
+        full = status == -EAGAIN;
+        accepted += status == 0;
+        if (code >= 0 && s->bound == Bound::YES) {
+            expect_code(status, {0, -EAGAIN, -EMSGSIZE}, "an item of dgram_send_many");
+        }
+        settle_call(lists[i], made[i], status, lent);
+    }
+    expect(code < 0 || accepted == code, "dgram_send_many miscounts");
+}
+
+void Run::burst()
+{
+    Socket *s = chosen();
+    if (s == nullptr) {
+        return;
+    }
+    Target targets[4];
+    uint32_t target_count = chance(500) ? 1 : 1 + below(4);
+    for (uint32_t i = 0; i < target_count; i++) {
+        targets[i] = target_for(s);
+    }
+    uint32_t count = 1 + below(chance(300) ? 40 : 6);
+    uint32_t fixed = chance(600) ? size_for(s, false) : 0;
+    uint32_t with_fn = chance(300) ? 0 : chance(400) ? 1000 : below(1000);
+    bool in_turns = chance(400);
+    remember(s, targets[0], fixed > 0 ? fixed : 100);
+    for (uint32_t i = 0; i < count && !failed && s->handle != nullptr; i++) {
+        const Target &target = targets[in_turns ? i % target_count : below(target_count)];
+        bool may_be_tiny = target.name < 0 && s->bound == Bound::YES && !may_lack_memory();
+        uint32_t size = fixed > 0 ? fixed : size_for(s, may_be_tiny);
+        send_one(s, target, size, chance(with_fn));
+    }
+    budget -= std::min<uint64_t>(budget, count);
+}
+
+/* Many of one size to one peer, without callbacks: the library's fast way. */
+void Run::flood()
+{
+    Socket *s = any_of(live);
+    if (s == nullptr) {
+        return;
+    }
+    Target target = target_for(s);
+    uint32_t count = 40 + below(300), size = 8 + below(chance(500) ? 100 : 1464);
+    uint32_t other = chance(500) ? 0 : below(100);
+    remember(s, target, size);
+    for (uint32_t i = 0; i < count && !failed; i++) {
+        bool odd = chance(other);
+        send_one(s, target, odd ? size_for(s, false) : size, odd && chance(500));
+    }
+    budget -= std::min<uint64_t>(budget, count / 4);
+}
+
+void Run::remember(Socket *socket, const Target &target, uint32_t size)
+{
+    if (target.handle == nullptr) {
+        last_socket = socket;
+        last_target = target;
+        last_size = size;
+    }
+}
+
+/* The same as before, whatever happened to the socket meanwhile. */
+void Run::again()
+{
+    Socket *s = last_socket;
+    if (s == nullptr || s->handle == nullptr || s->state == State::GONE) {
+        return;
+    }
+    for (uint32_t i = 1 + below(5); i > 0 && !failed; i--) {
+        send_one(s, last_target, last_size, false);
+    }
+}
+
+void Run::flush_loop()
+{
+    int code = call([&] { return dgram_loop_flush(loop); });
+    expect_code(code, {0, sim_broken()}, "dgram_loop_flush");
+}
+
+/* ---- What the program does: buffers -------------------------------------------------------- */
+
+void Run::buffer_create()
+{
+    auto made = std::make_unique<Buffer>();
+    struct dgram_buffer_options options = {};
+    options.size = sizeof(options);
+    options.flags = chance(700) ? DGRAM_ZERO_COPY : 0;
+    options.on_idle = on_idle;
+    options.user = made.get();
+    made->run = this;
+    made->size = chance(300) ? 64 + below(4000) : 66000 + below(200000);
+    int code = call([&] { return dgram_buffer_create(loop, made->size, &options, &made->handle); });
+    sim_log("buffer call", made->size, static_cast<uint64_t>(code));
+    if (code < 0) {
+        expect(may_lack_memory(), "no buffer, for no reason");
+        return;
+    }
+    int granted = dgram_buffer_zero_copy(made->handle);
+    bool may_fail = faults.setup > 0 || may_lack_memory();
+    int wanted = options.flags == 0 ? -ENOTSUP : made->size < 16384 ? DGRAM_EBADBUFFERSIZE : 0;
+    expect(granted == wanted || (granted == -ENOMEM && may_fail),
+           "zero copy was refused, for no reason");
+    live_buffers.push_back(made.get());
+    buffers.push_back(std::move(made));
+}
+
+/* Whether so many bytes may be written; from the start again, if nothing there is in use. */
+bool Run::buffer_room(Buffer *buffer, uint32_t size)
+{
+    if (!dgram_buffer_in_use(buffer->handle) &&
+        (chance(100) || buffer->used + size > buffer->size)) {
+        memset(dgram_buffer_data(buffer->handle), 0xee, buffer->used);
+        buffer->used = 0;
+    }
+    return buffer->used + size <= buffer->size;
+}
+
+void Run::send_from(Socket *s, const Target &target, Buffer *buffer, uint32_t size)
+{
+    sends.push_back(send_make(s, target, size, false));
+    Send *send = sends.back().get();
+    List *list = list_for(s, target);
+    payload_write(send->id,
+                  static_cast<unsigned char *>(dgram_buffer_data(buffer->handle)) + buffer->used,
+                  size);
+    enlist(s, list, send);
+    buffer->idle_owed = true;
+    int code = call([&] {
+        return dgram_send_buffer(s->handle, buffer->handle, buffer->used, size, &target.address);
+    });
+    sim_log("send buffer call", (static_cast<uint64_t>(s->number) << 32) + size,
+            static_cast<uint64_t>(code));
+    check_send(s, size, code);
+    settle_call(list, send, code, false);
+    buffer->used += code == 0 ? size : 0;
+    learn_bound(s);
+}
+
+void Run::buffer_send(Buffer *buffer)
+{
+    Socket *s = chosen();
+    for (int looks = 0; looks < 4 && s != nullptr && s->limit < 100000; looks++) {
+        s = chosen();
+    }
+    if (s == nullptr) {
+        return;
+    }
+    Target target = target_here(s);
+    bool large = chance(700); /* trains that are worth a loan */
+    uint32_t count = large ? 40 + below(80) : 1 + below(10);
+    uint32_t fixed = large ? 800 + below(700) : chance(800) ? size_for(s, false) : 0;
+    bool owed = buffer->idle_owed;
+    for (uint32_t i = 0; i < count && !failed; i++) {
+        uint32_t size = fixed > 0 ? fixed : size_for(s, false);
+        if (!buffer_room(buffer, size)) {
+            break;
+        }
+        target = chance(10) ? target_here(s) : target;
+        uint64_t accepted = s->accepted;
+        send_from(s, target, buffer, size);
+        owed = owed || s->accepted > accepted;
+        buffer->idle_owed = owed;
+        buffer->used += chance(10) ? below(64) : 0;
+        buffer->used = std::min(buffer->used, buffer->size);
+        if (chance(10)) {
+            again(); /* a copy between them */
+        }
+    }
+    budget -= std::min<uint64_t>(budget, count / 4);
+}
+
+void Run::buffer_act()
+{
+    Buffer *buffer = any_of(live_buffers);
+    if (free_requested || ending) {
+        return;
+    }
+    if (buffer == nullptr || (live_buffers.size() < BUFFERS_MAX && chance(150))) {
+        buffer_create();
+    } else if (chance(30)) {
+        sim_log("buffer free call", buffer->size, 0);
+        live_buffers.erase(std::find(live_buffers.begin(), live_buffers.end(), buffer));
+        call([&] { return dgram_buffer_free(buffer->handle); });
+        buffer->handle = nullptr;
+    } else {
+        buffer_send(buffer);
+    }
+}
+
+/* ---- What the program does: the rest ------------------------------------------------------- */
+
+void Run::release_one()
+{
+    if (kept.empty()) {
+        return;
+    }
+    size_t index = below(static_cast<uint32_t>(kept.size()));
+    Kept one = kept[index];
+    kept.erase(kept.begin() + static_cast<long>(index));
+    expect(digest(one.message.data, one.message.size) == one.digest, "a kept message changed");
+    expect(dgram_addr_equal(one.message.from, &one.from), "a kept message's sender changed");
+    call([&] { return dgram_message_release(&one.message), 0; });
+    sim_log("release call", one.message.size, 0);
+}
+
+void Run::timer_start(Timer *timer)
+{
+    uint64_t delay = chance(200) ? 0 : below(chance(500) ? 20000 : 3000000);
+    timer->interval = chance(300) ? 20000 + below(2000000) : 0;
+    timer->deadline = sim_now() + delay;
+    timer->started = !ending && !free_requested;
+    int code = call([&] {
+        return dgram_timer_start(timer->handle, static_cast<int64_t>(delay),
+                                 static_cast<int64_t>(timer->interval));
+    });
+    expect_code(code, {timer->started ? 0 : static_cast<int>(DGRAM_ENOTRUNNING)},
+                "dgram_timer_start");
+}
+
+void Run::timer_act()
+{
+    Timer *timer = any_of(live_timers);
+    uint32_t way = timer == nullptr ? 12 : below(13);
+    if (way >= 8 && live_timers.size() < TIMERS_MAX) {
+        auto made = std::make_unique<Timer>();
+        made->run = this;
+        int code =
+            call([&] { return dgram_timer_create(loop, on_timer, made.get(), &made->handle); });
+        if (code == 0) {
+            live_timers.push_back(made.get());
+            timers.push_back(std::move(made));
+            timer_start(live_timers.back());
+        }
+        expect(code == 0 || may_lack_memory() || ending || free_requested, "no timer");
+    } else if (timer == nullptr || way >= 6) {
+        return;
+    } else if (way >= 3) {
+        timer_start(timer);
+    } else if (way == 2) {
+        timer->started = false;
+        expect_code(call([&] { return dgram_timer_stop(timer->handle); }), {0}, "dgram_timer_stop");
+    } else if (way == 1) {
+        timer->unreffed = chance(500);
+        call([&] {
+            return timer->unreffed ? dgram_timer_unref(timer->handle)
+                                   : dgram_timer_ref(timer->handle);
+        });
+    } else {
+        live_timers.erase(std::find(live_timers.begin(), live_timers.end(), timer));
+        timer->started = false;
+        call([&] { return dgram_timer_free(timer->handle); });
+    }
+}
+
+void Run::post_one(bool frees)
+{
+    auto post = std::make_unique<Post>();
+    post->run = this;
+    post->number = posts.size();
+    post->frees = frees;
+    int code = call([&] { return dgram_loop_post(loop, on_post, post.get()); });
+    sim_log("post call", post->number, static_cast<uint64_t>(code));
+    if (code != DGRAM_ENOTRUNNING || !(ending || free_requested)) {
+        expect_code(code, {0}, "dgram_loop_post");
+    }
+    if (code == 0) {
+        posted.push_back(post->number);
+        posts.push_back(std::move(post));
+    }
+}
+
+void Run::stop_loop()
+{
+    call([&] { return dgram_loop_stop(loop), 0; });
+    stopped = true;
+}
+
+void Run::answer_one()
+{
+    if (lookups.empty()) {
+        return;
+    }
+    size_t index = below(static_cast<uint32_t>(lookups.size()));
+    Lookup lookup = lookups[index];
+    lookups.erase(lookups.begin() + static_cast<long>(index));
+    static const int codes[] = {DGRAM_ENOTFOUND, DGRAM_EDNSTIMEOUT, DGRAM_EDNSFAILED};
+    bool in4 = lookup.family == 4;
+    bool here = chance(700);
+    std::string text = here ? (in4 ? "127.0.0.1" : "::1")
+                            : (in4 ? "10.9.0." : "fd00::") + std::to_string(below(6));
+    struct dgram_addr address = parse(text, 1);
+    int code = chance(250) && !quiet ? codes[below(3)] : 0;
+    if (code == 0) {
+        answers[lookup.name].push_back(address);
+    } else {
+        failures[lookup.name].push_back(code);
+    }
+    uint32_t ttl = below(3);
+    sim_log("answer call", lookup.name, static_cast<uint64_t>(code));
+    expect_code(call([&] { return dgram_lookup_answer(lookup.handle, code, &address, ttl); }), {0},
+                "dgram_lookup_answer");
+}
+
+void Run::handle_act()
+{
+    if (free_requested || ending) {
+        return;
+    }
+    if (handles.size() >= HANDLES_MAX || (!handles.empty() && chance(300))) {
+        size_t index = below(static_cast<uint32_t>(handles.size()));
+        call([&] { return dgram_destination_free(handles[index].handle); });
+        handles.erase(handles.begin() + static_cast<long>(index));
+        return;
+    }
+    Handle handle = {};
+    handle.type = chance(650) ? DGRAM_UDP4 : DGRAM_UDP6;
+    handle.name = chance(600) ? static_cast<int>(below(NAMES)) : -1;
+    handle.port = static_cast<uint16_t>(5000 + below(8));
+    std::string text = handle.name >= 0 ? host_name(static_cast<uint32_t>(handle.name))
+                                        : std::string(loopback(handle.type));
+    handle.address = parse(text, handle.port);
+    int code = call([&] {
+        return dgram_destination_create(loop, handle.type, handle.port, text.c_str(),
+                                        &handle.handle);
+    });
+    expect_code(code, {0}, "dgram_destination_create");
+    if (code == 0) {
+        handles.push_back(handle);
+    }
+}
+
+/* What the library says of itself, now and then. */
+void Run::inspect()
+{
+    struct dgram_loop_info info = {};
+    info.size = sizeof(info);
+    expect_code(call([&] { return dgram_loop_info(loop, &info); }), {0}, "dgram_loop_info");
+    expect(info.slots_free <= slots, "more free slots than slots");
+    expect(std::string(info.name) == "sim", "another engine");
+    if (Socket *s = any_of(live)) {
+        check_socket(s);
+    }
+}
+
+/* Queue and statistics against the books. */
+void Run::check_socket(Socket *s)
+{
+    size_t count = dgram_get_send_queue_count(s->handle);
+    size_t size = dgram_get_send_queue_size(s->handle);
+    uint64_t untold_fn = s->with_fn - s->called;
+    expect(count <= untold_fn + s->plain_left(), "more is queued than was accepted");
+    expect(count > 0 || size == 0, "bytes of no datagram are queued");
+    bool closing = s->state != State::OPEN || ending || free_requested;
+    expect(closing || count >= untold_fn, "less is queued than is to complete");
+    struct dgram_socket_stats stats = {};
+    stats.size = sizeof(stats);
+    expect_code(call([&] { return dgram_socket_stats(s->handle, &stats); }), {0}, "stats");
+    if (closing) { /* its queue is not told */
+        return;
+    }
+    expect(stats.sent == s->taken && stats.sent_bytes == s->taken_bytes, "statistics of sends");
+    expect(stats.received == s->delivered && stats.received_bytes == s->delivered_bytes,
+           "statistics of messages");
+    expect(stats.sent + stats.send_errors + count >= s->accepted, "an accepted send was forgotten");
+    expect(stats.sent + stats.send_errors <= s->accepted, "a send was counted twice");
+    expect(count + stats.send_errors >= untold_fn + s->plain_left(), "the queue lost a send");
+}
+
+/* Calls that must be refused and change nothing. */
+void Run::misuse()
+{
+    struct dgram_socket *none = nullptr;
+    expect_code(call([&] { return dgram_close(nullptr); }), {DGRAM_ENULL}, "dgram_close");
+    expect_code(call([&] { return dgram_create_socket(loop, 5, nullptr, &none); }),
+                {DGRAM_EBADTYPE, DGRAM_ENOTRUNNING}, "dgram_create_socket");
+    if (depth > 0) {
+        expect_code(call([&] { return dgram_loop_turn(loop, 0); }), {DGRAM_EREENTERED},
+                    "dgram_loop_turn");
+        expect_code(call([&] { return dgram_loop_run(loop); }), {DGRAM_EREENTERED},
+                    "dgram_loop_run");
+    }
+    Socket *s = any_of(live);
+    if (s != nullptr && s->state == State::OPEN && !ending && !free_requested) {
+        expect_code(call([&] { return dgram_send(s->handle, "x", 1, 0, "", nullptr, nullptr); }),
+                    {DGRAM_EBADPORT}, "dgram_send");
+        const char *wrong = loopback(s->type == DGRAM_UDP4 ? DGRAM_UDP6 : DGRAM_UDP4);
+        expect_code(call([&] { return dgram_send(s->handle, "x", 1, 9, wrong, nullptr, nullptr); }),
+                    {DGRAM_EBADFAMILY}, "dgram_send");
+    }
+}
+
+/* The loop is to be freed: what has to go before it goes now. */
+void Run::free_handles()
+{
+    for (const Handle &handle : handles) {
+        call([&] { return dgram_destination_free(handle.handle); });
+    }
+    handles.clear();
+}
+
+/* From inside a callback. */
+void Run::request_free()
+{
+    free_handles();
+    expect(call([&] { return dgram_loop_free(loop); }) == nullptr, "dgram_loop_free returned");
+    expect_the_end();
+    free_requested = true;
+    sim_log("free call", 0, 0);
+}
+
+void Run::act()
+{
+    struct Deed {
+        uint32_t weight;
+        void (Run::*deed)();
+    };
+    static const Deed deeds[] = {
+        {250, &Run::burst},
+        {20, &Run::flood},
+        {50, &Run::create_socket},
+        {60, &Run::bind_socket},
+        {20, &Run::close_socket},
+        {12, &Run::end_socket},
+        {50, &Run::pause_or_resume},
+        {50, &Run::set_handlers},
+        {20, &Run::ref_or_unref},
+        {40, &Run::release_one},
+        {60, &Run::timer_act},
+        {20, &Run::stop_loop},
+        {40, &Run::flush_loop},
+        {20, &Run::set_options},
+        {60, &Run::inspect},
+        {40, &Run::answer_one},
+        {25, &Run::handle_act},
+        {10, &Run::misuse},
+        {50, &Run::many},
+        {40, &Run::again},
+        {60, &Run::buffer_act},
+    };
+    static const uint32_t total = [] {
+        uint32_t sum = 0;
+        for (const Deed &deed : deeds) {
+            sum += deed.weight;
+        }
+        return sum;
+    }();
+    budget--;
+    uint32_t way = below(total + 26);
+    for (const Deed &deed : deeds) {
+        if (way < deed.weight) {
+            (this->*deed.deed)();
+            return;
+        }
+        way -= deed.weight;
+    }
+    if (way < 25) {
+        for (uint32_t posts = chance(30) ? 100 : 1; posts > 0; posts--) {
+            post_one(false);
+        }
+    } else if (depth > 0 && chance(250) && !free_requested && !ending) {
+        request_free();
+    }
+}
+
+void Run::act_often(uint32_t permille)
+{
+    while (!quiet && !failed && budget > 0 && chance(permille)) {
+        act();
+    }
+}
+
+} /* namespace sim_program */
