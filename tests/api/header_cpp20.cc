@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A C++20 program fills in structs of the header, with every warning about initialisers on: by
- * DGRAM_SIZED() and then the members, or by designated initialisers in the header's order.
+ * header_cpp20.cc: a C++20 program fills in structs of the header, with every warning about
+ * initialisers on: by DGRAM_SIZED() and then the members, or by designated initialisers in the
+ * header's order.
  */
 #include <dgram.h>
 

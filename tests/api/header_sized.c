@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * DGRAM_SIZED() for each struct of the header that begins with `size`: the size is set, all other
- * bytes are zero, and no warning comes. header_dialects.sh builds it as C and as C++.
+ * header_sized.c: DGRAM_SIZED() for each struct of the header that begins with `size`: the size is
+ * set, all other bytes are zero, and no warning comes. header_dialects.sh builds it as C and as
+ * C++.
  */
 #include <dgram.h>
 

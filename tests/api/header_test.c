@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The header before all others, and once more, in strict modes: built as C11, C17 and C++17. */
+/*
+ * header_test.c: the header before all others, and once more, in strict modes: built as C11, C17
+ * and C++17.
+ */
 #include <dgram.h>
 
 #include <assert.h>

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_address.cc: what needs no loop: addresses and their text, the names and sentences of
- * errors, the version.
+ * address.cc: what needs no loop: addresses and their text, the names and sentences of errors, the
+ * version.
  */
 #include <net/if.h>
 
+#include <cstddef>
 #include <set>
 
 #include "tests/support/harness.h"
@@ -234,6 +235,53 @@ TEST_F(Words, VersionIsTheOneOfTheHeader)
                                 std::to_string(DGRAM_VERSION_MINOR) + "." +
                                 std::to_string(DGRAM_VERSION_PATCH);
     EXPECT_EQ(dgram_version(), version);
+}
+
+/* ---- Addresses ----------------------------------------------------------------------------- */
+
+/* The interface of a received datagram may be gone when the program writes its sender's address. */
+TEST_F(Address, ZoneOfNoInterfaceIsWrittenAsItsNumber)
+{
+    char text[DGRAM_ADDR_TEXT_MAX];
+    struct dgram_addr address = {};
+    address.size = sizeof(address.u.in6);
+    address.u.in6.sin6_family = AF_INET6;
+    address.u.in6.sin6_addr.s6_addr[0] = 0xfe;
+    address.u.in6.sin6_addr.s6_addr[1] = 0x80;
+    address.u.in6.sin6_addr.s6_addr[15] = 1;
+    address.u.in6.sin6_scope_id = 2147483632;
+    EXPECT_STREQ(dgram_addr_text(&address, text), "fe80::1%2147483632");
+}
+
+struct dgram_addr unix_address(const std::string &path)
+{
+    struct dgram_addr address = {};
+    address.size = static_cast<uint32_t>(offsetof(struct sockaddr_un, sun_path) + path.size() + 1);
+    address.u.un.sun_family = AF_UNIX;
+    memcpy(address.u.un.sun_path, path.c_str(), path.size() + 1);
+    return address;
+}
+
+TEST_F(Address, OfAnotherFamilyIsComparedByItsBytes)
+{
+    const struct dgram_addr one = unix_address("one"), same = unix_address("one");
+    const struct dgram_addr two = unix_address("two"), longer = unix_address("one more");
+    EXPECT_TRUE(dgram_addr_equal(&one, &same));
+    EXPECT_FALSE(dgram_addr_equal(&one, &two));
+    EXPECT_FALSE(dgram_addr_equal(&one, &longer));
+}
+
+TEST_F(Address, EachPartCounts)
+{
+    const struct dgram_addr one = parse("fd00::1", 1), other = parse("fd00::2", 1);
+    const struct dgram_addr port = parse("fd00::1", 2), in4 = parse("127.0.0.1", 1);
+    struct dgram_addr zone = one;
+    zone.u.in6.sin6_scope_id = 7;
+    EXPECT_TRUE(dgram_addr_equal(&one, &one));
+    for (const struct dgram_addr &differs : {other, port, in4, zone}) {
+        EXPECT_FALSE(dgram_addr_equal(&one, &differs));
+        EXPECT_FALSE(dgram_addr_equal(&differs, &one));
+    }
 }
 
 } /* namespace */

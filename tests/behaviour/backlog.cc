@@ -1,57 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_backlog.cc: what handlers do in the middle of a backlog, when the turn before has left
- * something: fork, retain, change the handlers, free the loop. Each datagram is delivered once or
- * counted, and nothing stays behind: through the hooks of src/memory.h.
+ * backlog.cc: what handlers do in the middle of a backlog, when the turn before has left something:
+ * fork, retain, change the handlers, pause, free the loop. Each datagram is delivered once or
+ * counted, and nothing stays behind.
  */
 #include <netinet/in.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstddef>
-#include <cstdlib>
-#include <ctime>
 
+#include "tests/sim/sim.h"
 #include "tests/support/harness.h"
-
-extern "C" {
-#include "src/base/memory.h"
-}
+#include "tests/support/memory.h"
 
 using namespace harness;
+using namespace memory;
 
 namespace
 {
-
-std::atomic<int64_t> live{0}; /* blocks of the library's memory */
-
-/* Before each block, so that what is released can be overwritten: nobody may read it any more. */
-constexpr size_t SIZE_BYTES = alignof(std::max_align_t);
-static_assert(SIZE_BYTES >= sizeof(size_t), "there is room for the size");
-
-void *counted_allocate(size_t size)
-{
-    unsigned char *memory = static_cast<unsigned char *>(calloc(1, SIZE_BYTES + size));
-    if (memory == nullptr) {
-        return nullptr;
-    }
-    live++;
-    memcpy(memory, &size, sizeof(size));
-    return memory + SIZE_BYTES;
-}
-
-void counted_release(void *memory)
-{
-    if (memory != nullptr) {
-        unsigned char *block = static_cast<unsigned char *>(memory) - SIZE_BYTES;
-        size_t size = 0;
-        live--;
-        memcpy(&size, block, sizeof(size));
-        memset(memory, 0xdd, size);
-        free(block);
-    }
-}
 
 /* A handler of this length spends the millisecond of a turn with a few datagrams. */
 void burn_a_third_of_a_turn()
@@ -99,23 +66,9 @@ const Case cases[] = {
     {300, 64, false, true, true, true},
 };
 
-class InBacklog : public EngineTest
+class InBacklog : public MemoryTest
 {
   protected:
-    void SetUp() override
-    {
-        before_ = dg_memory;
-        live = 0;
-        dg_memory = {counted_allocate, counted_release};
-        EngineTest::SetUp();
-    }
-    void TearDown() override
-    {
-        EngineTest::TearDown();
-        EXPECT_EQ(live, 0) << "memory was left behind";
-        dg_memory = before_;
-    }
-
     /* `now` has been received, and a turn has delivered some of it, but not all. */
     void begin(const Case &now)
     {
@@ -260,7 +213,6 @@ class InBacklog : public EngineTest
         }
     }
 
-    struct dg_memory_hooks before_ = {};
     uint16_t from_port_ = 0;
 };
 
@@ -437,6 +389,92 @@ TEST_P(InBacklog, TheLoopIsFreedAndTheRestIsCounted)
             loop = make_loop();
         }
     }
+}
+
+/* ---- The backlog --------------------------------------------------------------------------- */
+
+/*
+ * Two flooded sockets hold all slots with what their handlers, which are slow, have not taken yet;
+ * each of their messages has a datagram sent to a third one, which starves until some of theirs is
+ * copied away. Then they are paused, so the rest leaves the slots as well, and resumed: all of it
+ * comes, in order.
+ */
+class BacklogInSlots : public EngineTest
+{
+  protected:
+    enum { TRAINS = 2, LENGTH = 10, ALL = TRAINS * LENGTH };
+
+    struct Flooded {
+        struct dgram_socket *socket = nullptr;
+        std::vector<std::string> sent, got;
+        Handlers on;
+    };
+
+    void take_long() const
+    {
+        if (std::string(GetParam().name) == "sim") {
+            sim_burn(2 * MILLISECOND);
+            return;
+        }
+        const uint64_t end = monotonic_ns() + 2 * MILLISECOND;
+        while (monotonic_ns() < end) {
+        }
+    }
+    /* Its trains wait in the kernel until attach(). */
+    void flood(Flooded *one, unsigned seed, const std::function<void()> &each)
+    {
+        one->socket = open_bound(loop);
+        for (unsigned i = 0; i < ALL; i++) {
+            one->sent.push_back(numbered(seed + i, 64 + i / LENGTH));
+            ASSERT_EQ(send_text(sender, one->sent.back(), address_of(one->socket)), 0);
+        }
+        one->on.message = [=](struct dgram_socket *, const struct dgram_message *message) {
+            one->got.push_back(payload_of(message));
+            each();
+            take_long();
+        };
+    }
+
+    struct dgram_socket *sender = nullptr;
+};
+
+INSTANTIATE_ON_ALL_ENGINES(BacklogInSlots);
+
+TEST_P(BacklogInSlots, ThatLeavesItsSlotsStaysInOrder)
+{
+    struct dgram_loop_options options = loop_options();
+    options.slots = 4;
+    remake_loop(options);
+    Flooded flooded[2];
+    Inbox served;
+    sender = open_socket(loop);
+    struct dgram_socket *third = open_inbox(loop, &served);
+    const auto serve_third = [&] { ASSERT_EQ(send_text(sender, "served", address_of(third)), 0); };
+    flood(&flooded[0], 1000, serve_third);
+    flood(&flooded[1], 2000, serve_third);
+    settle(loop);
+    for (Flooded &one : flooded) {
+        one.on.attach(one.socket);
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return served.count() >= 3; }));
+    size_t before[2];
+    for (unsigned i = 0; i < 2; i++) {
+        ASSERT_EQ(dgram_pause(flooded[i].socket), 0);
+        before[i] = flooded[i].got.size();
+    }
+    EXPECT_LT(before[0] + before[1], 2u * ALL) << "the third had to wait for all of theirs";
+    settle(loop);
+    for (unsigned i = 0; i < 2; i++) {
+        EXPECT_EQ(flooded[i].got.size(), before[i]) << "paused";
+        ASSERT_EQ(dgram_resume(flooded[i].socket), 0);
+    }
+    for (Flooded &one : flooded) {
+        ASSERT_TRUE(run_until(loop, [&] { return one.got.size() == ALL; }));
+        EXPECT_TRUE(one.got == one.sent);
+    }
+    ASSERT_TRUE(run_until(loop, [&] { return served.count() == size_t{2} * ALL; }));
+    settle(loop);
+    EXPECT_EQ(info_of(loop).slots_free, 4u);
 }
 
 } /* namespace */

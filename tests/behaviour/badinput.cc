@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_badinput.cc: what a program should not do: NULL handles, closed sockets, structs of the
- * wrong size, values out of range. Each gets its code, changes nothing, and the socket works on.
+ * badinput.cc: what a program should not do: NULL handles, closed sockets, structs of the wrong
+ * size, values out of range. Each gets its code, changes nothing, and the socket works on.
  */
 #include <net/if.h>
 
 #include <cstddef>
+#include <string>
+#include <vector>
 
-#include "tests/support/harness.h"
+#include "tests/support/questions.h"
 
 using namespace harness;
 
 namespace
 {
+
+class BadPort : public QuestionsTest
+{
+};
+
+INSTANTIATE_ON_ALL_ENGINES(BadPort);
 
 class BadHandle : public EngineTest
 {
@@ -440,6 +448,68 @@ TEST_P(BadArgument, NullPayloadIsFineWhereTheSizeIsZero)
     EXPECT_EQ(dgram_send_to(socket, nullptr, 0, &to, nullptr, nullptr), 0);
     EXPECT_EQ(dgram_send(socket, nullptr, 0, port_of(socket), nullptr, nullptr, nullptr), 0);
     ASSERT_TRUE(run_until(loop, [&] { return inbox.count() == 2; }));
+}
+
+/* ---- Texts --------------------------------------------------------------------------------- */
+
+/* Longer than any literal: refused, and not cut to one. */
+TEST_P(BadArgument, TextThatIsTooLongIsNoAddress)
+{
+    const std::string zeros(300, '0'), address = "ff02::" + zeros + "1";
+    struct dgram_socket *socket = open_socket(loop, has_ipv6() ? DGRAM_UDP6 : DGRAM_UDP4);
+    for (const std::string &text : {address, address + "%lo"}) {
+        EXPECT_EQ(dgram_add_membership(socket, text.c_str(), nullptr), DGRAM_EBADGROUP);
+        EXPECT_EQ(dgram_drop_membership(socket, text.c_str(), nullptr), DGRAM_EBADGROUP);
+        EXPECT_EQ(dgram_set_multicast_interface(socket, text.c_str()), DGRAM_EBADINTERFACE);
+        EXPECT_EQ(dgram_add_membership(socket, "ff02::1234", text.c_str()),
+                  has_ipv6() ? DGRAM_EBADINTERFACE : DGRAM_EBADGROUP);
+        EXPECT_EQ(dgram_send(socket, "x", 1, 9, text.c_str(), nullptr, nullptr), DGRAM_EBADADDRESS);
+    }
+    expect_echo(loop, socket);
+}
+
+TEST_P(BadOptions, ServerWithATextThatIsTooLongIsNone)
+{
+    const std::string zeros(300, '0');
+    struct dgram_loop *none = nullptr;
+    struct dgram_loop_options options = loop_options();
+    for (const std::string &text :
+         {"127.0.0.1" + zeros, "[::" + zeros + "1]:53", std::string("[::1"), std::string("[::1]53"),
+          std::string("127.0.0.1:0"), std::string("127.0.0.1:65536"), "127.0.0.1:53" + zeros}) {
+        options.dns_servers = text.c_str();
+        EXPECT_EQ(GetParam().create(&options, &none), DGRAM_EBADOPTIONS) << text;
+    }
+    EXPECT_EQ(none, nullptr);
+}
+
+/* ---- Ports --------------------------------------------------------------------------------- */
+
+/* 65,616 is not port 80, nor is -65,456. */
+TEST_P(BadPort, NumbersAbove65535AreNoPorts)
+{
+    for (uint32_t port : {65616u, 65536u, UINT32_MAX, static_cast<uint32_t>(-65456)}) {
+        SCOPED_TRACE(port);
+        struct dgram_addr address = {};
+        struct dgram_destination *destination = nullptr;
+        struct dgram_socket *socket = open_socket(loop);
+        EXPECT_EQ(dgram_addr_parse("127.0.0.1", port, &address), DGRAM_EBADPORT);
+        EXPECT_EQ(dgram_addr_parse("::1", port, &address), DGRAM_EBADPORT);
+        EXPECT_EQ(address.size, 0u);
+        for (const char *host : {"127.0.0.1", "host.test", ""}) {
+            EXPECT_EQ(dgram_bind(socket, port, host), DGRAM_EBADPORT);
+            EXPECT_EQ(dgram_send(socket, "x", 1, port, host, nullptr, nullptr), DGRAM_EBADPORT);
+            EXPECT_EQ(dgram_destination_create(loop, DGRAM_UDP4, port, host, &destination),
+                      DGRAM_EBADPORT);
+            EXPECT_EQ(destination, nullptr);
+        }
+        EXPECT_EQ(dgram_address(socket, &address), DGRAM_ENOTBOUND);
+        EXPECT_EQ(dgram_bind(socket, 0, "127.0.0.1"), 0);
+        settle(loop);
+        EXPECT_TRUE(questions.open.empty());
+    }
+    struct dgram_addr last = {};
+    EXPECT_EQ(dgram_addr_parse("127.0.0.1", 65535, &last), 0);
+    EXPECT_EQ(dgram_addr_port(&last), 65535);
 }
 
 } /* namespace */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_buffer.cc: buffers: datagrams that are sent from where they lie, when the memory is the
- * program's again, and that nothing of it depends on who reads the memory.
+ * buffer.cc: buffers: datagrams that are sent from where they lie, when the memory is the program's
+ * again, and that nothing of it depends on who reads the memory.
  */
 #include <algorithm>
 #include <memory>
@@ -642,10 +642,7 @@ TEST_P(Buffer, RefusesOffsetsIntoAnothersLane)
 
 TEST_P(Buffer, RespectsTheQueueLimit)
 {
-    struct dgram_socket_options options = socket_options();
-    options.queue_limit = 64 * 1024;
-    struct dgram_socket *socket = nullptr;
-    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, &options, &socket), 0);
+    struct dgram_socket *socket = open_limited(loop, 64 * 1024);
     Inbox inbox;
     struct dgram_addr to = address_of(open_inbox(loop, &inbox));
     struct dgram_buffer *buffer = make_buffer(loop, 100 * 1000, 0, nullptr);

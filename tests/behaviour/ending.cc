@@ -1,28 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_ending.cc: the end of a program that collects datagrams, on the host's network: every
- * datagram is delivered or counted, and nothing new is let in. sim_turn.cc has the end of sockets
- * under faults.
+ * ending.cc: the end of a program that collects datagrams, on the host's network: every datagram is
+ * delivered or counted, and nothing new is let in. simulated/turn.cc has the end of sockets under
+ * faults.
  */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support/harness.h"
-
-extern "C" {
-#include "src/system.h"
-/* src/core.h is C only. */
-int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
-                        struct dgram_loop **ret_loop);
-}
+#include "tests/support/internals.h"
 
 using namespace harness;
 
 namespace
 {
 
-/* ---- A collector that is stopped and continued ----------------------------------------------- */
+/* ---- A collector that is stopped and continued --------------------------------------------- */
 
 /* How a program ends, when a signal has made dgram_loop_run() return: the recipe of the header, and
  * the quicker ones. */
@@ -250,7 +244,7 @@ TEST_P(Collector, CountsWhatHadNoRoom)
     }
 }
 
-/* ---- What comes during the end --------------------------------------------------------------- */
+/* ---- What comes during the end ------------------------------------------------------------- */
 
 class Ending : public EngineTest
 {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_engine.cc: what an engine holds of the host, and for how long: the port of a ring whose
- * process is gone, and the patience of a bind with it.
+ * engine.cc: the choice of the engine and what it tells of it; what an engine holds of the host,
+ * and for how long: the port of a ring whose process is gone, and the patience of a bind with it.
  */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <memory>
 #include <thread>
 
@@ -16,6 +17,158 @@ using namespace harness;
 
 namespace
 {
+
+class EngineChoice : public HostTest
+{
+};
+
+/* ---- Information and choice ---------------------------------------------------------------- */
+
+TEST_F(EngineChoice, ProbeRefusesWhatIsNoEngine)
+{
+    struct dgram_engine_report report = {};
+    report.size = sizeof(report);
+    for (uint32_t engine : {0u, 3u, 100u, 0xffffffffu}) {
+        EXPECT_EQ(dgram_engine_probe(engine, &report), DGRAM_EBADENGINE) << engine;
+    }
+    EXPECT_EQ(report.name, nullptr);
+    EXPECT_EQ(dgram_engine_probe(DGRAM_ENGINE_POLL, nullptr), DGRAM_ENULL);
+    report.size = sizeof(size_t) - 1;
+    EXPECT_EQ(dgram_engine_probe(DGRAM_ENGINE_POLL, &report), DGRAM_EBADOPTIONS);
+    EXPECT_EQ(report.name, nullptr);
+}
+
+/* Each engine is either usable or says what to do about it. */
+TEST_F(EngineChoice, ReportAndLoopAgree)
+{
+    for (uint32_t engine : {DGRAM_ENGINE_URING, DGRAM_ENGINE_POLL}) {
+        const struct dgram_engine_report report = probe(engine);
+        struct dgram_loop_options options = loop_options();
+        options.engine = engine;
+        struct dgram_loop *loop = nullptr;
+        int code = report.code == 0 ? patiently([&] { return dgram_loop_create(&options, &loop); })
+                                    : dgram_loop_create(&options, &loop);
+        if (report.code == 0) {
+            EXPECT_EQ(code, 0);
+        } else {
+            EXPECT_EQ(code, report.code);
+            EXPECT_EQ(loop, nullptr);
+            EXPECT_STRNE(report.advice, "");
+        }
+        dgram_loop_free(loop);
+    }
+}
+
+/* The environment as it was, after each test. */
+class EngineEnvironment : public HostTest
+{
+  protected:
+    void SetUp() override
+    {
+        HostTest::SetUp();
+        const char *text = getenv("DGRAM_ENGINE");
+        had_ = text != nullptr;
+        before_ = had_ ? text : "";
+    }
+    void TearDown() override
+    {
+        if (had_) {
+            setenv("DGRAM_ENGINE", before_.c_str(), 1);
+        } else {
+            unsetenv("DGRAM_ENGINE");
+        }
+        HostTest::TearDown();
+    }
+    /* The engine of a loop made with `engine`, or the code. */
+    static int engine_of(uint32_t engine)
+    {
+        struct dgram_loop_options options = loop_options();
+        options.engine = engine;
+        struct dgram_loop *loop = nullptr;
+        int code = patiently([&] { return dgram_loop_create(&options, &loop); });
+        if (code == 0) {
+            code = static_cast<int>(info_of(loop).engine);
+        } else {
+            EXPECT_EQ(loop, nullptr);
+        }
+        dgram_loop_free(loop);
+        return code;
+    }
+    static bool works(uint32_t engine)
+    {
+        return probe(engine).code == 0;
+    }
+
+  private:
+    bool had_ = false;
+    std::string before_;
+};
+
+TEST_F(EngineEnvironment, ChoosesWhereTheOptionIsAuto)
+{
+    setenv("DGRAM_ENGINE", "poll", 1);
+    EXPECT_EQ(engine_of(DGRAM_ENGINE_AUTO), DGRAM_ENGINE_POLL);
+    struct dgram_loop *loop = nullptr;
+    ASSERT_EQ(dgram_loop_create(nullptr, &loop), 0);
+    EXPECT_STREQ(info_of(loop).name, "poll");
+    dgram_loop_free(loop);
+    setenv("DGRAM_ENGINE", "uring", 1);
+    if (works(DGRAM_ENGINE_URING)) {
+        EXPECT_EQ(engine_of(DGRAM_ENGINE_AUTO), DGRAM_ENGINE_URING);
+    } else {
+        EXPECT_LT(engine_of(DGRAM_ENGINE_AUTO), 0);
+    }
+}
+
+TEST_F(EngineEnvironment, UnknownNameIsAnError)
+{
+    for (const char *name : {"nonsense", "POLL", "poll ", "urin", "poll,uring", "2"}) {
+        setenv("DGRAM_ENGINE", name, 1);
+        EXPECT_EQ(engine_of(DGRAM_ENGINE_AUTO), DGRAM_EBADENGINE) << name;
+        EXPECT_EQ(engine_of(DGRAM_ENGINE_POLL), DGRAM_ENGINE_POLL) << name;
+    }
+}
+
+TEST_F(EngineEnvironment, OptionGoesFirst)
+{
+    setenv("DGRAM_ENGINE", "uring", 1);
+    EXPECT_EQ(engine_of(DGRAM_ENGINE_POLL), DGRAM_ENGINE_POLL);
+    if (works(DGRAM_ENGINE_URING)) {
+        setenv("DGRAM_ENGINE", "poll", 1);
+        EXPECT_EQ(engine_of(DGRAM_ENGINE_URING), DGRAM_ENGINE_URING);
+    }
+}
+
+TEST_F(EngineEnvironment, AutoTakesTheBestAndTellsWhatItPassedOver)
+{
+    unsetenv("DGRAM_ENGINE");
+    const bool best_works = works(DGRAM_ENGINE_URING);
+    struct dgram_loop *loop = nullptr;
+    ASSERT_EQ(dgram_loop_create(nullptr, &loop), 0);
+    struct dgram_loop_info info = info_of(loop);
+    if (best_works && info.refused_code == -ENOMEM) {
+        dgram_loop_free(loop);
+        GTEST_SKIP() << "no memory for a ring just now";
+    }
+    if (best_works) {
+        EXPECT_EQ(info.engine, static_cast<uint32_t>(DGRAM_ENGINE_URING));
+        EXPECT_EQ(info.refused_code, 0);
+    } else {
+        EXPECT_EQ(info.engine, static_cast<uint32_t>(DGRAM_ENGINE_POLL));
+        EXPECT_LT(info.refused_code, 0);
+        ASSERT_NE(info.refused_call, nullptr);
+        ASSERT_NE(info.refused_advice, nullptr);
+        EXPECT_STRNE(info.refused_advice, "");
+    }
+    dgram_loop_free(loop);
+}
+
+TEST_F(EngineEnvironment, NumberThatIsNoEngineIsRefused)
+{
+    for (uint32_t engine : {3u, 99u, 0xffffffffu}) {
+        EXPECT_EQ(engine_of(engine), DGRAM_EBADENGINE) << engine;
+    }
+}
 
 class Patience : public EngineTest
 {

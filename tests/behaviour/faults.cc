@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_faults.cc: the n-th system call fails. Through the table of src/system.h, so with the
- * static library only. Every constructor and setter then fails with that errno or works all the
- * same; nothing is lost, nothing hangs, and the second attempt works.
+ * faults.cc: the n-th system call fails. Through the table of src/system.h, so with the static
+ * library only. Every constructor and setter then fails with that errno or works all the same;
+ * nothing is lost, nothing hangs, and the second attempt works.
  */
 #include <poll.h>
 #include <unistd.h>
@@ -11,13 +11,7 @@
 #include <memory>
 
 #include "tests/support/harness.h"
-
-extern "C" {
-#include "src/system.h"
-/* src/core.h is C only. */
-int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
-                        struct dgram_loop **ret_loop);
-}
+#include "tests/support/internals.h"
 
 using namespace harness;
 

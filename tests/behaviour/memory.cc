@@ -1,70 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_memory.cc: memory: a steady turn allocates nothing, and a constructor that gets none
- * fails cleanly. Through the hooks of src/memory.h, so with the static library only.
+ * memory.cc: no memory: a constructor, a send or a turn that gets none fails cleanly or does
+ * without, and leaves nothing behind.
  */
-#include <atomic>
-#include <cstdlib>
 #include <deque>
 
 #include "tests/support/harness.h"
-
-extern "C" {
-#include "src/base/memory.h"
-}
+#include "tests/support/memory.h"
 
 using namespace harness;
+using namespace memory;
 
 namespace
 {
 
 /* ---- The hooks ----------------------------------------------------------------------------- */
 
-std::atomic<uint64_t> allocations{0};
-std::atomic<int64_t> live{0};
-std::atomic<uint64_t> fail_at{0}; /* counts down; the allocation that meets 1 fails */
-std::atomic<bool> failed{false};
-
-void *counted_allocate(size_t size)
-{
-    allocations++;
-    uint64_t left = fail_at.load();
-    while (left > 0 && !fail_at.compare_exchange_weak(left, left - 1)) {
-    }
-    if (left == 1) {
-        failed = true;
-        return nullptr;
-    }
-    void *memory = calloc(1, size > 0 ? size : 1);
-    live += memory != nullptr;
-    return memory;
-}
-
-void counted_release(void *memory)
-{
-    live -= memory != nullptr;
-    free(memory);
-}
-
-class MemoryTest : public EngineTest
+class NoMemory : public MemoryTest
 {
   protected:
-    void SetUp() override
-    {
-        before_ = dg_memory;
-        fail_at = 0;
-        live = 0;
-        dg_memory = {counted_allocate, counted_release};
-        EngineTest::SetUp();
-    }
-    void TearDown() override
-    {
-        fail_at = 0;
-        EngineTest::TearDown();
-        EXPECT_EQ(live, 0) << "memory was left behind";
-        dg_memory = before_;
-    }
-
     /* Runs `scenario` again and again, each time with the next allocation failing, until none is
      * left to fail. It returns its code and cleans up what it made. */
     void fail_each(const std::function<int()> &scenario)
@@ -92,219 +46,9 @@ class MemoryTest : public EngineTest
         }
         FAIL() << "no end";
     }
-
-  private:
-    struct dg_memory_hooks before_ = {};
 };
 
-class Steady : public MemoryTest
-{
-};
-class NoMemory : public MemoryTest
-{
-};
-
-INSTANTIATE_ON_HOST_ENGINES(Steady);
 INSTANTIATE_ON_HOST_ENGINES(NoMemory);
-
-/* ---- Steady turns -------------------------------------------------------------------------- */
-
-/* Turns until the workload has settled, then counts. */
-void expect_no_allocation(struct dgram_loop *loop, const uint64_t *progress)
-{
-    for (int i = 0; i < 500; i++) {
-        ASSERT_EQ(dgram_loop_turn(loop, 10 * SECOND), 1);
-    }
-    const uint64_t progress_before = *progress, allocations_before = allocations;
-    for (int i = 0; i < 1000; i++) {
-        ASSERT_EQ(dgram_loop_turn(loop, 10 * SECOND), 1);
-    }
-    EXPECT_EQ(allocations, allocations_before) << "allocated in steady turns";
-    EXPECT_GE(*progress, progress_before + 1000) << "nothing was going on";
-}
-
-struct Workload {
-    size_t size;
-    bool asked;  /* a callback with each send */
-    bool copies; /* DGRAM_COPY */
-    bool arrays; /* the `messages` handler */
-};
-
-/* Datagrams that go round between two sockets for ever; each sent callback may queue one more. */
-void echo_workload(struct dgram_loop *loop, const Workload &work)
-{
-    const uint32_t flags = work.copies ? DGRAM_COPY : 0;
-    uint64_t received = 0, sent_callbacks = 0;
-    bool over = false;
-    const std::string payload = pattern(work.size, 5);
-    struct dgram_socket *sockets[2] = {open_bound(loop, DGRAM_UDP4, flags),
-                                       open_bound(loop, DGRAM_UDP4, flags)};
-    struct dgram_socket *sink = open_bound(loop);
-    const struct dgram_addr to_sink = address_of(sink);
-    Sent sent([&](struct dgram_socket *which, int result) {
-        EXPECT_GE(result, 0);
-        if (++sent_callbacks % 4 == 0 && !over) {
-            EXPECT_EQ(dgram_send_to(which, "extra", 5, &to_sink, nullptr, nullptr), 0);
-        }
-    });
-    auto reply = [&](struct dgram_socket *which, const struct dgram_message *message) {
-        received++;
-        if (over) {
-            return;
-        }
-        EXPECT_EQ(dgram_send_to(which, payload.data(), payload.size(), message->from,
-                                work.asked ? Sent::call : nullptr, &sent),
-                  0);
-    };
-    Handlers on, on_sink;
-    if (work.arrays) {
-        on.messages = [&](struct dgram_socket *which, const struct dgram_message *messages,
-                          size_t count) {
-            for (size_t i = 0; i < count; i++) {
-                reply(which, &messages[i]);
-            }
-        };
-    } else {
-        on.message = reply;
-    }
-    on_sink.message = [&](struct dgram_socket *, const struct dgram_message *) { received++; };
-    on.attach(sockets[0]);
-    on.attach(sockets[1]);
-    on_sink.attach(sink);
-    const struct dgram_addr to = address_of(sockets[1]);
-    for (int i = 0; i < (work.size > 20000 ? 2 : 20); i++) {
-        ASSERT_EQ(dgram_send_to(sockets[0], payload.data(), payload.size(), &to, nullptr, nullptr),
-                  0);
-    }
-    expect_no_allocation(loop, &received);
-    over = true;
-    for (struct dgram_socket *socket : {sockets[0], sockets[1], sink}) {
-        close_and_wait(loop, socket);
-    }
-}
-
-TEST_P(Steady, EchoAllocatesNothing)
-{
-    for (const Workload &work :
-         {Workload{64, false, false, false}, Workload{64, true, false, false},
-          Workload{64, true, true, false}, Workload{0, true, false, true},
-          Workload{1400, true, false, true}, Workload{9000, true, false, false},
-          Workload{60000, true, false, false}, Workload{60000, false, false, false}}) {
-        SCOPED_TRACE(testing::Message()
-                     << work.size << (work.asked ? " asked" : "") << (work.copies ? " copied" : "")
-                     << (work.arrays ? " arrays" : ""));
-        ASSERT_NO_FATAL_FAILURE(echo_workload(loop, work));
-    }
-}
-
-/* Many destinations in turn, sizes that change with each datagram. */
-TEST_P(Steady, FanOutAllocatesNothing)
-{
-    const size_t peers = 40;
-    uint64_t received = 0;
-    std::vector<struct dgram_addr> to;
-    Handlers on;
-    on.message = [&](struct dgram_socket *, const struct dgram_message *) { received++; };
-    for (size_t i = 0; i < peers; i++) {
-        struct dgram_socket *socket = open_bound(loop);
-        on.attach(socket);
-        to.push_back(address_of(socket));
-    }
-    struct dgram_socket *sender = open_socket(loop);
-    const std::string bytes = pattern(1500, 1);
-    size_t size = 0;
-    Job job([&](struct dgram_loop *which) {
-        for (size_t i = 0; i < peers; i++) {
-            size = (size + 37) % 1500;
-            EXPECT_EQ(dgram_send_to(sender, bytes.data(), size, &to[i], nullptr, nullptr), 0);
-        }
-        EXPECT_EQ(dgram_loop_post(which, Job::call, &job), 0);
-    });
-    ASSERT_EQ(dgram_loop_post(loop, Job::call, &job), 0);
-    expect_no_allocation(loop, &received);
-}
-
-/* Two buffers in turn, one of them on loan where the engine can. */
-TEST_P(Steady, BuffersAllocateNothing)
-{
-    struct Filler {
-        struct dgram_socket *sender;
-        struct dgram_addr to;
-        static void fill(struct dgram_buffer *buffer, void *user)
-        {
-            const Filler *filler = static_cast<const Filler *>(user);
-            for (size_t i = 0; i < 30 && !muted(); i++) {
-                EXPECT_EQ(dgram_send_buffer(filler->sender, buffer, i * 1000, 1000, &filler->to),
-                          0);
-            }
-        }
-    } filler;
-    uint64_t received = 0;
-    Handlers on;
-    on.message = [&](struct dgram_socket *, const struct dgram_message *) { received++; };
-    struct dgram_socket *receiver = open_bound(loop);
-    on.attach(receiver);
-    filler.sender = open_socket(loop);
-    filler.to = address_of(receiver);
-    for (uint32_t flags : {0u, DGRAM_ZERO_COPY}) {
-        struct dgram_buffer *buffer = nullptr;
-        const struct dgram_buffer_options options = buffer_options(flags, Filler::fill, &filler);
-        ASSERT_EQ(dgram_buffer_create(loop, 30000, &options, &buffer), 0);
-        Filler::fill(buffer, &filler);
-    }
-    expect_no_allocation(loop, &received);
-}
-
-/* Timers are started and stopped, functions posted, handlers changed in every turn. */
-TEST_P(Steady, TimersPostsAndHandlersAllocateNothing)
-{
-    uint64_t ticks = 0;
-    struct dgram_socket *socket = open_bound(loop);
-    struct dgram_timer *timer = nullptr, *other = nullptr;
-    Handlers on;
-    on.message = [](struct dgram_socket *, const struct dgram_message *) {};
-    Tick tick([&](struct dgram_timer *which) {
-        ticks++;
-        EXPECT_EQ(dgram_timer_start(which, 0, 0), 0);
-        EXPECT_EQ(dgram_timer_start(other, HOUR, 1), 0);
-        EXPECT_EQ(dgram_timer_stop(other), 0);
-        EXPECT_EQ(dgram_on_message(socket, ticks % 2 ? nullptr : Handlers::on_message, &on), 0);
-        EXPECT_EQ(ticks % 3 ? dgram_pause(socket) : dgram_resume(socket), 0);
-    });
-    Job job(
-        [&](struct dgram_loop *which) { EXPECT_EQ(dgram_loop_post(which, Job::call, &job), 0); });
-    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &timer), 0);
-    ASSERT_EQ(dgram_timer_create(loop, Tick::call, &tick, &other), 0);
-    ASSERT_EQ(dgram_timer_start(timer, 0, 0), 0);
-    ASSERT_EQ(dgram_loop_post(loop, Job::call, &job), 0);
-    expect_no_allocation(loop, &ticks);
-}
-
-/* Failing sends are told without memory of their own: to callbacks and to the error handler. */
-TEST_P(Steady, FailingSendsAllocateNothing)
-{
-    if (!refused_address_usable()) {
-        GTEST_SKIP() << "this host refuses no broadcast address of loopback";
-    }
-    uint64_t results = 0;
-    struct dgram_socket *socket = open_bound(loop);
-    const struct dgram_addr to = refused_address();
-    Sent again;
-    again.fn = [&](struct dgram_socket *which, int result) {
-        EXPECT_EQ(result, -EACCES);
-        results++;
-        EXPECT_EQ(dgram_send_to(which, "x", 1, &to, Sent::call, &again), 0);
-        EXPECT_EQ(dgram_send_to(which, "x", 1, &to, nullptr, nullptr), 0);
-    };
-    Handlers on;
-    on.error = [&](struct dgram_socket *, const struct dgram_error *error) {
-        EXPECT_EQ(error->code, -EACCES);
-        results++;
-    };
-    on.attach(socket);
-    ASSERT_EQ(dgram_send_to(socket, "x", 1, &to, Sent::call, &again), 0);
-    expect_no_allocation(loop, &results);
-}
 
 /* ---- No memory ----------------------------------------------------------------------------- */
 
@@ -699,6 +443,134 @@ TEST_P(NoMemory, ForErrorEvents)
         EXPECT_EQ(stats_of(socket).send_errors, accepted);
         expect_echo(made, socket);
         dgram_loop_free(made);
+    }
+}
+
+/* ---- No memory ----------------------------------------------------------------------------- */
+
+/*
+ * Each socket makes room for its events in lists that take turns. One that could not be made must
+ * not leave half of that: later ones would count on it, and the events of all of them in one turn
+ * find no room. Wherever the sockets are made, and however many turns pass in between.
+ */
+class SocketsWithoutMemory
+{
+  public:
+    enum Where { OUTSIDE, POSTED, MESSAGE };
+
+    explicit SocketsWithoutMemory(struct dgram_loop *loop) : loop_(loop)
+    {
+        on_.message = [this](struct dgram_socket *, const struct dgram_message *) { received_++; };
+        on_.close = [this](struct dgram_socket *) { closed_++; };
+    }
+
+    /* Makes sockets in that place with the n-th allocation failing. Returns whether one failed. */
+    bool make(Where where, uint64_t n)
+    {
+        bool made = false;
+        auto scarce = [&] {
+            fail_at = n;
+            int code = 0;
+            for (size_t i = 0; i < count() && code == 0; i++) {
+                code = make_one();
+            }
+            failed_ = fail_at == 0;
+            fail_at = 0;
+            made = true;
+        };
+        Job job([&](struct dgram_loop *) { scarce(); });
+        Handlers on;
+        on.message = [&](struct dgram_socket *, const struct dgram_message *) { scarce(); };
+        if (where == OUTSIDE) {
+            scarce();
+        } else if (where == POSTED) {
+            EXPECT_EQ(dgram_loop_post(loop_, Job::call, &job), 0);
+        } else {
+            struct dgram_socket *socket = open_bound(loop_);
+            on.attach(socket);
+            peer_.send("go", address_of(socket));
+        }
+        run_until(loop_, [&] { return made; });
+        return failed_;
+    }
+
+    /* As many as the room is for that one failed attempt may have left: no allocation fails now. */
+    void fill(size_t turns)
+    {
+        for (size_t i = 0; i < turns; i++) {
+            EXPECT_GE(dgram_loop_turn(loop_, 0), 0);
+        }
+        while (sockets_.size() < count()) {
+            ASSERT_EQ(make_one(), 0);
+        }
+    }
+
+    /* As many events in one turn as there can be: all slots, all who want more, all who close. */
+    void flood()
+    {
+        const size_t receivers = 8, slots = info_of(loop_).slots, each = slots / receivers + 1;
+        EXPECT_GE(dgram_loop_turn(loop_, 0), 0);
+        for (size_t i = 0; i < sockets_.size(); i++) {
+            if (i >= receivers) {
+                ASSERT_EQ(dgram_close(sockets_[i]), 0);
+                continue;
+            }
+            ASSERT_EQ(dgram_bind(sockets_[i], 0, "127.0.0.1"), 0);
+            for (size_t n = 0; n < each; n++) {
+                peer_.send("hello", address_of(sockets_[i]));
+            }
+        }
+        ASSERT_TRUE(run_until(loop_, [&] { return received_ == receivers * each; }));
+        for (size_t i = 0; i < receivers; i++) {
+            ASSERT_EQ(dgram_close(sockets_[i]), 0);
+        }
+        ASSERT_TRUE(run_until(loop_, [&] { return closed_ == sockets_.size(); }));
+    }
+
+  private:
+    size_t count() const
+    {
+        return (info_of(loop_).slots + 1) / 3;
+    }
+
+    int make_one()
+    {
+        struct dgram_socket *socket = nullptr;
+        int code = dgram_create_socket(loop_, DGRAM_UDP4, nullptr, &socket);
+        if (code == 0) {
+            on_.attach(socket);
+            sockets_.push_back(socket);
+        } else {
+            EXPECT_EQ(code, -ENOMEM);
+        }
+        return code;
+    }
+
+    struct dgram_loop *loop_;
+    Plain peer_;
+    Handlers on_;
+    std::vector<struct dgram_socket *> sockets_;
+    size_t received_ = 0, closed_ = 0;
+    bool failed_ = false;
+};
+
+TEST_P(NoMemory, FailedSocketLeavesTheRoomWhole)
+{
+    for (auto where : {SocketsWithoutMemory::OUTSIDE, SocketsWithoutMemory::POSTED,
+                       SocketsWithoutMemory::MESSAGE}) {
+        bool failed = true;
+        for (uint64_t n = 1; failed; n++) {
+            for (size_t turns = 0; turns < 3; turns++) {
+                SCOPED_TRACE(testing::Message() << "place " << where << ", allocation " << n
+                                                << " fails, " << turns << " turns");
+                remake_loop(loop_options());
+                SocketsWithoutMemory sockets(loop);
+                failed = sockets.make(where, n);
+                ASSERT_NO_FATAL_FAILURE(sockets.fill(turns));
+                ASSERT_NO_FATAL_FAILURE(sockets.flood());
+            }
+            ASSERT_LT(n, 1000u);
+        }
     }
 }
 

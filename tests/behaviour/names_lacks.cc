@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_names_lacks.cc: host names when it is this host that fails: no descriptors, a
- * resolv.conf that cannot be read; also servers that hang up, and what the sockets of c-ares are.
- * Through the table of src/system.h. What this host lacks is never a verdict on a name, and never
- * remembered.
+ * names_lacks.cc: host names when it is this host that fails: no descriptors, a resolv.conf that
+ * cannot be read; also servers that hang up, and what the sockets of c-ares are. Through the table
+ * of src/system.h. What this host lacks is never a verdict on a name, and never remembered.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -15,14 +14,8 @@
 #include <map>
 #include <random>
 
+#include "tests/support/internals.h"
 #include "tests/support/names.h"
-
-extern "C" {
-#include "src/system.h"
-/* src/core.h is C only. */
-int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
-                        struct dgram_loop **ret_loop);
-}
 
 using namespace names;
 
@@ -429,13 +422,6 @@ TEST_P(NameLacks, NamesOfTheHostsFileNeedNoDescriptor)
 }
 
 /* ---- Everything at random ------------------------------------------------------------------ */
-
-unsigned seed_of_this_run()
-{
-    const char *text = getenv("DGRAM_TEST_SEED");
-    return text != nullptr ? static_cast<unsigned>(strtoul(text, nullptr, 0))
-                           : std::random_device()();
-}
 
 /* Calls fail by chance, servers refuse, the file changes, sockets come and go. Each send ends once.
  * When the faults are over, and what may be remembered of them, every name resolves. */

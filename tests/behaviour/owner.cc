@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_owner.cc: the thread of a loop: whom it lets in, who may free it, pthread_cancel(3).
+ * owner.cc: the thread of a loop: whom it lets in, who may free it, pthread_cancel(3).
  */
 #include <netinet/in.h>
 #include <pthread.h>
@@ -338,7 +338,7 @@ TEST_P(Owner, OfSeveralLoopsEnds)
     }
 }
 
-/* ---- pthread_cancel ------------------------------------------------------------------------- */
+/* ---- pthread_cancel ------------------------------------------------------------------------ */
 
 /* Noticed between two turns: a loop that sleeps has to be woken. */
 TEST_P(Owner, IsCancelledAndTheLoopCanBeFreed)

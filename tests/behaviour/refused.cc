@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_refused.cc: the kernel refuses one of many datagrams of a turn: those behind it to the
- * same peer wait for it, those to others do not; or it refuses trains, which are sent one by one.
+ * refused.cc: the kernel refuses one of many datagrams of a turn: those behind it to the same peer
+ * wait for it, those to others do not; or it refuses trains, which are sent one by one.
  *
  * This program's own sendmmsg() and sendmsg() stand before the C library's and fail on demand, so
  * with the static library only. What the io_uring engine submits by the ring is not seen here: in a
  * turn, lone trains to three peers and fewer. A flush sends one train by sendmsg(), and chains to
  * one peer go by sendmmsg() always. For the ring there is the kernel's own refusal of trains, which
  * two socket options bring about without privileges, as EINVAL and EMSGSIZE. EIO takes IPsec and
- * EPERM a firewall: found_netns.cc has both.
+ * EPERM a firewall: host/netns.cc has both.
  */
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -431,7 +431,7 @@ TEST_P(RefusedTrains, AreNotTriedAgainAtOnce)
     }
 }
 
-/* A socket whose trains so many refused in a row makes none (for a while: sim_refused.cc). */
+/* A socket whose trains so many refused in a row makes none (for a while: simulated/refused.cc). */
 TEST_P(RefusedTrains, AreNotMadeAfterEightInARow)
 {
     verdict = [&](const struct msghdr *message) { return is_train(message) ? EIO : 0; };

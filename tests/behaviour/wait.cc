@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * behaviour_gather.cc: a loop with a delay budget sleeps on whatever comes. When it does is
- * sim_gather.cc's; here, that the engines do it, and lose nothing by it.
+ * wait.cc: how a turn waits: a loop with a delay budget sleeps on whatever comes, a busy one looks
+ * before it sleeps. When a loop gathers is simulated/gather.cc's; here, that the engines do it, and
+ * lose nothing by it.
  */
-#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <deque>
 #include <thread>
 
 #include "tests/support/harness.h"
@@ -209,4 +212,102 @@ TEST_P(GatherTest, AnswersLeave)
 
 INSTANTIATE_ON_HOST_ENGINES(GatherTest);
 
-} // namespace
+class BusyPoll : public EngineTest
+{
+};
+
+INSTANTIATE_ON_HOST_ENGINES(BusyPoll);
+
+/* ---- Busy polling -------------------------------------------------------------------------- */
+
+/* The first turn of a loop may spin for a timer alone. */
+TEST_P(BusyPoll, WaitsForATimerBeforeAnythingElse)
+{
+    for (uint32_t microseconds : {0u, 100u, 10000u}) {
+        struct dgram_loop_options options = loop_options();
+        options.busy_poll_us = microseconds;
+        struct dgram_loop *busy = make_loop(&options);
+        int ticks = 0;
+        Tick tick([&](struct dgram_timer *) { ticks++; });
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(busy, Tick::call, &tick, &timer), 0);
+        ASSERT_EQ(dgram_timer_start(timer, MILLISECOND, 0), 0);
+        EXPECT_EQ(dgram_loop_run(busy), 0);
+        EXPECT_EQ(ticks, 1);
+        dgram_loop_free(busy);
+    }
+}
+
+/* Engines look at few sockets one by one, and at many, or beside many that only send, at once. */
+TEST_P(BusyPoll, FindsTheOneAmongMany)
+{
+    struct dgram_loop_options options = loop_options();
+    options.busy_poll_us = 1000000;
+    struct dgram_loop *busy = make_loop(&options);
+    Plain peer;
+    for (size_t listening : {1u, 2u, 3u}) {
+        std::deque<Inbox> inboxes(listening);
+        std::vector<struct dgram_socket *> sockets;
+        for (size_t i = 0; i < 20; i++) {
+            sockets.push_back(open_bound(busy));
+        }
+        for (Inbox &inbox : inboxes) {
+            sockets.push_back(open_inbox(busy, &inbox));
+        }
+        for (size_t i = 0; i < listening; i++) {
+            peer.send("found", address_of(sockets[20 + i]));
+            EXPECT_TRUE(run_until(busy, [&] { return inboxes[i].count() == 1; })) << i;
+        }
+        for (struct dgram_socket *socket : sockets) {
+            close_and_wait(busy, socket);
+        }
+    }
+    dgram_loop_free(busy);
+}
+
+/* The same behaviour: datagrams, timers, posts and stops of other threads all end a spin. */
+TEST_P(BusyPoll, ChangesNothingButTheWaiting)
+{
+    for (uint32_t microseconds : {0u, 1u, 50u, 1000000u, DGRAM_BUSY_POLL_OFF}) {
+        SCOPED_TRACE(microseconds);
+        struct dgram_loop_options options = loop_options();
+        options.busy_poll_us = microseconds;
+        struct dgram_loop *busy = make_loop(&options);
+        ASSERT_NE(busy, nullptr);
+        expect_echo(busy, open_socket(busy));
+        Plain peer;
+        Inbox inbox;
+        std::atomic<bool> running{false};
+        int ticks = 0, runs = 0;
+        struct dgram_socket *socket = open_inbox(busy, &inbox);
+        const struct dgram_addr to = address_of(socket);
+        for (size_t i = 1; i <= 20; i++) {
+            std::thread sender([&] { peer.send(numbered(static_cast<unsigned>(i)), to); });
+            EXPECT_TRUE(run_until(busy, [&] { return inbox.count() == i; }));
+            sender.join();
+        }
+        Tick tick([&](struct dgram_timer *) { ticks++; });
+        Job job([&](struct dgram_loop *) {
+            runs++;
+            running = true;
+        });
+        struct dgram_timer *timer = nullptr;
+        ASSERT_EQ(dgram_timer_create(busy, Tick::call, &tick, &timer), 0);
+        const uint64_t before = monotonic_ns();
+        ASSERT_EQ(dgram_timer_start(timer, 3 * MILLISECOND, 0), 0);
+        ASSERT_TRUE(run_until(busy, [&] { return ticks == 1; }));
+        EXPECT_GE(monotonic_ns(), before + 3 * MILLISECOND);
+        std::thread other([&] {
+            EXPECT_EQ(dgram_loop_post(busy, Job::call, &job), 0);
+            wait_until([&] { return running.load(); });
+            dgram_loop_stop(busy);
+        });
+        EXPECT_EQ(dgram_loop_run(busy), 1);
+        other.join();
+        EXPECT_EQ(runs, 1);
+        close_and_wait(busy, socket);
+        dgram_loop_free(busy);
+    }
+}
+
+} /* namespace */

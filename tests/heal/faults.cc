@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heal_faults.cc: this program's own calls stand before the C library's and liburing's. They count,
- * fail when the plan says so, and else do what the true ones do.
+ * faults.cc: this program's own calls stand before the C library's and liburing's. They count, fail
+ * when the plan says so, and else do what the true ones do.
  *
  * Operations of a ring fail one by one, too: one that is to fail is submitted as one that does
  * nothing, and its completion gets the error. So the kernel holds nothing of it, as if it had
@@ -14,7 +14,6 @@
  */
 /* Both names of a call that has two are defined here, so neither may stand for the other. */
 #undef _FILE_OFFSET_BITS
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -34,6 +33,7 @@
 #endif
 
 #include "tests/heal/heal.h"
+#include "tests/support/real.h"
 
 extern "C" {
 #include "src/base/memory.h"
@@ -118,15 +118,7 @@ const bool installed = [] {
     return true;
 }();
 
-template <class F> F *real(const char *name)
-{
-    return reinterpret_cast<F *>(dlsym(RTLD_NEXT, name));
-}
-
 } /* namespace */
-
-/* The true function behind the one that is being defined, looked for once. */
-#define REAL(name) static decltype(::name) *const name##_real = real<decltype(::name)>(#name)
 
 void faults_begin(const Plan &the_plan)
 {
@@ -349,8 +341,8 @@ int eventfd(unsigned value, int flags)
 /* Whatever the size of an offset is: both names mean this one here. */
 static void *map(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
-    static const auto mmap_real =
-        real<void *(void *, size_t, int, int, int, off_t)>(sizeof(long) == 8 ? "mmap" : "mmap64");
+    static const auto mmap_real = real_function<void *(void *, size_t, int, int, int, off_t)>(
+        sizeof(long) == 8 ? "mmap" : "mmap64");
     return fails("mmap", {ENOMEM, EAGAIN, EPERM})
                ? MAP_FAILED
                : mmap_real(address, size, protection, flags, fd, offset);
@@ -370,7 +362,7 @@ void *mmap64(void *address, size_t size, int protection, int flags, int fd, off6
 
 static int control(int fd, int command, void *argument)
 {
-    static const auto fcntl_real = real<int(int, int, ...)>("fcntl");
+    static const auto fcntl_real = real_function<int(int, int, ...)>("fcntl");
     return command == F_DUPFD_CLOEXEC && fails("fcntl", {EMFILE, ENOMEM, EPERM})
                ? -1
                : fcntl_real(fd, command, argument);
@@ -378,7 +370,7 @@ static int control(int fd, int command, void *argument)
 
 static FILE *open_file(const char *path, const char *mode)
 {
-    static const auto fopen_real = real<FILE *(const char *, const char *)>("fopen");
+    static const auto fopen_real = real_function<FILE *(const char *, const char *)>("fopen");
     return fails("fopen", {EMFILE, ENFILE, ENOMEM, EINTR}) ? nullptr : fopen_real(path, mode);
 }
 
@@ -549,7 +541,7 @@ int io_uring_register_buf_ring(struct io_uring *ring, struct io_uring_buf_reg *r
 int io_uring_register(unsigned fd, unsigned operation, const void *argument, unsigned count)
 {
     static const auto io_uring_register_real =
-        real<int(unsigned, unsigned, const void *, unsigned)>("io_uring_register");
+        real_function<int(unsigned, unsigned, const void *, unsigned)>("io_uring_register");
     const int errnum = fault(Source::CALLS, "io_uring_register", {ENOMEM, EINTR, EPERM});
     return errnum != 0 ? -errnum : io_uring_register_real(fd, operation, argument, count);
 }

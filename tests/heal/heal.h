@@ -2,11 +2,11 @@
 /*
  * heal.h: faults that come and go, and the life of a loop that they hit.
  *
- *     heal_faults.cc   where faults come from: memory, the C library's calls, liburing's
- *     heal_life.cc     a life with everything that a loop can do, and the proof that it is well
- *     heal_test.cc     the tests: each place of a life fails, once or for a stretch
- *     heal_names.cc    the same of lookups
- *     heal_results.cc  what becomes of datagrams when one operation of a ring fails
+ *     faults.cc   where faults come from: memory, the C library's calls, liburing's
+ *     life.cc     a life with everything that a loop can do, and the proof that it is well
+ *     test.cc     the tests: each place of a life fails, once or for a stretch
+ *     names.cc    the same of lookups
+ *     results.cc  what becomes of datagrams when one operation of a ring fails
  *
  * A fault ends. Then the same loop must do all that a loop can do, unless its engine broke, which
  * the turn has said; and a new loop must in any case.
@@ -26,7 +26,7 @@ namespace heal
 
 using namespace harness;
 
-/* ---- Faults (heal_faults.cc) --------------------------------------------------------------- */
+/* ---- Faults (faults.cc) -------------------------------------------------------------------- */
 
 enum class Source {
     NONE,
@@ -68,7 +68,7 @@ void tell_the_next_name(std::function<void(const struct sockaddr *)> told);
 /* Blocks of the library's memory that are in use. */
 int64_t live_memory();
 
-/* ---- A life (heal_life.cc) ----------------------------------------------------------------- */
+/* ---- A life (life.cc) ---------------------------------------------------------------------- */
 
 class Life
 {

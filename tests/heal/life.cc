@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* heal_life.cc: see heal.h. */
+/* life.cc: see heal.h. */
 #include "tests/heal/heal.h"
 
 #include <poll.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heal_names.cc: looking up names, with a true name server. A fault in a lookup, in a call of the
+ * names.cc: looking up names, with a true name server. A fault in a lookup, in a call of the
  * library's or of c-ares', fails that lookup at most: the next name is found.
  */
 #include <deque>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heal_results.cc: one operation of a ring ends with an error: a send, a receive, a poll. Each send
- * is told its true result, whatever the kernel does for a moment is tried again, and no datagram is
+ * results.cc: one operation of a ring ends with an error: a send, a receive, a poll. Each send is
+ * told its true result, whatever the kernel does for a moment is tried again, and no datagram is
  * lost or doubled by that.
  */
 #include <algorithm>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heal_test.cc: each fault is over some time, and then everything works again.
+ * test.cc: each fault is over some time, and then everything works again.
  *
- * A life (heal_life.cc) is lived again and again; its first call fails, then its second and so on,
- * once or for a stretch of calls. In a normal run each place fails with one of its errnos; with
+ * A life (life.cc) is lived again and again; its first call fails, then its second and so on, once
+ * or for a stretch of calls. In a normal run each place fails with one of its errnos; with
  * DGRAM_HEAL_ALL in the environment with every one, and at every place for a stretch.
  */
 #include <netinet/in.h>

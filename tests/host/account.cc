@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * account_test.cc: ten million datagrams of mixed sizes to mixed peers, and an account of each.
+ * account.cc: ten million datagrams of mixed sizes to mixed peers, and an account of each.
  *
  * They go by every way of sending: with a callback and without, lent, copied, from buffers, one by
  * one and many at once, in runs to one peer and to several by turns, IPv4 and IPv6. Every one has a
@@ -13,7 +13,7 @@
  *
  * DGRAM_ACCOUNT in the environment is another number of datagrams (10,000,000).
  */
-#include "tests/support/harness.h"
+#include "tests/host/account.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -23,7 +23,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -95,37 +94,12 @@ constexpr bool ROOM_IS_SHORT = true;
 constexpr bool ROOM_IS_SHORT = false;
 #endif
 
+namespace account
+{
+
 namespace
 {
 
-using namespace harness;
-
-/* What a sender does: runs of datagrams to one peer; one for each of several peers by turns; or
- * either, from a queue that is often full, on a socket that copies all payloads. */
-enum Kind { RUNS, TURNS, NARROW, KINDS };
-
-/* How a datagram is sent. ASK: with a callback. */
-enum Way { PLAIN, ASK, MANY, MANY_ASK, DEST, DEST_ASK, BUFFER, WAYS };
-
-bool asks(Way way)
-{
-    return way == ASK || way == MANY_ASK || way == DEST_ASK;
-}
-
-bool is_many(Way way)
-{
-    return way == MANY || way == MANY_ASK;
-}
-
-constexpr unsigned FAMILIES = 2, PEERS = 8;
-constexpr unsigned SENDERS = KINDS * FAMILIES, RECEIVERS = PEERS * FAMILIES;
-constexpr unsigned PAIRS = SENDERS * PEERS;
-constexpr unsigned BUFFERS = 4, ITEMS = 64, BOUTS = 16;
-constexpr uint32_t HEADER = 8; /* the pair and the number; shorter datagrams carry neither */
-constexpr uint32_t SIZE_MOST = 60000;
-constexpr size_t PATTERN = 65536;
-constexpr size_t ROOM = 4 * 65536; /* for the payloads of one bout */
-constexpr uint64_t NARROW_QUEUE = 256 * 1024;
 /* From so many on, every way was gone often and every counter tells something. */
 constexpr uint64_t ENOUGH = 150000;
 /* Datagrams to a train of each socket, on an average. 9 to 13 were seen; if trains ended where
@@ -147,12 +121,6 @@ constexpr bool SANITIZED = __has_feature(address_sanitizer);
 constexpr bool SANITIZED = false;
 #endif
 
-uint64_t wanted_total()
-{
-    const char *text = getenv("DGRAM_ACCOUNT");
-    return text != nullptr ? strtoull(text, nullptr, 10) : 10000000u;
-}
-
 /* KiB of memory that the process has in use: what the heap has and nobody uses is given back, or a
  * moment in which much was parked would look like a leak. */
 long resident()
@@ -164,13 +132,6 @@ long resident()
     long total = 0, pages = 0;
     file >> total >> pages;
     return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
-/* What the receiver's buffer is charged for a datagram at most: up to 16 KiB the kernel allocates
- * powers of two, and its own structs besides. */
-uint64_t charge_of(uint32_t size)
-{
-    return 2 * static_cast<uint64_t>(size) + 1200;
 }
 
 enum { SOL_UDP_ = 17, UDP_SEGMENT_ = 103, UDP_GRO_ = 104 }; /* udp(7) */
@@ -188,267 +149,13 @@ double ratio(uint64_t one, uint64_t two)
     return static_cast<double>(one) / static_cast<double>(std::max<uint64_t>(two, 1));
 }
 
-class Random
+} /* namespace */
+
+uint64_t wanted_total()
 {
-  public:
-    explicit Random(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1)
-    {
-    }
-    uint64_t next()
-    {
-        state_ ^= state_ << 13;
-        state_ ^= state_ >> 7;
-        state_ ^= state_ << 17;
-        return state_;
-    }
-    unsigned below(unsigned limit)
-    {
-        return static_cast<unsigned>(next() >> 20) % limit;
-    }
-
-  private:
-    uint64_t state_;
-};
-
-/* The sizes of a pair's datagrams, the same for its sender and its receiver: runs of one size, as
- * trains like them, and everything else: short ones at the end of a run, empty ones, large ones. */
-class Sizes
-{
-  public:
-    explicit Sizes(uint64_t seed) : random_(seed)
-    {
-    }
-
-    uint32_t next()
-    {
-        if (left_ == 0) {
-            begin_run();
-        }
-        left_--;
-        return size_;
-    }
-
-  private:
-    void begin_run()
-    {
-        const unsigned kind = random_.below(64);
-        left_ = 1 + random_.below(random_.below(2) == 0 ? 4 : 64);
-        if (kind < 3) {
-            size_ = 0;
-            left_ = 1;
-        } else if (kind < 6) {
-            size_ = 1 + random_.below(16);
-        } else if (kind < 9) {
-            size_ = 1400 + random_.below(8000);
-            left_ = 1 + left_ % 8;
-        } else if (kind == 9) {
-            size_ = 1 + random_.below(SIZE_MOST);
-            left_ = 1;
-        } else {
-            size_ = 16 + random_.below(1385);
-        }
-    }
-
-    Random random_;
-    uint32_t left_ = 0, size_ = 0;
-};
-
-/* The callbacks that are awaited, by their numbers, and the memory that is lent until they come. A
- * ring of each: what is oldest ends first, or holds up the others. */
-class Tickets
-{
-  public:
-    struct Ticket {
-        uint64_t number = UINT64_MAX;
-        struct dgram_socket *socket = nullptr;
-        uint32_t size = 0;
-        bool awaited = false;
-        uint32_t lent = 0; /* bytes of memory */
-        uint64_t at = 0;   /* where they are, counted on from round to round */
-        uint64_t before = 0;
-    };
-
-    /* NULL if too many are awaited. */
-    Ticket *take(struct dgram_socket *socket, uint32_t size, uint32_t lent)
-    {
-        while (oldest_ < next_ && !tickets_[oldest_ % COUNT].awaited) {
-            oldest_++;
-        }
-        uint64_t at = top_;
-        if (at % BYTES + lent > BYTES) {
-            at += BYTES - at % BYTES;
-        }
-        const uint64_t bottom = oldest_ < next_ ? tickets_[oldest_ % COUNT].before : top_;
-        if (next_ - oldest_ == COUNT || at + lent - bottom > BYTES) {
-            return nullptr;
-        }
-        Ticket *ticket = &tickets_[next_ % COUNT];
-        *ticket = {next_++, socket, size, true, lent, at, top_};
-        top_ = at + lent;
-        return ticket;
-    }
-    /* The last one: its datagram was refused. */
-    void take_back()
-    {
-        Ticket *ticket = &tickets_[--next_ % COUNT];
-        ticket->awaited = false;
-        top_ = ticket->before;
-    }
-    unsigned char *memory(const Ticket *ticket)
-    {
-        return &memory_[ticket->at % BYTES];
-    }
-
-    /* Not the ticket but its number: a second call would find the ticket of another datagram. */
-    static void *user(const Ticket *ticket)
-    {
-        return reinterpret_cast<void *>(static_cast<uintptr_t>(ticket->number + 1));
-    }
-    void call(struct dgram_socket *socket, int result, void *user)
-    {
-        const uint64_t number = reinterpret_cast<uintptr_t>(user) - 1;
-        Ticket *ticket = &tickets_[number % COUNT];
-        ASSERT_EQ(ticket->number, number) << "called twice, or never asked for";
-        ASSERT_TRUE(ticket->awaited) << "called twice";
-        ASSERT_EQ(result, static_cast<int>(ticket->size)) << dgram_error_name(result);
-        ASSERT_EQ(socket, ticket->socket);
-        ticket->awaited = false;
-        called_++;
-        memset(memory(ticket), 0xee, ticket->lent); /* nobody reads it any more */
-    }
-
-    uint64_t taken() const
-    {
-        return next_;
-    }
-    uint64_t called() const
-    {
-        return called_;
-    }
-
-  private:
-    static constexpr size_t COUNT = 8192, BYTES = 2 << 20;
-
-    std::vector<Ticket> tickets_ = std::vector<Ticket>(COUNT);
-    std::vector<unsigned char> memory_ = std::vector<unsigned char>(BYTES);
-    uint64_t next_ = 0, oldest_ = 0, called_ = 0, top_ = 0;
-};
-
-class Account : public EngineTest
-{
-  protected:
-    struct Sender {
-        Kind kind;
-        unsigned index;
-        struct dgram_socket *socket;
-        struct dgram_addr at;
-        uint64_t sent, bytes;
-        bool waits; /* for `drain` */
-    };
-    struct Receiver {
-        unsigned index;
-        struct dgram_socket *socket;
-        struct dgram_addr at;
-        struct dgram_destination *destination;
-        uint64_t out; /* charged for what is on its way */
-        uint64_t come, bytes;
-    };
-    struct Pair {
-        Sizes to_send{0}, to_come{0};
-        uint64_t sent = 0, come = 0;
-    };
-    struct Composed {
-        struct dgram_buffer *buffer;
-        bool busy; /* until `idle` */
-    };
-    /* A datagram that is about to be sent. */
-    struct Draft {
-        Sender *from;
-        unsigned peer;
-        uint32_t size;
-        bool copied; /* by an item's flag */
-        Sizes before{0};
-        unsigned char *data;
-        void *user; /* NULL: without a callback */
-    };
-    /* One datagram after the other by one way. */
-    struct Bout {
-        Sender *from;
-        Way way;
-        unsigned peers, first, rounds;
-        Composed *composed;
-    };
-
-    void TearDown() override;
-    void make_memory();
-    void open();
-    void run();
-    void expect_trains();
-    void expect_account();
-    void expect_memory(long before, long after) const;
-
-    static Account *running;
-
-  private:
-    void open_sender(unsigned index);
-    void open_receiver(unsigned index);
-
-    void bout();
-    void choose(Bout *bout);
-    bool send_one(const Bout &bout, unsigned which);
-    bool draft(const Bout &bout, unsigned which, Draft *draft);
-    bool place(const Bout &bout, unsigned which, Draft *draft);
-    unsigned char *room_for(const Bout &bout, unsigned which, uint32_t size);
-    int send(const Draft &draft, const Bout &bout);
-    void send_items(const Bout &bout);
-    void account_for(const Draft &draft, Way way, int code);
-    void take(Receiver *receiver, const struct dgram_message *message);
-    void expect_sent(const Sender &sender);
-    void expect_come(const Receiver &receiver);
-
-    unsigned pair_of(unsigned sender, unsigned receiver) const
-    {
-        return sender * PEERS + receiver % PEERS;
-    }
-    Receiver &receiver_of(const Draft &draft)
-    {
-        return receivers_[draft.from->index / KINDS * PEERS + draft.peer];
-    }
-    const unsigned char *content(unsigned pair, uint64_t number) const
-    {
-        return &pattern_[(number * 61 + pair * 1021) % PATTERN];
-    }
-    void write(unsigned char *data, unsigned pair, uint64_t number, uint32_t size) const;
-
-    /* Nothing is right any more; once would have been enough to tell. */
-    static bool over()
-    {
-        return muted() || HasFatalFailure();
-    }
-    static void on_message(struct dgram_socket *, const struct dgram_message *, void *user);
-    static void on_messages(struct dgram_socket *, const struct dgram_message *, size_t, void *);
-    static void on_sent(struct dgram_socket *socket, int result, void *user);
-    static void on_error(struct dgram_socket *, const struct dgram_error *error, void *user);
-    static void on_drain(struct dgram_socket *, void *user);
-    static void on_idle(struct dgram_buffer *buffer, void *user);
-
-    uint64_t total_ = wanted_total(), sent_ = 0, come_ = 0;
-    uint64_t refused_ = 0, parked_ = 0, sends_ = 0, receives_ = 0;
-    long early_ = 0; /* KiB in use when half had come */
-    unsigned families_ = 0;
-    bool trains_ = false, joined_ = false; /* the kernel sends trains, and receives them */
-    std::array<Sender, SENDERS> senders_ = {};
-    std::array<Receiver, RECEIVERS> receivers_ = {};
-    std::array<Composed, BUFFERS> composed_ = {};
-    std::array<uint64_t, WAYS> by_way_ = {};
-    Tickets tickets_;
-    std::array<Pair, PAIRS> pairs_;
-    std::vector<unsigned char> pattern_, room_;
-    std::vector<Draft> drafts_; /* of one dgram_send_many() */
-    std::array<size_t, PEERS> used_ = {};
-    uint64_t window_ = UINT64_MAX;
-    Random random_{99};
-};
+    const char *text = getenv("DGRAM_ACCOUNT");
+    return text != nullptr ? strtoull(text, nullptr, 10) : 10000000u;
+}
 
 Account *Account::running;
 
@@ -541,202 +248,6 @@ void Account::expect_trains()
     trains_ = HOST_HAS_TRAINS && kernel_has(UDP_SEGMENT_);
     joined_ = trains_ && kernel_has(UDP_GRO_);
     EXPECT_EQ(info_of(loop).segments_max >= 64, trains_);
-}
-
-/* ---- Sending ------------------------------------------------------------------------------- */
-
-void Account::bout()
-{
-    Bout bout = {};
-    choose(&bout);
-    bool goes_on = true;
-    for (unsigned round = 0; goes_on && round < bout.rounds; round++) {
-        goes_on = false;
-        for (unsigned which = 0; which < bout.peers; which++) {
-            goes_on |= send_one(bout, which);
-        }
-    }
-    send_items(bout);
-}
-
-void Account::choose(Bout *bout)
-{
-    static const Way ways[] = {PLAIN, PLAIN, PLAIN, PLAIN,    ASK,      ASK,
-                               MANY,  MANY,  DEST,  DEST_ASK, MANY_ASK, BUFFER};
-    bout->from = &senders_[random_.below(families_ * KINDS)];
-    bout->way = ways[random_.below(sizeof(ways) / sizeof(ways[0]))];
-    bool turns = bout->from->kind == TURNS || (bout->from->kind == NARROW && random_.below(2));
-    bout->peers = turns ? 2 + random_.below(PEERS - 1) : 1;
-    bout->first = random_.below(PEERS);
-    bout->rounds = 1 + random_.below(turns ? 48 : 160);
-    if (bout->way == BUFFER) {
-        auto idle = std::find_if(composed_.begin(), composed_.end(),
-                                 [](const Composed &composed) { return !composed.busy; });
-        bout->composed = idle != composed_.end() ? &*idle : nullptr;
-        bout->way = bout->composed != nullptr ? BUFFER : PLAIN;
-    }
-    used_.fill(0);
-}
-
-/* False if this peer cannot be sent to now. */
-bool Account::send_one(const Bout &bout, unsigned which)
-{
-    Draft one = {};
-    if (bout.from->waits || over() || !draft(bout, which, &one)) {
-        return false;
-    }
-    if (is_many(bout.way)) {
-        drafts_.push_back(one);
-        if (drafts_.size() == ITEMS) {
-            send_items(bout);
-        }
-    } else {
-        account_for(one, bout.way, send(one, bout));
-    }
-    return true;
-}
-
-/* The next datagram of a pair, unless its receiver has no credit left or there is no place for its
- * payload. */
-bool Account::draft(const Bout &bout, unsigned which, Draft *draft)
-{
-    draft->from = bout.from;
-    draft->peer = (bout.first + which) % PEERS;
-    const unsigned index = pair_of(bout.from->index, draft->peer);
-    Pair &pair = pairs_[index];
-    Receiver &receiver = receiver_of(*draft);
-    draft->before = pair.to_send;
-    draft->size = pair.to_send.next();
-    const uint64_t charge = charge_of(draft->size);
-    if (sent_ == total_ || (receiver.out > 0 && receiver.out + charge > window_) ||
-        !place(bout, which, draft)) {
-        pair.to_send = draft->before;
-        return false;
-    }
-    write(draft->data, index, pair.sent, draft->size);
-    receiver.out += charge;
-    pair.sent++;
-    sent_++;
-    return true;
-}
-
-/* Where the payload is composed: lent memory stays as it is until the callback; what is copied may
- * be overwritten after the call, and is. */
-bool Account::place(const Bout &bout, unsigned which, Draft *draft)
-{
-    draft->copied = bout.way == MANY_ASK && sent_ % 2 == 0;
-    const bool lent = asks(bout.way) && bout.from->kind != NARROW && !draft->copied;
-    draft->data = lent ? nullptr : room_for(bout, which, draft->size);
-    if (!lent && draft->data == nullptr) {
-        return false;
-    }
-    if (asks(bout.way)) {
-        const Tickets::Ticket *ticket =
-            tickets_.take(bout.from->socket, draft->size, lent ? draft->size : 0);
-        if (ticket == nullptr) {
-            return false;
-        }
-        draft->user = Tickets::user(ticket);
-        draft->data = lent ? tickets_.memory(ticket) : draft->data;
-    }
-    return true;
-}
-
-/* In a buffer each peer has a part, so that its datagrams lie one behind the other. */
-unsigned char *Account::room_for(const Bout &bout, unsigned which, uint32_t size)
-{
-    const bool in_buffer = bout.way == BUFFER;
-    auto *memory = in_buffer
-                       ? static_cast<unsigned char *>(dgram_buffer_data(bout.composed->buffer))
-                       : room_.data();
-    const size_t part = in_buffer ? ROOM / bout.peers : ROOM;
-    const unsigned number = in_buffer ? which : 0;
-    const size_t used = used_[number];
-    if (used + size > part) {
-        return nullptr;
-    }
-    used_[number] += in_buffer || is_many(bout.way) ? size : 0;
-    return memory + part * number + used;
-}
-
-void Account::write(unsigned char *data, unsigned pair, uint64_t number, uint32_t size) const
-{
-    memcpy(data, content(pair, number), size);
-    if (size >= HEADER) {
-        const uint64_t head = number << 8 | pair;
-        memcpy(data, &head, sizeof(head));
-    }
-}
-
-int Account::send(const Draft &draft, const Bout &bout)
-{
-    struct dgram_socket *socket = draft.from->socket;
-    const Receiver &to = receiver_of(draft);
-    if (bout.way == BUFFER) {
-        const auto *memory = static_cast<unsigned char *>(dgram_buffer_data(bout.composed->buffer));
-        const int code =
-            dgram_send_buffer(socket, bout.composed->buffer,
-                              static_cast<size_t>(draft.data - memory), draft.size, &to.at);
-        bout.composed->busy |= code == 0;
-        return code;
-    }
-    dgram_sent_fn *fn = asks(bout.way) ? on_sent : nullptr;
-    return bout.way == DEST || bout.way == DEST_ASK
-               ? dgram_send_dest(socket, draft.data, draft.size, to.destination, fn, draft.user)
-               : dgram_send_to(socket, draft.data, draft.size, &to.at, fn, draft.user);
-}
-
-/* The drafts, if there are any, to addresses and destinations by turns. What is refused is
- * the end of them, so that none overtakes another. */
-void Account::send_items(const Bout &bout)
-{
-    const size_t count = drafts_.size();
-    if (count == 0) {
-        return;
-    }
-    std::array<struct dgram_outgoing, ITEMS> items = {};
-    for (size_t i = 0; i < count; i++) {
-        const Draft &draft = drafts_[i];
-        items[i].data = draft.data;
-        items[i].size = draft.size;
-        items[i].user = draft.user;
-        items[i].flags = draft.copied ? DGRAM_COPY : 0;
-        if (i % 3 == 0) {
-            items[i].destination = receiver_of(draft).destination;
-        } else {
-            items[i].address = &receiver_of(draft).at;
-        }
-    }
-    const int taken = dgram_send_many(bout.from->socket, items.data(), count,
-                                      bout.way == MANY_ASK ? on_sent : nullptr, nullptr);
-    ASSERT_GE(taken, 0) << dgram_error_name(taken);
-    for (size_t i = count; i > 0; i--) { /* backwards: the last is taken back first */
-        ASSERT_EQ(items[i - 1].status, i > static_cast<size_t>(taken) ? -EAGAIN : 0);
-        account_for(drafts_[i - 1], bout.way, items[i - 1].status);
-    }
-    drafts_.clear();
-}
-
-/* After the call: the datagram is on its way, or was none. */
-void Account::account_for(const Draft &draft, Way way, int code)
-{
-    if (code == 0) {
-        draft.from->sent++;
-        draft.from->bytes += draft.size;
-        by_way_[way]++;
-        return;
-    }
-    ASSERT_EQ(code, -EAGAIN) << dgram_error_name(code);
-    Pair &pair = pairs_[pair_of(draft.from->index, draft.peer)];
-    pair.to_send = draft.before;
-    pair.sent--;
-    sent_--;
-    receiver_of(draft).out -= charge_of(draft.size);
-    if (draft.user != nullptr) {
-        tickets_.take_back();
-    }
-    draft.from->waits = true;
-    refused_++;
 }
 
 /* ---- What comes ---------------------------------------------------------------------------- */
@@ -925,4 +436,4 @@ TEST_P(Account, EveryDatagramIsAccountedFor)
     expect_memory(before, after);
 }
 
-} /* namespace */
+} /* namespace account */

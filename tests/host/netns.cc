@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * found_netns.cc: what reviews found and only a real host shows: a device that is slower than the
- * program, one that wants fragments, a packet filter, a host without loopback. In network
- * namespaces of its own, which are gone with the process. Exits with 77, "skipped", where they
- * cannot be made.
+ * netns.cc: what only a real host shows: a device that is slower than the program, one that wants
+ * fragments, a packet filter, a host without loopback. In network namespaces of its own, which are
+ * gone with the process. Exits with 77, "skipped", where they cannot be made.
  */
 #include <fcntl.h>
 #include <net/if.h>
@@ -11,19 +10,16 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <thread>
 
 #include "tests/support/harness.h"
-
-extern "C" {
-#include "src/base/memory.h"
-}
+#include "tests/support/memory.h"
 
 using namespace harness;
+using namespace memory;
 
 namespace
 {
@@ -106,32 +102,16 @@ std::string make_namespaces()
 
 /* ---- Fixtures ------------------------------------------------------------------------------ */
 
-std::atomic<bool> no_memory{false};
-
-void *scarce_allocate(size_t size)
-{
-    return no_memory ? nullptr : calloc(1, size > 0 ? size : 1);
-}
-
-class SlowDevice : public EngineTest
+class SlowDevice : public MemoryTest
 {
   protected:
     void SetUp() override
     {
-        before_ = dg_memory;
-        no_memory = false;
-        dg_memory = {scarce_allocate, free};
         {
             Elsewhere far(far_fd);
             peer_.reset(new Plain(DGRAM_UDP4, FAR_ADDRESS));
         }
-        EngineTest::SetUp();
-    }
-    void TearDown() override
-    {
-        no_memory = false;
-        EngineTest::TearDown();
-        dg_memory = before_;
+        MemoryTest::SetUp();
     }
 
     Plain &far_peer()
@@ -150,7 +130,6 @@ class SlowDevice : public EngineTest
     }
 
   private:
-    struct dg_memory_hooks before_ = {};
     std::unique_ptr<Plain> peer_;
 };
 
@@ -441,11 +420,11 @@ TEST_P(SlowDevice, NothingParkedAndClosed)
         ASSERT_EQ(send_text(socket, burst_payload(i), to), 0);
     }
     ASSERT_EQ(dgram_end(socket), 0);
-    no_memory = true;
+    fail_always = true;
     for (int i = 0; i < 6; i++) {
         ASSERT_GE(dgram_loop_turn(loop, 0), 0);
     }
-    no_memory = false;
+    fail_always = false;
     ASSERT_TRUE(run_until(loop, [&] { return closed; }));
     usleep(5000); /* beyond that moment */
     settle(loop);
@@ -536,7 +515,7 @@ TEST_P(BareHost, EngineNeedsNoLoopback)
     EXPECT_EQ(dgram_loop_free(made), nullptr);
 }
 
-/* ---- Interfaces that come and go ------------------------------------------------------------ */
+/* ---- Interfaces that come and go ----------------------------------------------------------- */
 
 /* A tunnel, a container's veth, an adapter. */
 void interface_comes(const char *route)

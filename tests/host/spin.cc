@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spin_test.cc: what a loop asks the kernel while it spins, and when it gives way.
+ * spin.cc: what a loop asks the kernel while it spins, and when it gives way.
  *
  * This program's own recvmsg() and sched_yield() stand before the C library's and count.
  */

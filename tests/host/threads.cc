@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * threads_test.cc: what other threads may do, all at once: post, stop, release messages, run loops
- * of their own, make loops, probe engines. ThreadSanitizer watches in a build of its own
+ * threads.cc: what other threads may do, all at once: post, stop, release messages, run loops of
+ * their own, make loops, probe engines. ThreadSanitizer watches in a build of its own
  * (scripts/test); in every build the counts must be right.
  */
 #include <algorithm>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * interop_peer.c: the library's end of the conversations that tests/interop_test.py holds with
- * other programs. Uses dgram.h only.
+ * interop_peer.c: the library's end of the conversations that interop_test.py holds with other
+ * programs. Uses dgram.h only.
  *
  *     interop_peer [-6] [-o] [-d SERVERS] MODE ...
  *
@@ -13,39 +13,19 @@
  * -6 takes a udp6 socket, -o sends one way and waits for no echo, -d asks other name servers than
  * the host's.
  */
-#include <dgram.h>
+#include "tests/programs/common.h"
 
 #include <arpa/inet.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { PATIENCE_S = 20, SKIPPED = 77 };
+enum { SKIPPED = 77 };
 
 static struct dgram_loop *loop;
 static uint32_t type = DGRAM_UDP4;
 static bool one_way;
 static int outcome;
-
-static void check(int code, const char *what)
-{
-    if (code < 0) {
-        printf("%s: %s\n", what, dgram_error_name(code));
-        exit(1);
-    }
-}
-
-static void *allocate(size_t size)
-{
-    void *memory = calloc(1, size > 0 ? size : 1);
-    if (memory == NULL) {
-        puts("out of memory");
-        exit(1);
-    }
-    return memory;
-}
 
 /* The end of a test that cannot go on. */
 static void fail(const char *why)

@@ -4,7 +4,7 @@
 
 interop_test.py INTEROP_PEER [-- NAME...]     NAME: only the cases whose names contain it
 
-The library's end is tests/interop_peer.c, with the engine of DGRAM_ENGINE. The others are Node's
+The library's end is interop_peer.c, with the engine of DGRAM_ENGINE. The others are Node's
 dgram, socat, Python's socket and dnsmasq; each is skipped where it is not installed. Everything
 stays on loopback.
 """

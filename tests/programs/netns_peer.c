@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * netns_peer.c: the library's end of tests/netns_test.py: one socket that obeys commands on stdin.
- * Uses dgram.h only.
+ * netns_peer.c: the library's end of netns_test.py: one socket that obeys commands on stdin. Uses
+ * dgram.h only.
  *
  *     netns_peer 4|6 [QUEUE_LIMIT]
  *
@@ -29,16 +29,14 @@
  * Datagrams of 16 bytes and more carry a stream, which is a burst's number and the place of its
  * destination, and a sequence number: the receiver knows what is lost, late or damaged.
  */
-#include <dgram.h>
+#include "tests/programs/common.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { PATIENCE_S = 20, STREAMS = 256, CODES = 8, DESTINATIONS = 8, MAGIC = 0x6d617264 };
+enum { STREAMS = 256, CODES = 8, DESTINATIONS = 8, MAGIC = 0x6d617264 };
 
 struct head {
     uint32_t magic, stream, sequence, size;
@@ -84,24 +82,6 @@ static size_t error_count;
 static bool error_wanted;
 static const char *error_operation = "";
 static int error_code;
-
-static void check(int code, const char *what)
-{
-    if (code < 0) {
-        printf("%s: %s\n", what, dgram_error_name(code));
-        exit(1);
-    }
-}
-
-static void *allocate(size_t size)
-{
-    void *memory = calloc(1, size > 0 ? size : 1);
-    if (memory == NULL) {
-        puts("out of memory");
-        exit(1);
-    }
-    return memory;
-}
 
 static uint32_t number_of(const char *text)
 {

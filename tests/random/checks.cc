@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_checks.cc: what the random program sees, held against its books: the datagrams that the
- * simulated kernel takes and hands over, the moments at which the loop would sleep, and every
- * callback. Callbacks go on to act (sim_deeds.cc) when they have been checked.
+ * checks.cc: what the random program sees, held against its books: the datagrams that the simulated
+ * kernel takes and hands over, the moments at which the loop would sleep, and every callback.
+ * Callbacks go on to act (deeds.cc) when they have been checked.
  */
 #include <gtest/gtest.h>
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_program.h: the random program of sim_test.cc: its books, and what its files offer each other.
+ * program.h: the random program of test.cc: its books, and what its files offer each other.
  *
- *     sim_deeds.cc    what the program does: every call of the library but those that turn a loop
- *     sim_checks.cc   what it sees: callbacks and the simulator's hooks, held against the books
- *     sim_test.cc     loops, seeds and the tests
+ *     deeds.cc    what the program does: every call of the library but those that turn a loop,
+ *     sends.cc    and all that sends
+ *     checks.cc   what it sees: callbacks and the simulator's hooks, held against the books
+ *     test.cc     loops, seeds and the tests
  *
  * It knows the public header and the simulator, and nothing of the library's inside.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_test.cc: a program that uses the library at random, on the simulator, and checks it.
+ * test.cc: a program that uses the library at random, on the simulator, and checks it.
  *
  * One seed is one run: sockets, handlers, bursts, timers, posts and names come and go, inside
  * callbacks and outside, while the simulated host does everything that it is allowed to do. The run
@@ -18,7 +18,7 @@
  *     DGRAM_SIM_SEED=<seed> ./sim --gtest_filter=Sim.Hunt       (DGRAM_SIM_TRACE=1 shows the log)
  *     DGRAM_SIM_SEED=<first> DGRAM_SIM_SEEDS=<count> ./sim --gtest_filter=Sim.Hunt
  *
- * This file owns the loops and the seeds; sim_program.h tells where the rest is.
+ * This file owns the loops and the seeds; program.h tells where the rest is.
  */
 #include <gtest/gtest.h>
 #include <signal.h>

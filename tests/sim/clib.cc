@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_clib.cc: see sim_clib.h. A file's text lies in an unnamed file of the host, a new one with
- * each change, so that stat(2) tells them apart.
+ * clib.cc: see clib.h. A file's text lies in an unnamed file of the host, a new one with each
+ * change, so that stat(2) tells them apart.
  */
 /* Both names of a call that has two are defined here, so neither may stand for the other. */
 #undef _FILE_OFFSET_BITS
 #include "tests/sim/clib.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -24,6 +23,7 @@
 #include <vector>
 
 #include "tests/sim/sim.h"
+#include "tests/support/real.h"
 
 namespace
 {
@@ -45,14 +45,6 @@ struct Clib {
 };
 
 Clib clib;
-
-template <class F> F *real(const char *name)
-{
-    return reinterpret_cast<F *>(dlsym(RTLD_NEXT, name));
-}
-
-/* The true function behind the one that is being defined, looked for once. */
-#define REAL(name) static decltype(::name) *const name##_real = real<decltype(::name)>(#name)
 
 /* ---- Files --------------------------------------------------------------------------------- */
 
@@ -186,7 +178,7 @@ extern "C" {
 
 static FILE *open_file(const char *path, const char *mode)
 {
-    static const auto fopen_real = real<FILE *(const char *, const char *)>("fopen");
+    static const auto fopen_real = real_function<FILE *(const char *, const char *)>("fopen");
     return clib.open ? stream_open(path) : fopen_real(path, mode);
 }
 
@@ -204,7 +196,7 @@ FILE *fopen64(const char *path, const char *mode)
 
 int stat(const char *path, struct stat *ret)
 {
-    static const auto stat_real = real<int(const char *, struct stat *)>("stat");
+    static const auto stat_real = real_function<int(const char *, struct stat *)>("stat");
     if (!clib.open) {
         return stat_real(path, ret);
     }
@@ -218,7 +210,7 @@ int stat(const char *path, struct stat *ret)
 
 int stat64(const char *path, struct stat64 *ret)
 {
-    static const auto stat64_real = real<int(const char *, struct stat64 *)>("stat64");
+    static const auto stat64_real = real_function<int(const char *, struct stat64 *)>("stat64");
     if (!clib.open) {
         return stat64_real(path, ret);
     }

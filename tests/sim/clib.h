@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_clib.h: the C library as c-ares finds it in the simulator's world.
+ * clib.h: the C library as c-ares finds it in the simulator's world.
  *
  * c-ares reads clocks, files and chance by itself, behind the back of struct dg_system. Between
  * sim_clib_open() and sim_clib_close() this program's own functions, which stand before the C

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* sim_dns.c: see sim_dns.h. Messages are those of RFC 1035. */
+/* dns.c: see dns.h. Messages are those of RFC 1035. */
 #include "tests/sim/dns.h"
 
 #include <stdbool.h>

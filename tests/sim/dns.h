@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_dns.h: a name server in the simulator's world, on port 53 of its loopback.
+ * dns.h: a name server in the simulator's world, on port 53 of its loopback.
  *
  * Owns the answers, and counts questions. Every name exists and has the loopback's addresses, but
  * for those whose first label begins with "none" (no such name) or "v4" (no address of IPv6). What

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_pair.h: two loops of the simulator with a socket each: the near one, which is tested, and the
- * far one, which sends to it, on a host where nothing goes wrong by chance.
+ * pair.h: two loops of the simulator with a socket each: the near one, which is tested, and the far
+ * one, which sends to it, on a host where nothing goes wrong by chance.
  */
 #ifndef DGRAM_TESTS_SIM_PAIR_H
 #define DGRAM_TESTS_SIM_PAIR_H
 
-#include <gtest/gtest.h>
-
-#include "tests/sim/sim.h"
+#include "tests/sim/fixture.h"
 
 class SimPair : public ::testing::Test
 {
@@ -18,7 +16,7 @@ class SimPair : public ::testing::Test
     {
         struct sim_hooks hooks = {};
         struct dgram_loop_options options = {};
-        hooks.broken = on_rule;
+        hooks.broken = sim_rule_broken;
         options.size = wanted.size = sizeof(options);
         sim_open(1, &faults, &hooks);
         ASSERT_EQ(sim_loop_create(&options, &far), 0);
@@ -64,10 +62,6 @@ class SimPair : public ::testing::Test
     static void on_told(struct dgram_socket *, int, void *user)
     {
         static_cast<SimPair *>(user)->told++;
-    }
-    static void on_rule(void *, const char *rule)
-    {
-        ADD_FAILURE() << "a rule of the boundary: " << rule;
     }
 };
 

@@ -8,7 +8,7 @@
  * goes to the limits of what that allows, and checks that the core keeps its own side.
  *
  * Guests, sockets of other people's code (c-ares), reach a service, which is a function of somebody
- * else's (sim_dns.c). Files are somebody else's, too (sim_clib.cc).
+ * else's (dns.c). Files are somebody else's, too (clib.cc).
  *
  * Nothing here reads real time, opens a descriptor of the host, or decides by an address or a hash
  * of one: the same seed and the same calls give the same run, which sim_hash() proves. The world
@@ -82,7 +82,7 @@ struct sim_faults {
     uint32_t bind;       /* of bind(): fail */
     uint32_t memory;     /* of allocations: fail */
 
-    /* The name server (sim_dns.h): of questions, unless said otherwise. */
+    /* The name server (dns.h): of questions, unless said otherwise. */
     uint32_t dns_down;      /* of packets and connections: nobody is at its port, which says so */
     uint32_t dns_silent;    /* no answer */
     uint32_t dns_fails;     /* SERVFAIL */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_gather.cc: when a loop with a delay budget asks its engine to sleep on whatever comes, for
- * how long, and when not. Whether engines do it is behaviour_gather.cc's.
+ * gather.cc: when a loop with a delay budget asks its engine to sleep on whatever comes, for how
+ * long, and when not. Whether engines do it is behaviour/wait.cc's.
  */
 #include <cerrno>
 #include <vector>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_names.cc: host names in the simulator's world: c-ares with a server, files and a clock of
- * that world (sim_dns.h, sim_clib.h). Whatever goes wrong for a while, the same names resolve when
- * it is over, and nothing is left behind.
+ * names.cc: host names in the simulator's world: c-ares with a server, files and a clock of that
+ * world (sim/dns.h, sim/clib.h). Whatever goes wrong for a while, the same names resolve when it is
+ * over, and nothing is left behind.
  */
 #include <gtest/gtest.h>
 
@@ -13,14 +13,11 @@
 #include <string>
 #include <vector>
 
-#include "tests/sim/sim.h"
 #include "tests/sim/clib.h"
 #include "tests/sim/dns.h"
-
-extern "C" {
-/* src/core.h is C only. */
-uint64_t dg_dns_called(const struct dgram_loop *loop);
-}
+#include "tests/sim/fixture.h"
+#include "tests/sim/sim.h"
+#include "tests/support/internals.h"
 
 namespace
 {
@@ -43,11 +40,6 @@ struct Sent {
     }
 };
 
-void on_rule(void *, const char *rule)
-{
-    ADD_FAILURE() << "a rule of the boundary: " << rule;
-}
-
 /* A world with a name server; it says so if the library leaves something in it. */
 class World
 {
@@ -55,7 +47,7 @@ class World
     World(uint64_t seed, const struct sim_faults &faults)
     {
         struct sim_hooks hooks = {};
-        hooks.broken = on_rule;
+        hooks.broken = sim_rule_broken;
         unsetenv("LOCALDOMAIN"); /* resolv.conf(5): they go before the file */
         unsetenv("RES_OPTIONS");
         sim_open(seed, &faults, &hooks);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_refused.cc: what is learnt of a refused train, for how long, and of whom; in the simulator,
- * where ten seconds cost nothing and a destination's whims are a function of its address.
+ * refused.cc: what is learnt of a refused train, for how long, and of whom; in the simulator, where
+ * ten seconds cost nothing and a destination's whims are a function of its address.
  */
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/fixture.h"
 
 namespace
 {
@@ -16,33 +16,17 @@ namespace
 constexpr unsigned BURST = 40;
 constexpr int64_t SECOND = 1000000000;
 
-void on_rule(void *, const char *rule)
-{
-    ADD_FAILURE() << "a rule of the boundary: " << rule;
-}
-
-class Refused : public ::testing::Test
+class Refused : public SimTest
 {
   protected:
-    void open_world(uint32_t refusing)
+    void open_refusing(uint32_t refusing)
     {
         struct sim_faults faults = {};
-        struct sim_hooks hooks = {};
-        struct dgram_loop_options options = {};
         faults.refusing = refusing;
-        hooks.broken = on_rule;
-        options.size = sizeof(options);
-        sim_open(1, &faults, &hooks);
-        ASSERT_EQ(sim_loop_create(&options, &loop), 0);
+        ASSERT_NO_FATAL_FAILURE(open_world({}, faults));
         ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, nullptr, &socket), 0);
         ASSERT_EQ(dgram_bind(socket, 0, "127.0.0.1"), 0);
     }
-    void TearDown() override
-    {
-        dgram_loop_free(loop);
-        sim_close();
-    }
-
     struct Cost {
         uint64_t sends, refused, errors;
     };
@@ -101,7 +85,6 @@ class Refused : public ::testing::Test
         let_pass(11 * SECOND);
     }
 
-    struct dgram_loop *loop = nullptr;
     struct dgram_socket *socket = nullptr;
     std::vector<std::string> bad;
     std::string good;
@@ -109,7 +92,7 @@ class Refused : public ::testing::Test
 
 TEST_F(Refused, IsRememberedPerDestinationForTenSeconds)
 {
-    open_world(500);
+    open_refusing(500);
     ASSERT_NO_FATAL_FAILURE(find_hosts(1));
     for (int round = 0; round < 12; round++) { /* more than it takes to switch trains off */
         EXPECT_EQ(burst(bad[0]).refused, 1u) << "it was forgotten, or is never asked again";
@@ -124,7 +107,7 @@ TEST_F(Refused, IsRememberedPerDestinationForTenSeconds)
 /* As on a device that takes no trains: the ninth is not asked, and nobody is for ten seconds. */
 TEST_F(Refused, ByEightInARowEndsTrainsForAWhile)
 {
-    open_world(500);
+    open_refusing(500);
     ASSERT_NO_FATAL_FAILURE(find_hosts(10));
     EXPECT_EQ(burst(good).sends, 1u); /* what was counted in the search counts no more */
     for (size_t i = 0; i < bad.size(); i++) {
@@ -141,7 +124,7 @@ TEST_F(Refused, ByEightInARowEndsTrainsForAWhile)
 /* Of a whole submission to one peer every train is refused: that is one peer. */
 TEST_F(Refused, OftenByOneIsNoReason)
 {
-    open_world(500);
+    open_refusing(500);
     ASSERT_NO_FATAL_FAILURE(find_hosts(1));
     EXPECT_EQ(burst(good).sends, 1u);
     EXPECT_GE(burst(bad[0], 12 * 128).refused, 12u);
@@ -150,7 +133,7 @@ TEST_F(Refused, OftenByOneIsNoReason)
 
 TEST_F(Refused, ByManyIsNoReasonWhereOthersTakeTrains)
 {
-    open_world(500);
+    open_refusing(500);
     ASSERT_NO_FATAL_FAILURE(find_hosts(8));
     for (int round = 0; round < 2; round++) {
         for (const std::string &host : bad) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_spin.cc: when a loop spins before it sleeps, and when not: where its program has not decided,
+ * spin.cc: when a loop spins before it sleeps, and when not: where its program has not decided,
  * trials decide, in which the CPU of a datagram is compared.
  */
 #include <cerrno>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_stall.cc: destinations for which the kernel has no memory (ENOBUFS), beside others that are
- * well: nobody else waits for them, nobody's queue is full because of them, and they take turns. In
- * the simulator, whose device takes what the test lets it.
+ * stall.cc: destinations for which the kernel has no memory (ENOBUFS), beside others that are well:
+ * nobody else waits for them, nobody's queue is full because of them, and they take turns. Then one
+ * socket that gets EAGAIN or ENOBUFS: when it is tried again, and when it drains. The device of
+ * this host takes as much as the test lets it.
  */
 #include <gtest/gtest.h>
 
@@ -11,31 +12,23 @@
 #include <map>
 #include <vector>
 
+#include "tests/sim/fixture.h"
 #include "tests/sim/sim.h"
 
 namespace
 {
 
-constexpr int64_t MILLISECOND = 1000000;
-constexpr uint16_t DEAD = 7000, ALSO_DEAD = 7001, ALIVE = 9000;
+class NoRoom : public SimOne
+{
+};
 
-class Stall : public ::testing::Test
+class Stall : public SimTest
 {
   protected:
     void SetUp() override
     {
-        const struct sim_faults faults = {};
-        const struct sim_hooks hooks = {this, note, nullptr, nullptr, on_rule};
-        struct dgram_loop_options options = {};
-        options.size = sizeof(options);
-        sim_open(1, &faults, &hooks);
-        ASSERT_EQ(sim_loop_create(&options, &loop), 0);
+        ASSERT_NO_FATAL_FAILURE(open_world({}));
         socket = open();
-    }
-    void TearDown() override
-    {
-        loop = dgram_loop_free(loop);
-        sim_close();
     }
     struct dgram_socket *open(uint64_t queue_limit = 0)
     {
@@ -71,16 +64,14 @@ class Stall : public ::testing::Test
         }
     }
 
-    static void note(void *user, uint32_t, const struct dgram_addr *to, const unsigned char *data,
-                     uint32_t size)
+    void take(const struct dgram_addr *to, const unsigned char *data, uint32_t size) override
     {
-        Stall *self = static_cast<Stall *>(user);
         const uint16_t port = ntohs(to->u.in4.sin_port);
         uint32_t number = 0;
         ASSERT_GE(size, sizeof(number));
         memcpy(&number, data, sizeof(number));
-        self->taken[port].push_back(number);
-        self->order.push_back(port);
+        taken[port].push_back(number);
+        order.push_back(port);
     }
     static void on_drain(struct dgram_socket *, void *user)
     {
@@ -90,10 +81,6 @@ class Stall : public ::testing::Test
     {
         static_cast<Stall *>(user)->results.push_back(result);
     }
-    static void on_rule(void *, const char *rule)
-    {
-        ADD_FAILURE() << "a rule of the boundary: " << rule;
-    }
     void expect_in_order(uint16_t port, size_t count)
     {
         ASSERT_EQ(taken[port].size(), count) << port;
@@ -102,7 +89,6 @@ class Stall : public ::testing::Test
         }
     }
 
-    struct dgram_loop *loop = nullptr;
     struct dgram_socket *socket = nullptr;
     std::map<uint16_t, uint32_t> next;
     std::map<uint16_t, std::vector<uint32_t>> taken;
@@ -351,6 +337,123 @@ TEST_F(Stall, OfARelayLeavesItsMessagesAsTheyWere)
     let_pass(600 * MILLISECOND);
     EXPECT_EQ(relay.results, COUNT);
     ASSERT_NO_FATAL_FAILURE(expect_in_order(ALIVE, COUNT));
+}
+
+/* The refusal came between two turns, when the queue was below the half already, and nothing told
+ * the outer loop when what was queued had left. */
+TEST_F(NoRoom, RefusedBetweenTurnsOfAnOuterLoopDrains)
+{
+    open({}, 1000);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    int fd = dgram_loop_fd(loop);
+    ASSERT_GE(fd, 0);
+    sim_no_room(number, -EAGAIN, sim_now() + 3600000 * static_cast<uint64_t>(MILLISECOND));
+    ASSERT_EQ(send_plain(9000, 100), 0);
+    for (int i = 0; i < 10 && sim_readable(fd); i++) {
+        turns(1, 0);
+    }
+    ASSERT_FALSE(sim_readable(fd));
+    ASSERT_EQ(send_plain(9000, 950), -EAGAIN);
+    turns(1, 0);
+    EXPECT_EQ(drains, 0u) << "it would be refused again";
+    sim_no_room(number, -EAGAIN, sim_now());
+    for (int i = 0; i < 10 && sim_readable(fd); i++) {
+        turns(1, 0);
+    }
+    EXPECT_EQ(drains, 1u);
+    EXPECT_EQ(send_plain(9000, 950), 0);
+}
+
+/* A datagram that was refused below the half drained at once, and was refused again: 5 million
+ * turns a second. */
+TEST_F(NoRoom, DrainMeansThatTheRefusedOneFits)
+{
+    open({}, 1000);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(2, 0);
+    sim_no_room(number, -EAGAIN, sim_now() + 100 * static_cast<uint64_t>(MILLISECOND));
+    ASSERT_EQ(send_plain(9000, 400), 0); /* below the half, and so it stays */
+    ASSERT_EQ(send_plain(9000, 600), -EAGAIN);
+    uint64_t start = sim_now();
+    turns(5, 10 * MILLISECOND);
+    EXPECT_EQ(drains, 0u);
+    EXPECT_GE(sim_now() - start, static_cast<uint64_t>(40 * MILLISECOND)) << "it does not sleep";
+    turns(10, 20 * MILLISECOND);
+    EXPECT_EQ(drains, 1u);
+    EXPECT_EQ(send_plain(9000, 600), 0);
+}
+
+/* A send that got ENOBUFS in the busy wait was tried again only when the sleep that had been
+ * planned before was over. */
+TEST_F(NoRoom, BusyPollingMindsTheRetry)
+{
+    struct dgram_loop_options options = {};
+    options.busy_poll_us = 10;
+    open(options);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(2, 0);
+    uint64_t start = sim_now();
+    sim_no_room(number, -ENOBUFS, start + 500000);
+    ASSERT_EQ(send_plain(9000, 100), 0);
+    turns(1, 1000 * MILLISECOND);
+    turns(1, 0);
+    EXPECT_EQ(taken, 1u);
+    EXPECT_LT(sim_now() - start, static_cast<uint64_t>(10 * MILLISECOND));
+}
+
+/* When ENOBUFS became the result of the first of a train, those behind it had it, too, whatever
+ * time they had had. Others of the socket are sent meanwhile. */
+TEST_F(NoRoom, HopelessDatagramsHaveASecondEach)
+{
+    constexpr unsigned COUNT = 3;
+    struct Hopeless {
+        uint64_t from, until;
+        int result;
+        static void on_sent(struct dgram_socket *, int result, void *user)
+        {
+            static_cast<Hopeless *>(user)->until = sim_now();
+            static_cast<Hopeless *>(user)->result = result;
+        }
+    } hopeless[COUNT] = {};
+    open({});
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    sim_no_room_for(7000);
+    for (int tick = 0; tick < 500; tick++) { /* of 10 ms */
+        if (tick % 60 == 0 && tick / 60 < static_cast<int>(COUNT)) {
+            Hopeless *one = &hopeless[tick / 60];
+            one->from = sim_now();
+            ASSERT_EQ(dgram_send(socket, "hopeless", 8, 7000, "127.0.0.1", Hopeless::on_sent, one),
+                      0);
+        }
+        ASSERT_EQ(send_plain(9000, 100), 0);
+        const uint64_t until = sim_now() + 10 * static_cast<uint64_t>(MILLISECOND);
+        while (sim_now() < until) {
+            turns(1, MILLISECOND);
+        }
+    }
+    for (const Hopeless &one : hopeless) {
+        EXPECT_EQ(one.result, -ENOBUFS);
+        EXPECT_GE(one.until - one.from, 990 * static_cast<uint64_t>(MILLISECOND));
+    }
+    EXPECT_EQ(taken, 500u);
+}
+
+/* A second without buffers was counted in refusals, so many peers made it a few milliseconds. */
+TEST_F(NoRoom, ManyPeersWaitForBuffersAsLongAsOne)
+{
+    open({});
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(2, 0);
+    uint64_t end = sim_now() + 100 * static_cast<uint64_t>(MILLISECOND);
+    sim_no_room(number, -ENOBUFS, end);
+    for (uint16_t peer = 0; peer < 100; peer++) {
+        ASSERT_EQ(send_plain(static_cast<uint16_t>(9000 + peer), 100), 0);
+    }
+    while (sim_now() < end + 10 * MILLISECOND) {
+        turns(1, MILLISECOND);
+    }
+    EXPECT_EQ(errors.size(), 0u) << dgram_error_name(errors[0]);
+    EXPECT_EQ(taken, 100u);
 }
 
 } /* namespace */

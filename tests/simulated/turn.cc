@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_turn.cc: how long a turn may last, and how a socket that receives ends, on a clock that only
+ * turn.cc: how long a turn may last, and how a socket that receives ends, on a clock that only
  * handlers and waits move.
  */
 #include <algorithm>

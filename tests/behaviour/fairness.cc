@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* How long a turn may last, and the end of a socket that receives, on the
- * host's network; sim_turn.cc has exact bounds. */
+/*
+ * fairness.cc: how long a turn may last, and the end of a socket that receives, on the host's
+ * network; simulated/turn.cc has exact bounds.
+ */
 #include <gtest/gtest.h>
 
 #include <ctime>

@@ -1,41 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sim_rare.cc: ends that no other suite happens to see, as the coverage (scripts/coverage) told: a
- * child that frees its parent's loop while sends and questions wait, and an engine that breaks
- * while sockets starve and records wait. In the simulator, which knows what is left behind.
+ * ends.cc: a child that frees its parent's loop while sends and questions wait, and an engine that
+ * breaks while sockets starve, records wait and trains are tried again. The simulator knows what is
+ * left behind.
  */
 #include <gtest/gtest.h>
-
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <vector>
 
+#include "tests/sim/fixture.h"
 #include "tests/sim/sim.h"
 
 namespace
 {
 
-constexpr int64_t MILLISECOND = 1000000;
-constexpr uint16_t DEAD = 7000, ALSO_DEAD = 7001;
-
-class Rare : public ::testing::Test
+class BrokenEngine : public SimOne
 {
   protected:
-    void open(struct dgram_loop_options options, const struct sim_faults &faults = {})
+    static void count_result(struct dgram_socket *, int, void *user)
     {
-        const struct sim_hooks hooks = {this, nullptr, nullptr, nullptr, on_rule};
-        options.size = sizeof(options);
-        sim_open(1, &faults, &hooks);
-        ASSERT_EQ(sim_loop_create(&options, &loop), 0);
-        sender = open_socket();
+        ++*static_cast<unsigned *>(user);
     }
-    void TearDown() override
+};
+
+class SimEnd : public SimTest
+{
+  protected:
+    void open(const struct dgram_loop_options &options, const struct sim_faults &faults = {})
     {
-        loop = dgram_loop_free(loop);
-        sim_close();
+        ASSERT_NO_FATAL_FAILURE(open_world(options, faults));
+        sender = open_socket();
     }
     struct dgram_socket *open_socket()
     {
@@ -54,12 +51,6 @@ class Rare : public ::testing::Test
         while (count-- > 0) {
             ASSERT_EQ(dgram_send_to(sender, bytes, size, &address, nullptr, nullptr), 0);
             sent++;
-        }
-    }
-    void turns(unsigned count)
-    {
-        while (count-- > 0) {
-            ASSERT_GE(dgram_loop_turn(loop, MILLISECOND), 0);
         }
     }
     /* The simulator's rules count in the child, too: no memory is left, no descriptor. */
@@ -95,13 +86,13 @@ class Rare : public ::testing::Test
 
     static void on_result(struct dgram_socket *, int result, void *user)
     {
-        Rare *self = static_cast<Rare *>(user);
+        SimEnd *self = static_cast<SimEnd *>(user);
         self->results++;
         self->failures += result < 0;
     }
     static void on_close(struct dgram_socket *socket, void *user)
     {
-        Rare *self = static_cast<Rare *>(user);
+        SimEnd *self = static_cast<SimEnd *>(user);
         struct dgram_socket_stats stats = {};
         stats.size = sizeof(stats);
         EXPECT_EQ(dgram_socket_stats(socket, &stats), 0);
@@ -113,7 +104,7 @@ class Rare : public ::testing::Test
     static void flush_and_break(struct dgram_socket *socket, const struct dgram_message *,
                                 void *user)
     {
-        Rare *self = static_cast<Rare *>(user);
+        SimEnd *self = static_cast<SimEnd *>(user);
         if (self->flushed++ == 0) {
             self->send(socket, 5, 100);
             EXPECT_EQ(dgram_loop_flush(self->loop), 0);
@@ -122,19 +113,17 @@ class Rare : public ::testing::Test
             sim_break(1, -EIO);
         }
     }
-    static void on_rule(void *user, const char *rule)
+    void rule_broken(const char *rule) override
     {
         /* A child takes nothing from the engine, which it shares with its parent. */
         const bool is_about_engine =
             strcmp(rule, "a socket is closed before DETACHED") == 0 ||
             strcmp(rule, "the engine is closed before a socket is detached") == 0;
-        if (is_about_engine && static_cast<Rare *>(user)->in_child) {
-            return;
+        if (!is_about_engine || !in_child) {
+            SimTest::rule_broken(rule);
         }
-        ADD_FAILURE() << "a rule of the boundary: " << rule;
     }
 
-    struct dgram_loop *loop = nullptr;
     struct dgram_socket *sender = nullptr;
     unsigned opened = 0, closed = 0, results = 0, failures = 0;
     uint64_t sent = 0, received = 0, discarded = 0;
@@ -145,10 +134,10 @@ class Rare : public ::testing::Test
 /* ---- Children ------------------------------------------------------------------------------ */
 
 /* Sends that wait for room at two destinations, with callbacks and without. */
-TEST_F(Rare, ChildFreesSendsThatStall)
+TEST_F(SimEnd, ChildFreesSendsThatStall)
 {
     open({});
-    turns(2);
+    turns(2, MILLISECOND);
     sim_no_room_for(DEAD);
     sim_no_room_for(ALSO_DEAD);
     for (unsigned i = 0; i < 20; i++) {
@@ -156,20 +145,20 @@ TEST_F(Rare, ChildFreesSendsThatStall)
         ASSERT_EQ(dgram_send(sender, "payload", 7, port, "127.0.0.1",
                              i % 3 == 0 ? on_result : nullptr, this),
                   0);
-        turns(1);
+        turns(1, MILLISECOND);
     }
     ASSERT_EQ(dgram_get_send_queue_count(sender), 20u);
     expect_child_frees();
     sim_room_for(DEAD);
     sim_room_for(ALSO_DEAD);
-    turns(50);
+    turns(50, MILLISECOND);
     EXPECT_EQ(results, 7u);
     EXPECT_EQ(failures, 0u) << "the child took them from the parent";
     EXPECT_EQ(dgram_get_send_queue_count(sender), 0u);
 }
 
 /* A name was asked for by a call, and no turn has put the question yet. */
-TEST_F(Rare, ChildFreesQuestionsThatWereNotPut)
+TEST_F(SimEnd, ChildFreesQuestionsThatWereNotPut)
 {
     struct Hook {
         unsigned asked = 0;
@@ -184,20 +173,20 @@ TEST_F(Rare, ChildFreesQuestionsThatWereNotPut)
     options.lookup = Hook::ask;
     options.lookup_user = &hook;
     open(options);
-    turns(2);
+    turns(2, MILLISECOND);
     for (const char *name : {"one.test", "two.test"}) {
         ASSERT_EQ(dgram_send(sender, "payload", 7, 9, name, on_result, this), 0);
     }
     expect_child_frees();
     EXPECT_EQ(hook.asked, 0u);
-    turns(5);
+    turns(5, MILLISECOND);
     EXPECT_EQ(hook.asked, 2u);
     EXPECT_EQ(results, 2u);
     EXPECT_EQ(failures, 2u);
 }
 
 /* A lookup hook that forks: the child puts no further question, and frees what it has. */
-TEST_F(Rare, ChildOfALookupAsksNobody)
+TEST_F(SimEnd, ChildOfALookupAsksNobody)
 {
     struct Hook {
         unsigned asked = 0;
@@ -218,7 +207,7 @@ TEST_F(Rare, ChildOfALookupAsksNobody)
     options.lookup = Hook::ask;
     options.lookup_user = &hook;
     open(options);
-    turns(2);
+    turns(2, MILLISECOND);
     for (const char *name : {"one.test", "two.test", "three.test"}) {
         ASSERT_EQ(dgram_send(sender, "payload", 7, 9, name, on_result, this), 0);
     }
@@ -229,7 +218,7 @@ TEST_F(Rare, ChildOfALookupAsksNobody)
         end_child();
     }
     expect_child_ended(hook.child);
-    turns(5);
+    turns(5, MILLISECOND);
     EXPECT_EQ(hook.asked, 3u);
     EXPECT_EQ(failures, 3u);
 }
@@ -237,7 +226,7 @@ TEST_F(Rare, ChildOfALookupAsksNobody)
 /* ---- Engines that break -------------------------------------------------------------------- */
 
 /* One socket holds all slots, others starve for one: all are closed, and all is accounted for. */
-TEST_F(Rare, BrokenEngineLeavesNobodyStarving)
+TEST_F(SimEnd, BrokenEngineLeavesNobodyStarving)
 {
     struct dgram_loop_options options = {};
     options.slots = 4;
@@ -250,17 +239,17 @@ TEST_F(Rare, BrokenEngineLeavesNobodyStarving)
         one = open_socket();
         dgram_on_message(one, slow, this);
     }
-    turns(2);
+    turns(2, MILLISECOND);
     for (unsigned train = 0; train < 4; train++) {
         send(flooded, 10, 100 + train);
     }
-    turns(2);
+    turns(2, MILLISECOND);
     dgram_on_message(flooded, slow, this);
-    turns(1);
+    turns(1, MILLISECOND);
     for (struct dgram_socket *one : starving) {
         send(one, 2, 50);
     }
-    turns(1);
+    turns(1, MILLISECOND);
     sim_break(1, -EIO);
     EXPECT_EQ(dgram_loop_run(loop), -EIO);
     EXPECT_EQ(dgram_loop_turn(loop, 0), -EIO);
@@ -271,14 +260,14 @@ TEST_F(Rare, BrokenEngineLeavesNobodyStarving)
 }
 
 /* A flush in a handler had records appended; before a turn dispatches them the engine breaks. */
-TEST_F(Rare, BrokenEngineCountsWhatItHadReceived)
+TEST_F(SimEnd, BrokenEngineCountsWhatItHadReceived)
 {
     struct sim_faults faults = {};
     faults.in_flush = 1000;
     open({}, faults);
     struct dgram_socket *receiver = open_socket();
     dgram_on_message(receiver, flush_and_break, this);
-    turns(2);
+    turns(2, MILLISECOND);
     send(receiver, 1, 100);
     int code = 0;
     for (unsigned i = 0; i < 20 && code >= 0; i++) {
@@ -289,6 +278,35 @@ TEST_F(Rare, BrokenEngineCountsWhatItHadReceived)
     EXPECT_EQ(closed, opened);
     EXPECT_GT(received, 0u);
     EXPECT_EQ(received + discarded, sent);
+}
+
+/* EAGAIN is back-pressure, unless the engine breaks with it: while a refused train was sent again,
+ * one by one or what was behind it, that was not seen, and the rest was parked for good. */
+TEST_F(BrokenEngine, AnEngineThatBreaksDuringASecondAttemptParksNothing)
+{
+    for (int code : {-EAGAIN, -ENOBUFS, -EIO}) {
+        for (uint32_t calls = 1; calls <= 20; calls++) {
+            SCOPED_TRACE(testing::Message() << code << " at call " << calls);
+            struct sim_faults faults = {};
+            faults.refuse = 1000;
+            open({}, 0, faults);
+            ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+            turns(2, 0);
+            unsigned results = 0;
+            for (size_t i = 0; i < 12; i++) { /* two trains, the second behind the first */
+                ASSERT_EQ(dgram_send(socket, "0123456789", i < 6 ? 5 : 10, 9000, "127.0.0.1",
+                                     count_result, &results),
+                          0);
+            }
+            sim_break(calls, code);
+            const int flushed = dgram_loop_flush(loop);
+            EXPECT_EQ(flushed, sim_broken());
+            (void) dgram_loop_turn(loop, 0);
+            EXPECT_EQ(results, 12u);
+            TearDown();
+        }
+    }
+    open({});
 }
 
 } /* namespace */
