@@ -433,10 +433,19 @@ static void release(void)
     dgram_message_release(&p.kept);
 }
 
+/* They must be freed before their loop. */
+static void free_handles(void)
+{
+    for (size_t i = 0; i < HANDLES; i++) {
+        p.handles[i] = dgram_destination_free(p.handles[i]);
+    }
+}
+
 static void free_in_turn(void)
 {
     if (p.turning && take() == 77) {
         p.freeing = true;
+        free_handles();
         (void) dgram_loop_free(p.loop);
         must(dgram_loop_post(p.loop, on_post, NULL) == DGRAM_ENOTRUNNING, "a loop that is freed");
     }
@@ -466,9 +475,7 @@ static void finish(void)
     while (p.lookup_count > 0) {
         answer(p.lookups[--p.lookup_count], 2);
     }
-    for (size_t i = 0; i < HANDLES && p.loop != NULL; i++) {
-        p.handles[i] = dgram_destination_free(p.handles[i]);
-    }
+    free_handles();
     p.loop = dgram_loop_free(p.loop);
     while (p.lookup_count > 0) { /* asked meanwhile */
         answer(p.lookups[--p.lookup_count], 2);

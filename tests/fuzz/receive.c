@@ -12,6 +12,7 @@
 #include "src/base/memory.h"
 #include "src/loop/loop.h"
 #include "src/net/cmsg.h"
+#include "src/receive/inlet.h"
 #include "tests/fuzz/program.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
