@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* engine.h: the engines there are, and the choice of one. It looks for itself whether each works. */
+/* engine.h: the engines there are, and the choice of one. It looks for itself whether each works.
+ * */
 #ifndef DGRAM_LOOP_ENGINE_H
 #define DGRAM_LOOP_ENGINE_H
 

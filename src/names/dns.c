@@ -134,8 +134,8 @@ static void channel_process(struct channel *channel, ares_socket_t read_fd, ares
     deadline_update(channel, read_fd == ARES_SOCKET_BAD && write_fd == ARES_SOCKET_BAD);
 }
 
-/* A socket is ready. c-ares may close it in its turn, so it is looked for again. Of a message that is
- * there, old versions read the length in one turn, and the rest in another. */
+/* A socket is ready. c-ares may close it in its turn, so it is looked for again. Of a message that
+ * is there, old versions read the length in one turn, and the rest in another. */
 static void channel_socket_ready(struct guests *guests, int fd, bool readable)
 {
     struct channel *channel = (struct channel *) guests;

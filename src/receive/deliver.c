@@ -175,7 +175,8 @@ static bool serve_one_by_one(struct receiver *receiver)
     return left;
 }
 
-/* Until the quantum is over, or the socket no longer delivers: the first arrival remembers where. */
+/* Until the quantum is over, or the socket no longer delivers: the first arrival remembers where.
+ * */
 static void serve(struct receiver *receiver)
 {
     struct dgram_loop *loop = receiver->loop;

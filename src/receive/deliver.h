@@ -15,8 +15,8 @@
 /* The message handlers of a turn begin. `late`: the loop's clock is older than other callbacks of
  * this turn. */
 void dg_deliver_begin(struct dgram_loop *loop, bool late);
-/* The first of the records is the receiver's: delivers it, or it and some after it. Returns how many
- * records, and how many datagrams handlers got. */
+/* The first of the records is the receiver's: delivers it, or it and some after it. Returns how
+ * many records, and how many datagrams handlers got. */
 uint32_t dg_deliver(struct receiver *receiver, const struct completion *records, uint32_t count,
                     uint64_t *ret_datagrams);
 /* Delivers the backlog of the next receiver for a quantum. Returns how many datagrams; 0: there is

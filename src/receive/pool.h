@@ -29,7 +29,8 @@ uint32_t dg_pool_free_count(const struct pool *pool);
 /* The core got a slot from the engine. Returns the owner to put into messages, and where to keep
  * the sender's address. */
 void *dg_pool_take(struct pool *pool, uint32_t slot, struct dgram_addr **ret_from);
-/* The dispatch is done with a slot. True if it is free now, false if a message of it is retained. */
+/* The dispatch is done with a slot. True if it is free now, false if a message of it is retained.
+ * */
 bool dg_pool_done(struct pool *pool, uint32_t slot);
 /* Where the rest of an arrival is noted while it waits in its slot. */
 struct backlog_item *dg_pool_backlog_item(struct pool *pool, uint32_t slot);

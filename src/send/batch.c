@@ -139,7 +139,7 @@ static void lane_open(struct flow *flow, const struct dg_train *train)
     sender->loop->outbox->batch->buffer_bytes += flow->lane_granted * train->segment;
 }
 
-void dg_flow_sync(struct flow *flow)
+static void flow_sync(struct flow *flow)
 {
     uint32_t count = flow->lane_granted - flow->lane_left - flow->run_left;
     if (flow->run_left > 0) { /* what it may not take any more need not be submitted */
@@ -162,7 +162,7 @@ void dg_flow_sync(struct flow *flow)
 void dg_batch_sync(struct batch *batch)
 {
     for (uint32_t i = 0; i < batch->flow_count; i++) {
-        dg_flow_sync(&batch->flows[i]);
+        flow_sync(&batch->flows[i]);
     }
 }
 
@@ -180,7 +180,7 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
                      struct request *request)
 {
     uint32_t size = payload->size;
-    dg_flow_sync(flow);
+    flow_sync(flow);
     struct dg_train *train = flow->tail;
     if (train == NULL || train->full || size > train->segment || size == 0 ||
         !dg_train_take(&batch->arena, train, payload, request)) {

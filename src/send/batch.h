@@ -17,8 +17,8 @@ enum {
     BATCH_FULL_BYTES = 256 * 1024, /* or so many bytes in them, while they are in the cache, */
     BATCH_BYTES = 1024 * 1024,     /* or so much of arena and buffers is used: interleaved sends to
                                       many peers fill their trains late */
-    /* The most that open lanes can hold before dg_flow_sync() charges it to the queues: an arena of
-     * one-byte datagrams, each with its overhead. */
+    /* The most that open lanes can hold before dg_batch_sync() charges it to the queues: an arena
+     * of one-byte datagrams, each with its overhead. */
     BATCH_CHARGE_MAX = BATCH_BYTES + BATCH_TRAINS * SEGMENTS_LIMIT * QUEUE_OVERHEAD,
     /* Of a lane in a buffer: all flows may have one. */
     LANE_RUN_BYTES = BATCH_BYTES / BATCH_TRAINS,
@@ -52,8 +52,7 @@ struct flow *dg_batch_find(const struct sender *sender, const union dg_peer *pee
 bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payload *payload,
                      struct request *request);
 
-/* Charges the datagrams that the lanes of a flow, or of all flows, took. */
-void dg_flow_sync(struct flow *flow);
+/* Charges the datagrams that lanes took. */
 void dg_batch_sync(struct batch *batch);
 
 /* The queue of a sender, lanes included. */

@@ -105,8 +105,8 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
 }
 
 /* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
- * ever hold gets it for ever: after a thousand retries in vain it is the result. The code of a broken
- * engine is none, even if it is EAGAIN. */
+ * ever hold gets it for ever: after a thousand retries in vain it is the result. The code of a
+ * broken engine is none, even if it is EAGAIN. */
 static bool is_back_pressure(const struct dg_train *train, uint32_t index, int result)
 {
     return result != train->flow->sender->loop->outbox->batch->code &&

@@ -17,7 +17,7 @@
 /*
  * One destination of one sender within a submission. Its *lane* is the fast way into its last
  * train: so many more datagrams of exactly this size and without a callback may simply be copied to
- * `lane`, and are accounted for when dg_flow_sync() comes by.
+ * `lane`, and are accounted for when dg_batch_sync() comes by.
  */
 struct flow {
     unsigned char *lane;

@@ -13,8 +13,9 @@
 /* The public sends end here: socket_check() comes first, this checks the payload and binds. */
 int dg_send_check(struct dgram_socket *socket, const void *data, size_t size);
 
-/* Whether a datagram with a callback may stay where it is until then. DGRAM_COPY says no. A received
- * message that is sent on is copied, too: it ends with its handler, and the callback may be late. */
+/* Whether a datagram with a callback may stay where it is until then. DGRAM_COPY says no. A
+ * received message that is sent on is copied, too: it ends with its handler, and the callback may
+ * be late. */
 static inline bool send_borrows(const struct dgram_socket *socket, const void *data,
                                 dgram_sent_fn *fn)
 {

@@ -2,10 +2,10 @@
 /*
  * socket.h: a socket: an endpoint, a sender, a receiver, and its life.
  *
- * Life: open - ending (dgram_end) - emptying (all was sent, nothing new arrives: receive/ending.h) -
- * closing (dgram_close: no message any more, in the next prepare the queue gets its last attempt
- * and the engine detaches) - closed (DETACHED came, the descriptor is closed) - `close` is emitted,
- * the memory is freed.
+ * Life: open - ending (dgram_end) - emptying (all was sent, nothing new arrives, see
+ * receive/ending.h) - closing (dgram_close: no message any more; in the next prepare the queue gets
+ * its last attempt and the engine detaches) - closed (DETACHED came, the descriptor is closed) -
+ * `close` is emitted, and the memory is freed.
  */
 #ifndef DGRAM_SOCKET_SOCKET_H
 #define DGRAM_SOCKET_SOCKET_H
