@@ -172,13 +172,7 @@ int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_
     return 0;
 }
 
-int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
-                        struct dgram_loop **ret_loop)
-{
-    return dg_loop_create_on(options, system, NULL, ret_loop);
-}
-
 int dgram_loop_create(const struct dgram_loop_options *options, struct dgram_loop **ret_loop)
 {
-    return dg_loop_create_with(options, &dg_system_host, ret_loop);
+    return dg_loop_create_on(options, &dg_system_host, NULL, ret_loop);
 }

@@ -30,8 +30,6 @@ static inline struct loop_rooms *rooms_of(struct dgram_loop *loop)
 /* dgram_loop_create() on another system and engine, for tests; NULL: as the options say. */
 int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_system *system,
                       const struct backend *backend, struct dgram_loop **ret_loop);
-int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
-                        struct dgram_loop **ret_loop);
 
 /* Takes all rooms down; sockets and callbacks are gone. */
 void dg_loop_forget(struct dgram_loop *loop, bool forked);

@@ -24,7 +24,7 @@ enum {
 };
 
 struct name {
-    struct name *hash_next;
+    struct node bucket;    /* in the table */
     struct node lookups;   /* under way, the newest last */
     struct node waiters;   /* in the order in which they are told */
     uint64_t waiting;      /* kept by waiters: see dg_name_waiting() */
@@ -57,7 +57,7 @@ struct dgram_lookup {
 struct names {
     struct task task; /* there are questions or answers; first, so that the two convert */
     struct dgram_loop *loop;
-    struct name *buckets[NAME_BUCKETS];
+    struct node buckets[NAME_BUCKETS];
     uint32_t name_count;
     bool none_idle;         /* a look for an idle name was in vain, and none became idle since */
     struct queue questions; /* to be asked in the next dispatch */
@@ -77,7 +77,7 @@ static uint64_t time_now(const struct dgram_loop *loop)
 
 /* ---- The table ----------------------------------------------------------------------------- */
 
-static struct name **bucket_of(struct names *names, const char *host)
+static struct node *bucket_of(struct names *names, const char *host)
 {
     uint32_t hash = 2166136261u; /* FNV-1a */
     for (; *host != '\0'; host++) {
@@ -93,11 +93,7 @@ static bool name_is_idle(const struct name *name)
 
 static void name_remove(struct names *names, struct name *name)
 {
-    struct name **link = bucket_of(names, name->host);
-    while (*link != name) {
-        link = &(*link)->hash_next;
-    }
-    *link = name->hash_next;
+    node_remove(&name->bucket);
     names->name_count--;
     dg_release(name);
 }
@@ -114,7 +110,9 @@ static struct name *names_oldest(const struct names *names)
 {
     struct name *oldest = NULL;
     for (size_t i = 0; i < NAME_BUCKETS; i++) {
-        for (struct name *name = names->buckets[i]; name != NULL; name = name->hash_next) {
+        const struct node *bucket = &names->buckets[i];
+        for (struct node *node = bucket->next; node != bucket; node = node->next) {
+            struct name *name = owner_of(node, struct name, bucket);
             if (name_is_idle(name) && (oldest == NULL || name->used < oldest->used)) {
                 oldest = name;
             }
@@ -135,31 +133,45 @@ static void names_shrink(struct names *names)
     }
 }
 
-struct name *dg_name_get(struct dgram_loop *loop, const char *text, sa_family_t family)
+static struct name *name_find(const struct node *bucket, const char *host, sa_family_t family)
 {
-    struct names *names = loop->names;
-    char host[HOST_TEXT_MAX];
-    dg_name_copy(host, text);
-    struct name **bucket = bucket_of(names, host);
-    struct name *name = *bucket;
-    while (name != NULL && (name->family != family || strcmp(name->host, host) != 0)) {
-        name = name->hash_next;
-    }
-    if (name == NULL) {
-        names_shrink(names);
-        name = dg_allocate(sizeof(*name));
-        if (name == NULL) {
-            return NULL;
+    for (struct node *node = bucket->next; node != bucket; node = node->next) {
+        struct name *name = owner_of(node, struct name, bucket);
+        if (name->family == family && strcmp(name->host, host) == 0) {
+            return name;
         }
-        memcpy(name->host, host, sizeof(host));
+    }
+    return NULL;
+}
+
+static struct name *name_make(struct names *names, const char host[HOST_TEXT_MAX],
+                              sa_family_t family)
+{
+    names_shrink(names);
+    struct name *name = dg_allocate(sizeof(*name));
+    if (name != NULL) {
+        memcpy(name->host, host, HOST_TEXT_MAX);
         name->family = family;
+        node_init(&name->bucket);
         node_init(&name->lookups);
         node_init(&name->waiters);
-        name->hash_next = *bucket;
-        *bucket = name;
+        node_prepend(bucket_of(names, host), &name->bucket);
         names->name_count++;
     }
-    name->used = loop->turns;
+    return name;
+}
+
+struct name *dg_name_get(struct dgram_loop *loop, const char *text, sa_family_t family)
+{
+    char host[HOST_TEXT_MAX];
+    dg_name_copy(host, text);
+    struct name *name = name_find(bucket_of(loop->names, host), host, family);
+    if (name == NULL) {
+        name = name_make(loop->names, host, family);
+    }
+    if (name != NULL) {
+        name->used = loop->turns;
+    }
     return name;
 }
 
@@ -476,6 +488,9 @@ int dg_names_open(struct dgram_loop *loop, const struct dgram_loop_options *opti
     names->hook = options->lookup;
     names->hook_user = options->lookup_user;
     dg_task_init(&names->task, PHASE_NAMES, names_run);
+    for (int i = 0; i < NAME_BUCKETS; i++) {
+        node_init(&names->buckets[i]);
+    }
     if (options->dns_servers != NULL) {
         names->servers = text_copy(options->dns_servers);
     }
@@ -518,9 +533,8 @@ void dg_names_close(struct dgram_loop *loop, bool forked)
     }
     dg_dns_close(names->dns, forked);
     for (size_t i = 0; i < NAME_BUCKETS; i++) {
-        for (struct name *name = names->buckets[i], *next; name != NULL; name = next) {
-            next = name->hash_next;
-            name_free(names, name);
+        while (!node_alone(&names->buckets[i])) {
+            name_free(names, owner_of(node_take(&names->buckets[i]), struct name, bucket));
         }
     }
     dg_release(names->servers);

@@ -52,7 +52,7 @@ static struct flow *flow_open(struct sender *sender, const union dg_peer *peer,
     flow->trains_below = sender->alone_until > loop->now ? 0 : dg_path_trains_below(loop, peer);
     flow->sender = sender;
     flow->stall = NULL;
-    flow->head = flow->tail = NULL;
+    flow->trains = (struct queue){0};
     flow->bucket = bucket;
     flow->hash_next = *bucket;
     *bucket = flow;
@@ -143,13 +143,14 @@ static void flow_sync(struct flow *flow)
 {
     uint32_t count = flow->lane_granted - flow->lane_left - flow->run_left;
     if (flow->run_left > 0) { /* what it may not take any more need not be submitted */
-        flow->sender->loop->outbox->batch->buffer_bytes -= flow->run_left * flow->tail->segment;
+        flow->sender->loop->outbox->batch->buffer_bytes -=
+            flow->run_left * flow_last(flow)->segment;
     }
     flow->lane_granted = flow->lane_left = flow->run_left = 0;
     if (count == 0) {
         return;
     }
-    struct dg_train *train = flow->tail;
+    struct dg_train *train = flow_last(flow);
     uint32_t bytes = count * train->segment;
     assert(flow->lane == train->room + bytes && flow->lane <= train->room_end);
     train->room = flow->lane;
@@ -181,8 +182,9 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
 {
     uint32_t size = payload->size;
     flow_sync(flow);
-    struct dg_train *train = flow->tail;
-    if (train == NULL || train->full || size > train->segment || size == 0 ||
+    bool opens = queue_is_empty(&flow->trains);
+    struct dg_train *train = flow_last(flow);
+    if (opens || train->full || size > train->segment || size == 0 ||
         !dg_train_take(&batch->arena, train, payload, request)) {
         train = train_begin(batch, flow, payload);
         bool taken = dg_train_take(&batch->arena, train, payload, request);
@@ -211,7 +213,7 @@ size_t dg_batch_order(struct batch *batch)
         if (flow->sender->announces) {
             continue; /* settled without having been tried: it waits for its `listening` */
         }
-        for (struct dg_train *train = flow->head; train != NULL; train = train->next) {
+        for (struct dg_train *train = flow_first(flow); train != NULL; train = train_after(train)) {
             dg_train_ready(train);
             batch->order[count++] = &train->base;
         }

@@ -2,12 +2,12 @@
 /* buffer.c: see buffer.h. */
 #include "src/send/buffer.h"
 
-#include <string.h>
 #include <sys/mman.h>
 
 #include "src/base/memory.h"
 #include "src/base/sized.h"
 #include "src/core/check.h"
+#include "src/send/path.h"
 
 #define BUFFER_SIZE_MAX (UINT64_C(1) << 30) /* what the kernel registers in one piece */
 
@@ -27,21 +27,9 @@ struct loan {
     uint16_t next_free; /* number, 0: none */
 };
 
-/*
- * Hosts for whose trains the kernel copies anyway, known by a hash of their address: that decides
- * by which device they are reached, and the port does not. A thousand fit, four to a set; one that
- * is pushed out, or found in another's place, costs an attempt, or a copy.
- */
-struct copier {
-    uint64_t hash, until; /* loop time */
-};
-
-enum { COPIER_SETS = 256, COPIER_WAYS = 4 };
-
 struct loans {
     struct loan items[LOANS + 1]; /* by number, from 1 */
     uint16_t free;                /* number, 0: none */
-    struct copier copiers[COPIER_SETS][COPIER_WAYS];
 };
 
 struct buffers {
@@ -140,50 +128,12 @@ static void loan_end(struct loans *loans, uint16_t number)
     loans->free = number;
 }
 
-/* The set in which a host is or would be. */
-static struct copier *copier_set(struct loans *loans, const union dg_peer *peer, uint64_t *ret_hash)
-{
-    uint64_t hash = peer->in4.sin_addr.s_addr;
-    if (peer->any.sa_family == AF_INET6) {
-        uint64_t high, low;
-        memcpy(&high, &peer->in6.sin6_addr.s6_addr[0], sizeof(high));
-        memcpy(&low, &peer->in6.sin6_addr.s6_addr[8], sizeof(low));
-        hash = (high * 0x9e3779b97f4a7c15u) ^ low ^ peer->in6.sin6_scope_id;
-    }
-    hash = (hash + 1) * 0x9e3779b97f4a7c15u;
-    hash ^= hash >> 32;
-    *ret_hash = hash;
-    return loans->copiers[hash % COPIER_SETS];
-}
-
-void dg_buffer_copied(struct dgram_loop *loop, const union dg_peer *peer)
-{
-    uint64_t hash;
-    struct copier *set = copier_set(loop->buffers->loans, peer, &hash), *place = &set[0];
-    for (int way = 0; way < COPIER_WAYS && place->hash != hash; way++) {
-        bool better = set[way].hash == hash || set[way].until < place->until;
-        place = better ? &set[way] : place;
-    }
-    *place = (struct copier){hash, loop->now + REFUSAL_NS};
-}
-
-static bool is_copier(struct dgram_loop *loop, const union dg_peer *peer)
-{
-    uint64_t hash;
-    const struct copier *set = copier_set(loop->buffers->loans, peer, &hash);
-    bool is = false;
-    for (int way = 0; way < COPIER_WAYS; way++) {
-        is = is || (set[way].hash == hash && set[way].until > loop->now);
-    }
-    return is;
-}
-
 void dg_buffer_lend(struct dgram_loop *loop, struct dg_train *train)
 {
     struct dgram_buffer *buffer = train->buffer;
     struct loans *loans = loop->buffers->loans;
     if (buffer->zero_copy < 0 || train->bytes < ZERO_COPY_BYTES || loans->free == 0 ||
-        is_copier(loop, &train->flow->peer)) {
+        dg_path_copies(loop, &train->flow->peer)) {
         return;
     }
     struct loan *loan = &loans->items[loans->free];
@@ -229,7 +179,7 @@ void dg_buffer_released(struct dgram_loop *loop, uint32_t number, bool copied)
         loop->buffers->spared += !copied;
     }
     if (copied && !loan->failed) {
-        dg_buffer_copied(loop, &loan->peer);
+        dg_path_copied(loop, &loan->peer);
     }
     buffer_unuse(loan->buffer);
     loan_end(loop->buffers->loans, (uint16_t) number);

@@ -36,9 +36,6 @@ void dg_buffer_due(struct dgram_buffer *buffer);
 void dg_buffer_lend(struct dgram_loop *loop, struct dg_train *train);
 /* It was tried. What the engine still reads is on loan; from now on the train is like any other. */
 void dg_buffer_take_back(struct dgram_loop *loop, struct dg_train *train);
-/* A train to this host was copied, or could not go without: none of its peers is tried for a
- * while. */
-void dg_buffer_copied(struct dgram_loop *loop, const union dg_peer *peer);
 /* A train leaves the submission: its buffer is no longer in use by it. */
 void dg_buffer_left(struct dgram_loop *loop, struct dg_train *train);
 /* A loan is over. */

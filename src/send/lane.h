@@ -169,7 +169,7 @@ static inline void lane_remember(struct sender *sender, struct flow *flow)
 static inline bool run_advance(struct flow *flow, const struct dgram_buffer *buffer, size_t offset,
                                size_t size)
 {
-    if (flow->run_left == 0 || size != flow->lane_size || buffer != flow->tail->buffer ||
+    if (flow->run_left == 0 || size != flow->lane_size || buffer != flow_last(flow)->buffer ||
         offset != (size_t) (flow->lane - (unsigned char *) buffer->region.memory)) {
         return false;
     }

@@ -47,7 +47,7 @@ static void chain_again(struct dgram_loop *loop, struct dg_train *train)
 {
     size_t count = 0;
     train->base.follows = false;
-    for (; train != NULL; train = train->next) {
+    for (; train != NULL; train = train_after(train)) {
         loop->outbox->batch->order[count++] = &train->base;
     }
     send_now(loop, loop->outbox->batch->order, count);
@@ -81,7 +81,7 @@ static void refusal_learn(struct dgram_loop *loop, const struct dg_train *train)
     bool news = dg_path_refused(loop, &train->flow->peer, too_big ? train->segment : 0);
     if (!too_big && news && ++sender->refused_trains >= REFUSALS_IN_A_ROW) {
         sender->refused_trains = 0;
-        sender->alone_until = loop->now + REFUSAL_NS;
+        sender->alone_until = loop->now + PATH_NS;
     }
 }
 
@@ -168,7 +168,7 @@ static bool lending_failed(struct dgram_loop *loop, struct dg_train *train)
     if (train->base.result >= 0 || train->base.result == -EAGAIN) {
         return false;
     }
-    dg_buffer_copied(loop, &train->flow->peer);
+    dg_path_copied(loop, &train->flow->peer);
     return true;
 }
 
@@ -210,20 +210,20 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
     } else {
         train_complete(train, result);
     }
-    if (goes_on && train->next != NULL) {
-        chain_again(loop, train->next); /* the engine did not try what is behind a failure */
+    if (goes_on && train_after(train) != NULL) {
+        chain_again(loop, train_after(train)); /* the engine did not try what is behind a failure */
     }
     return goes_on;
 }
 
 void dg_flow_settle(struct dgram_loop *loop, struct flow *flow)
 {
-    struct dg_train *train = flow->head;
+    struct dg_train *train = flow_first(flow);
     if (flow->sender->announces) {
         dg_park_chain(train); /* it was not handed over */
         return;
     }
     while (train != NULL && train_settle(loop, train)) {
-        train = train->next;
+        train = train_after(train);
     }
 }

@@ -120,7 +120,7 @@ static void train_park(struct dg_train *train, uint32_t from)
 
 static void chain_park(struct dg_train *train, uint32_t from)
 {
-    for (; train != NULL; train = train->next) {
+    for (; train != NULL; train = train_after(train)) {
         train_park(train, from);
         from = 0;
     }

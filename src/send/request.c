@@ -8,7 +8,7 @@
 enum { REQUESTS_PER_SLAB = 63 };
 
 struct request_slab {
-    struct request_slab *next;
+    struct link link; /* first, so that the two convert */
     struct request requests[REQUESTS_PER_SLAB];
 };
 
@@ -20,8 +20,7 @@ static bool store_grow(struct outbox *outbox)
     if (slab == NULL) {
         return false;
     }
-    slab->next = outbox->request_slabs;
-    outbox->request_slabs = slab;
+    queue_prepend(&outbox->request_slabs, &slab->link);
     for (size_t i = 0; i < REQUESTS_PER_SLAB; i++) {
         queue_prepend(&outbox->request_store, &slab->requests[i].link);
     }
@@ -103,10 +102,8 @@ void dg_requests_forget(struct queue *queue)
 
 void dg_requests_close(struct outbox *outbox)
 {
-    while (outbox->request_slabs != NULL) {
-        struct request_slab *next = outbox->request_slabs->next;
-        dg_release(outbox->request_slabs);
-        outbox->request_slabs = next;
+    for (struct link *slab; (slab = queue_pop(&outbox->request_slabs)) != NULL;) {
+        dg_release(slab);
     }
     outbox->request_store = (struct queue){0};
 }

@@ -4,6 +4,7 @@
 
 #include "src/base/memory.h"
 #include "src/send/batch.h"
+#include "src/send/path.h"
 #include "src/send/request.h"
 #include "src/send/retry.h"
 
@@ -20,9 +21,15 @@ int dg_outbox_open(struct dgram_loop *loop, uint32_t segments_max, uint64_t queu
     outbox->retry.run = dg_retry_ring;
     node_init(&outbox->drains);
     node_init(&outbox->later);
+    for (int i = 0; i < BATCH_BUCKETS; i++) {
+        node_init(&outbox->stalls[i]);
+    }
     dg_requests_open(outbox);
     dg_peer_secrets(loop->system->random(), outbox->secrets);
-    int code = dg_alarms_reserve(&loop->alarms);
+    int code = dg_paths_open(outbox);
+    if (code == 0) {
+        code = dg_alarms_reserve(&loop->alarms);
+    }
     return code < 0 ? code : dg_batch_create(&outbox->batch);
 }
 
@@ -30,6 +37,7 @@ void dg_outbox_close(struct dgram_loop *loop)
 {
     if (loop->outbox != NULL) {
         dg_requests_close(loop->outbox);
+        dg_paths_close(loop->outbox);
         dg_batch_free(loop->outbox->batch);
         dg_release(loop->outbox);
     }

@@ -28,9 +28,6 @@ enum {
     BATCH_BUCKETS = 256
 };
 
-/* What is learnt of a path holds for so long: routes and tunnels change. */
-#define REFUSAL_NS UINT64_C(10000000000)
-
 /* Bits of sender.drain_wanted. */
 enum {
     WANTED_QUEUE = 1 << 0,  /* room in the queue */
@@ -39,7 +36,7 @@ enum {
 
 struct flow;
 struct batch;
-struct request_slab;
+struct path;
 struct stall;
 
 struct sender {
@@ -80,18 +77,6 @@ struct sender {
     uint64_t sent, sent_bytes, sends, trains_refused, parked_count, errors;
 };
 
-/* A destination that refused a train: datagrams of that size and more go to it alone for a while.
- * EMSGSIZE is about the path's MTU, so smaller ones may still travel in trains; other refusals
- * (EIO: IPsec, or no checksum offload; EPERM: a firewall) are about trains as such and are noted as
- * size 0. */
-struct refusal {
-    union dg_peer peer;
-    uint32_t size;
-    uint64_t until; /* loop time */
-};
-
-enum { REFUSALS = 64 };
-
 struct outbox {
     struct batch *batch;
     struct dgram_loop *loop;
@@ -99,13 +84,13 @@ struct outbox {
     uint64_t queue_charge, queue_limit, stalled; /* of all senders */
     struct node drains;                          /* senders that are owed a `drain` */
     struct queue request_store;                  /* free ones */
-    struct request_slab *request_slabs;
-    struct queue done;  /* callbacks to run, */
-    struct task sent;   /* if any */
-    struct node later;  /* senders that wait a moment, */
-    struct alarm retry; /* until this rings */
-    struct stall *stalls[BATCH_BUCKETS];
-    struct refusal refusals[REFUSALS];
+    struct queue request_slabs;
+    struct queue done;                 /* callbacks to run, */
+    struct task sent;                  /* if any */
+    struct node later;                 /* senders that wait a moment, */
+    struct alarm retry;                /* until this rings */
+    struct node stalls[BATCH_BUCKETS]; /* by sender and peer */
+    struct path *paths;                /* see path.h */
     uint64_t secrets[3]; /* multipliers of the hash of peers: odd, nobody else knows them */
     uint32_t loans_out;  /* see buffer.h */
     uint64_t flushes;

@@ -5,29 +5,31 @@
 #include "src/base/memory.h"
 #include "src/send/path.h"
 
-static struct stall **bucket_of(const struct sender *sender, const union dg_peer *peer)
+static struct node *bucket_of(const struct sender *sender, const union dg_peer *peer)
 {
     return &sender->loop->outbox->stalls[dg_path_hash(sender->loop, (uintptr_t) sender, peer)];
 }
 
 struct stall *dg_stall_find(const struct sender *sender, const union dg_peer *peer)
 {
-    struct stall *stall = *bucket_of(sender, peer);
-    while (stall != NULL && (stall->sender != sender || !dg_peer_equal(&stall->peer, peer))) {
-        stall = stall->hash_next;
+    const struct node *bucket = bucket_of(sender, peer);
+    for (struct node *node = bucket->next; node != bucket; node = node->next) {
+        struct stall *stall = owner_of(node, struct stall, bucket);
+        if (stall->sender == sender && dg_peer_equal(&stall->peer, peer)) {
+            return stall;
+        }
     }
-    return stall;
+    return NULL;
 }
 
 struct stall *dg_stall_open(struct sender *sender, const union dg_peer *peer)
 {
     struct stall *stall = dg_allocate(sizeof(*stall));
     if (stall != NULL) {
-        struct stall **bucket = bucket_of(sender, peer);
         stall->sender = sender;
         stall->peer = *peer;
-        stall->hash_next = *bucket;
-        *bucket = stall;
+        node_init(&stall->bucket);
+        node_prepend(bucket_of(sender, peer), &stall->bucket);
         node_init(&stall->turn);
         node_append(&sender->stalls, &stall->turn);
     }
@@ -36,12 +38,8 @@ struct stall *dg_stall_open(struct sender *sender, const union dg_peer *peer)
 
 static void stall_close(struct stall *stall)
 {
-    struct stall **link = bucket_of(stall->sender, &stall->peer);
     assert(stall->share.charge == 0);
-    while (*link != stall) {
-        link = &(*link)->hash_next;
-    }
-    *link = stall->hash_next;
+    node_remove(&stall->bucket);
     node_remove(&stall->turn);
     dg_release(stall);
 }
@@ -80,6 +78,7 @@ void dg_stalls_forget(struct sender *sender)
 {
     while (!node_alone(&sender->stalls)) {
         struct stall *stall = owner_of(node_take(&sender->stalls), struct stall, turn);
+        node_remove(&stall->bucket);
         dg_requests_forget(&stall->requests);
         dg_release(stall);
     }

@@ -13,8 +13,8 @@
 #include "src/send/request.h"
 
 struct stall {
-    struct node turn; /* in the sender's list */
-    struct stall *hash_next;
+    struct node turn;   /* in the sender's list */
+    struct node bucket; /* in the outbox's table */
     struct sender *sender;
     union dg_peer peer;
     struct share share;

@@ -35,13 +35,12 @@ void dg_train_open(struct dg_train *train, struct flow *flow, const struct paylo
 {
     uint32_t size = payload->size;
     train->base.endpoint = flow->sender->endpoint;
-    train->base.follows = flow->tail != NULL;
+    train->base.follows = !queue_is_empty(&flow->trains);
     train->base.result = 0;
     train->base.loan = 0;
     train->base.lent = false;
     train->base.header.msg_iovlen = 0;
     train->flow = flow;
-    train->next = NULL;
     train->requests = (struct queue){0};
     train->segment = size;
     train->bytes = 0;
@@ -54,12 +53,7 @@ void dg_train_open(struct dg_train *train, struct flow *flow, const struct paylo
     if (train->buffer != NULL) {
         train_open_in_buffer(train, payload);
     }
-    if (flow->tail != NULL) {
-        flow->tail->next = train;
-    } else {
-        flow->head = train;
-    }
-    flow->tail = train;
+    queue_append(&flow->trains, &train->link);
 }
 
 /* More arena for a train. Its chunk being the last one tells of a run to one peer: it is extended

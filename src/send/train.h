@@ -30,7 +30,7 @@ struct flow {
     struct sender *sender;
     struct stall *stall; /* its stall, where datagrams wait for room, or NULL */
     struct flow **bucket, *hash_next;
-    struct dg_train *head, *tail;
+    struct queue trains;
 };
 
 /* Chunks of arena, or borrowed payloads, that one train gathers. Arena chunks double, so 8 reach
@@ -41,7 +41,7 @@ enum { TRAIN_VECTORS = 8 };
 struct dg_train {
     struct train base; /* the engine's part; first, so that the two convert */
     struct flow *flow;
-    struct dg_train *next; /* the flow's next one */
+    struct link link;      /* in the flow's trains */
     struct queue requests; /* by rising index */
     uint32_t segment;      /* size of the first datagram */
     uint32_t bytes;
@@ -55,6 +55,28 @@ struct dg_train {
     struct iovec vectors[TRAIN_VECTORS];
     _Alignas(size_t) unsigned char control[CMSG_SPACE(sizeof(uint16_t))];
 };
+
+static inline struct dg_train *train_of(const struct link *link)
+{
+    return link != NULL ? owner_of(link, struct dg_train, link) : NULL;
+}
+
+/* The flow's first train, and the one behind another; NULL: there is none. */
+static inline struct dg_train *flow_first(const struct flow *flow)
+{
+    return train_of(queue_first(&flow->trains));
+}
+
+static inline struct dg_train *train_after(const struct dg_train *train)
+{
+    return train_of(queue_after(&train->flow->trains, &train->link));
+}
+
+/* The last train of a flow that has one. */
+static inline struct dg_train *flow_last(const struct flow *flow)
+{
+    return owner_of(flow->trains.last, struct dg_train, link);
+}
 
 /* Where payloads are copied to until the submission is settled. */
 struct arena {

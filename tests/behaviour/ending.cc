@@ -318,7 +318,9 @@ TEST_P(Ending, WhatComesDuringACloseIsKeptOutAndCounted)
     struct dgram_loop_options options = loop_options();
     options.engine = GetParam().number;
     loop = dgram_loop_free(loop);
-    ASSERT_EQ(patiently([&] { return dg_loop_create_with(&options, feeding_system(), &loop); }), 0);
+    ASSERT_EQ(
+        patiently([&] { return dg_loop_create_on(&options, feeding_system(), nullptr, &loop); }),
+        0);
     struct dgram_socket *receiver = open_bound(loop);
     Handlers on;
     on.close = [&](struct dgram_socket *socket) { final = stats_of(socket); };

@@ -142,7 +142,7 @@ class Faults : public EngineTest
         int code;
         do { /* the kernel itself may have no memory for a ring: see patiently() */
             faults.calls = 0;
-            code = dg_loop_create_with(&options, faulty_system(), ret_loop);
+            code = dg_loop_create_on(&options, faulty_system(), nullptr, ret_loop);
         } while (code == -ENOMEM && faults.failed == nullptr);
         return code;
     }

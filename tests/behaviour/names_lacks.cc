@@ -141,7 +141,9 @@ class NameLacks : public NamesTest
     {
         options.engine = GetParam().number;
         loop = dgram_loop_free(loop);
-        ASSERT_EQ(patiently([&] { return dg_loop_create_with(&options, own_system(), &loop); }), 0);
+        ASSERT_EQ(
+            patiently([&] { return dg_loop_create_on(&options, own_system(), nullptr, &loop); }),
+            0);
         inbox = Inbox();
         failures.clear();
         target = open_inbox(loop, &inbox);

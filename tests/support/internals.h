@@ -11,8 +11,9 @@
 extern "C" {
 #include "src/system.h"
 
-int dg_loop_create_with(const struct dgram_loop_options *options, const struct dg_system *system,
-                        struct dgram_loop **ret_loop);
+struct backend;
+int dg_loop_create_on(const struct dgram_loop_options *options, const struct dg_system *system,
+                      const struct backend *backend, struct dgram_loop **ret_loop);
 
 /* How often this loop has called into c-ares. */
 uint64_t dg_dns_called(const struct dgram_loop *loop);
