@@ -438,6 +438,34 @@ TEST_F(NoRoom, HopelessDatagramsHaveASecondEach)
     EXPECT_EQ(taken, 500u);
 }
 
+/* Where nothing of the socket can be sent, each of them need not have a second of its own: a dead
+ * device would hold a thousand datagrams for a quarter of an hour. */
+TEST_F(NoRoom, ASecondIsEnoughForAllWhereNothingLeaves)
+{
+    constexpr unsigned COUNT = 100;
+    struct Dead {
+        unsigned failed;
+        static void on_sent(struct dgram_socket *, int result, void *user)
+        {
+            EXPECT_EQ(result, -ENOBUFS);
+            static_cast<Dead *>(user)->failed++;
+        }
+    } dead = {};
+    open({});
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    sim_no_room_for(7000);
+    const uint64_t start = sim_now();
+    for (unsigned i = 0; i < COUNT; i++) {
+        ASSERT_EQ(dgram_send(socket, "dead", 4, 7000, "127.0.0.1", Dead::on_sent, &dead), 0);
+    }
+    while (dead.failed < COUNT && sim_now() - start < 5000 * static_cast<uint64_t>(MILLISECOND)) {
+        turns(1, MILLISECOND);
+    }
+    EXPECT_EQ(dead.failed, COUNT);
+    EXPECT_GE(sim_now() - start, 990 * static_cast<uint64_t>(MILLISECOND));
+    EXPECT_LT(sim_now() - start, 3000 * static_cast<uint64_t>(MILLISECOND));
+}
+
 /* A second without buffers was counted in refusals, so many peers made it a few milliseconds. */
 TEST_F(NoRoom, ManyPeersWaitForBuffersAsLongAsOne)
 {
