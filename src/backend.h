@@ -2,19 +2,19 @@
 /*
  * backend.h: the boundary between the core and an engine.
  *
- * What crosses it is "datagram batches complete": not "a descriptor is readable", which would throw
- * multishot receives and batched submission away, and not "a whole UDP socket", which would be
- * written once per engine. uring/ and fallback/ include this file and src/base/, and nothing else
- * of src/; src/ never includes theirs and knows each engine by its exported `const struct backend`.
+ * The message across it is "datagram batches complete". "A descriptor is readable" would throw
+ * multishot receives and batched submission away. "A whole UDP socket" would be written once per
+ * engine. uring/ and fallback/ include this file and src/base/, and nothing else of src/; src/
+ * never includes theirs and knows each engine by its exported `const struct backend`.
  *
- * Who does what: engines only append completion records and fill in results; they never call the
- * user, park, re-send, re-arm, count or order anything. The core does all of that, in one place.
+ * Engines only append completion records and fill in results; they never call the user, park,
+ * re-send, re-arm, count or order anything. The core does all of that, in one place.
  *
- * Life of the objects: the core allocates and frees endpoint, watch and train; an engine keeps what
- * it needs beside them in `state`, made by attach() or the first watch() and freed by the engine no
- * later than DETACHED or unwatch(). Every function runs on the loop's thread, except that open() to
- * recv_start() may run on the creating thread before the first flush() or wait(), and what follows
- * inherit() on the one that called that.
+ * Life of the objects: the core allocates and frees endpoint, watch and train; an engine keeps its
+ * own part of them in `state`, made by attach() or the first watch() and freed by the engine no
+ * later than DETACHED or unwatch(). Every function runs on the loop's thread. open() to
+ * recv_start() may run on the creating thread before the first flush() or wait(). Calls after
+ * inherit() run on the thread that called inherit().
  */
 #ifndef DGRAM_BACKEND_H
 #define DGRAM_BACKEND_H
@@ -156,7 +156,7 @@ struct backend {
      * engine. 0, or a negated errno with *ret_call naming the call that failed. */
     int (*provide)(struct engine *engine, const struct slots *slots, const char **ret_call);
 
-    /* Receive into free slots until STOPPED, which comes exactly once for each recv_start(): with
+    /* Receive into free slots until STOPPED. STOPPED comes exactly once for each recv_start(): with
      * -ENOBUFS when no slot is free, with 0 after recv_stop(). recv_start() is legal only before
      * the first or after STOPPED. Records that were on their way still come after recv_stop().
      * After detach() STOPPED may be left out. */
@@ -178,15 +178,14 @@ struct backend {
     void (*reclaim)(struct engine *engine, const struct region *region);
 
     /* Takes back whatever the kernel does on behalf of this thread, which is about to end: no
-     * operation holds an endpoint or a watch any more. What was received and watched is so again
-     * from the next wait() on, and what came meanwhile is appended. NULL: nothing is bound to a
-     * thread. */
+     * operation holds an endpoint or a watch any more. Receives and watches go on from the next
+     * wait(), and records that came meanwhile are appended. NULL: nothing is bound to a thread. */
     void (*rest)(struct engine *engine);
 
     /* Another thread than that of the waits goes on, in order to close everything: from now on
-     * nothing is started or watched, and wait() does not sleep. 0; or -EBUSY if the kernel goes on
-     * with what rest() did not take back for some more milliseconds, for which time the sockets,
-     * what is watched and the slots stay in use. NULL: any thread will do. */
+     * nothing is started or watched, and wait() does not sleep. 0; or -EBUSY if the kernel still
+     * works on operations that rest() did not take back. For some more milliseconds sockets,
+     * watched descriptors and slots stay in use then. NULL: any thread will do. */
     int (*inherit)(struct engine *engine);
 
     /* Submits everything now and never sleeps. May append records. 0 or a negated errno, which
@@ -200,15 +199,15 @@ struct backend {
     void (*unwatch)(struct engine *engine, struct watch *watch);
 
     /* Submits everything, sleeps until a record or a failed train is there or `timeout_ns` has
-     * passed (negative: no limit; 0: does not sleep), appends what is there. May return early with
-     * nothing, after a signal for one. `gathers`, with a limit only: it may sleep on although
-     * something is there, for all of the time or until that is much, so that one wake-up serves
-     * several. The only call that blocks. 0 or an error as flush(). */
+     * passed (negative: no limit; 0: does not sleep), appends the records that are there. May
+     * return early with nothing, after a signal for one. `gathers`, with a limit only: it may sleep
+     * on although something is there, for all of the time or until that is much, so that one
+     * wake-up serves several. The only call that blocks. 0 or an error as flush(). */
     int (*wait)(struct engine *engine, int64_t timeout_ns, bool gathers);
 
-    /* Looks for received datagrams in the cheapest way there is and never sleeps: what a busy loop
-     * calls again and again between two wait(). May miss whatever is not a datagram. Appends
-     * records; hands nothing over. NULL: wait(0) is the cheapest. 0 or a negated errno. */
+    /* Looks for received datagrams in the cheapest way there is and never sleeps. A busy loop calls
+     * it again and again between two wait(). May miss whatever is not a datagram. Appends records;
+     * hands nothing over. NULL: wait(0) is the cheapest. 0 or a negated errno. */
     int (*peek)(struct engine *engine);
 
     /* A descriptor that is readable whenever wait(0) would append something; made by the first

@@ -27,8 +27,8 @@ struct dg_system {
      * argument: it tells the real size then. */
     int (*receive)(int fd, struct msghdr *header, int flags);
 
-    /* From now on the kernel drops what arrives, and counts it; what it holds stays. -ENOTSUP where
-     * the host cannot do that. */
+    /* From now on the kernel drops arrivals, and counts them; the datagrams that it holds stay.
+     * -ENOTSUP where the host cannot do that. */
     int (*refuse)(int fd);
 
     /* Sockets of guests: of other people's code in this process (c-ares). Close-on-exec, they never
@@ -44,8 +44,8 @@ struct dg_system {
     int (*file_open)(const char *path);
     int (*duplicate)(int fd);
 
-    /* What the kernel has dropped, datagrams or whole trains, before anybody received it; 0 where
-     * the host does not tell. */
+    /* The kernel's drops, datagrams or whole trains, before anybody received them; 0 where the host
+     * does not tell. */
     uint32_t (*drops)(int fd);
 
     /* CLOCK_MONOTONIC in nanoseconds. */

@@ -3,7 +3,7 @@
  * fork.h: which process this is.
  *
  * Owns the generation of the process: it grows with every fork, in the child. An object of another
- * generation belongs to the parent, which goes on using what both share in the kernel.
+ * generation belongs to the parent, which goes on using the kernel's objects that both share.
  */
 #ifndef DGRAM_BASE_FORK_H
 #define DGRAM_BASE_FORK_H

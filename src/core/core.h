@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core.h: the directory of a loop: what its modules share, and where each keeps its own.
+ * core.h: the directory of a loop: the members that its modules share, and where each keeps its
+ * own.
  *
  * It has no functions. A room is a struct that only its own folder opens; whoever is below tells
  * whoever is above by a task, an alarm, a watch or a function that was handed in, never by name.

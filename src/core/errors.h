@@ -2,8 +2,8 @@
 /*
  * errors.h: `error` events that wait for the dispatch.
  *
- * Owns their queue, which is bounded per loop: a program that sends ten million datagrams nowhere
- * in one callback gets as many events as fit, and a count of the rest. Equal errors in a row share
+ * Owns their queue, which is bounded per loop. A program may send ten million datagrams nowhere in
+ * one callback: it gets as many events as fit, and a count of the rest. Equal errors in a row share
  * one record. It never formats text.
  */
 #ifndef DGRAM_CORE_ERRORS_H

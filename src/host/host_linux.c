@@ -43,8 +43,8 @@ int dg_host_pipe(int ret_fds[2])
 
 const int dg_host_real_size = MSG_TRUNC;
 
-/* A classic filter that lets nothing pass: what it drops counts as the socket's drops, like what
- * finds no room (tests/kernel_test.cc pins that). Asks for no privilege, socket(7). */
+/* A classic filter that lets nothing pass. Its drops count as the socket's, like those for want of
+ * room (tests/host/kernel*.cc pin that). Asks for no privilege, socket(7). */
 int dg_host_refuse(int fd)
 {
     struct sock_filter nothing = {.code = BPF_RET | BPF_K, .k = 0};
@@ -149,8 +149,8 @@ static int train_send(int fd, const struct sockaddr_in *self, uint16_t count)
 
 /*
  * No train left. Where in its way through the kernel each was refused tells the limit all the same
- * (udp_sendmsg() and udp_send_skb(); tests/kernel_test.cc): a port is chosen (EAGAIN: none is
- * free), a control program may refuse (EPERM), a route is looked up (ENETUNREACH, EACCES), then the
+ * (udp_sendmsg() and udp_send_skb(); tests/host/kernel*.cc). A port is chosen (EAGAIN: none is
+ * free). A control program may refuse (EPERM). A route is looked up (ENETUNREACH, EACCES). Then the
  * datagrams are counted (EINVAL: too many), then IPsec and missing checksums refuse (EIO), and
  * netfilter last (EPERM). So if a train that is surely too long gets EINVAL, one that gets anything
  * else has been counted and is short enough. If one datagram alone gets EINVAL, that errno tells

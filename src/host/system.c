@@ -2,8 +2,8 @@
 /*
  * system.c: the host's system calls behind the table of system.h.
  *
- * Owns nothing but the answers of questions that are asked once per process. What differs by host
- * is behind host.h.
+ * Owns nothing but the answers of questions that are asked once per process. Calls that differ by
+ * host are behind host.h.
  */
 #include "src/system.h"
 
@@ -65,7 +65,7 @@ static int host_guest_connect(int fd, const struct sockaddr *name, socklen_t siz
 #define MSG_NOSIGNAL 0
 #endif
 
-/* What is above the least IOV_MAX of POSIX waits, as for a socket that has no room for all. */
+/* Vectors above the least IOV_MAX of POSIX wait, as for a socket that has no room for all. */
 static int host_guest_send(int fd, const struct iovec *vectors, size_t count)
 {
     enum { VECTORS_MAX = 16 };
@@ -133,7 +133,7 @@ static void host_relax(void)
     }
 }
 
-/* Where the host gives none: what at least differs from process to process. */
+/* Where the host gives none: numbers that differ from process to process, at least. */
 static uint64_t host_random(void)
 {
     uint64_t random = 0;
@@ -144,7 +144,7 @@ static uint64_t host_random(void)
 }
 
 /* A full pipe is readable already, so a failed write loses nothing. pthread_cancel(3) must not end
- * the thread in write(2): what has been posted would lie there, and nobody would wake. */
+ * the thread in write(2): the post would lie there, and nobody would wake. */
 static void host_wake_signal(int fd)
 {
     int saved = errno, cancel_state;
@@ -192,10 +192,10 @@ static unsigned host_segments_max(void)
 }
 
 /*
- * Wake-ups are pipes, not eventfds: when a ring that has an eventfd of its own polls another
- * eventfd, writing to that one makes the kernel put the ring's signal off (no eventfd is signalled
- * inside another's wake-up), and from the second time on it is lost (seen on 6.18: the descriptor
- * of an embedded loop stays silent). A pipe's wake-up signals at once.
+ * Wake-ups are pipes, not eventfds. No eventfd is signalled inside another's wake-up: if a ring
+ * with an eventfd of its own polls another eventfd, a write to that one makes the kernel put the
+ * ring's signal off. From the second time on the signal is lost (seen on 6.18: the descriptor of an
+ * embedded loop stays silent). A pipe's wake-up signals at once.
  */
 const struct dg_system dg_system_host = {
     .socket = dg_host_socket,

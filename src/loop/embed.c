@@ -27,8 +27,8 @@ void dg_embedding_clear(struct dgram_loop *loop)
         loop->system->wake_clear(embedding->kick[0]);
     }
     /* Its time has come, but perhaps not yet its signal (6.1, a slow machine): clearing would find
-     * nothing, and what comes later would stay. So the turn's end sets it anew in any case, which
-     * takes back what is there or on its way. */
+     * nothing, and a signal that comes later would stay. So the turn's end sets it anew in any
+     * case, which takes back a signal that is there or on its way. */
     if (embedding->deadline <= loop->system->now()) {
         embedding->deadline = 0;
     }
@@ -107,7 +107,7 @@ int dgram_loop_fd(struct dgram_loop *loop)
         if (code < 0) {
             return code;
         }
-        agenda_wake(&loop->agenda); /* the first turn arms and submits what was set up before */
+        agenda_wake(&loop->agenda); /* the first turn arms and submits operations from before */
     }
     return loop->embedding->fd;
 }

@@ -112,9 +112,9 @@ static struct failure backend_open(struct dgram_loop *loop, const struct backend
 }
 
 /*
- * What is the kernel's stays as it is: an engine that worked once, a receive that it does not know,
- * a train that it damaged or did not see. (That takes 200 ms to find out, so it must not be asked
- * again.) Everything else may pass: limits, memory and descriptors, a sysctl, even a seccomp
+ * The kernel's own facts stay as they are: an engine that worked once, a receive that it does not
+ * know, a train that it damaged or did not see. (That takes 200 ms to find out, so it must not be
+ * asked again.) Everything else may pass: limits, memory and descriptors, a sysctl, even a seccomp
  * filter, which is the thread's. A refused set-up is asked again for the price of a system call;
  * one for want of memory, for the 32 ms in which rings that were just closed may give some back.
  */

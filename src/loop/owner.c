@@ -26,8 +26,8 @@ static void owners_unlink(struct ownership *ownership)
     node_remove(&ownership->owned);
 }
 
-/* What the kernel does for a loop is bound to the thread that asked for it: that thread takes it
- * back while it can. Afterwards any thread may free the loop. */
+/* The kernel's operations for a loop are bound to the thread that asked for them: that thread takes
+ * them back while it can. Afterwards any thread may free the loop. */
 static void thread_ends(void *mark)
 {
     (void) mark;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * owner.h: which thread a loop belongs to, and what becomes of the loop when that thread ends.
+ * owner.h: the thread that a loop belongs to, and the fate of the loop when that thread ends.
  *
  * Owns the numbers of threads, each given once: a pthread_t is given to the next thread as soon as
  * its own has ended. Owns the list of loops that have an owner, behind a mutex, since the thread

@@ -3,8 +3,8 @@
  * post.h: calls and stops that reach the loop from other threads and signal handlers.
  *
  * Owns the inbox: a bounded array behind a mutex, and a wake-up descriptor that the engine watches.
- * The loop takes the whole array at once and calls it without the lock, so a post from inside a
- * posted function waits for the next turn and cannot hold this one for ever.
+ * The loop takes the whole array at once and calls it without the lock. So a post from inside a
+ * posted function waits for the next turn, and cannot hold this one for ever.
  */
 #ifndef DGRAM_LOOP_POST_H
 #define DGRAM_LOOP_POST_H

@@ -13,7 +13,7 @@ enum { PROBE_SLOTS = 4, PROBE_SLOT_SIZE = 512 };
 
 /* ---- Advice -------------------------------------------------------------------------------- */
 
-/* What the trial itself found wrong, once everything was set up. */
+/* The trial itself failed, once everything was set up. */
 static const char trial_call[] = "receive a train";
 
 struct advice {
@@ -99,9 +99,9 @@ struct failure dg_engine_start(const struct backend *backend, const struct engin
  * Everything that one train through an engine needs, on its own: no loop. Where the host has no
  * UDP_SEGMENT and UDP_GRO it is one datagram.
  *
- * What the network does to the trial is no fault of the engine: no port is free (EADDRINUSE), there
- * is no loopback (EADDRNOTAVAIL, ENETUNREACH), a rule of the firewall refuses the train (EPERM) or
- * swallows it, a device cuts it up. Then the set-up was tried, and that the receive begins.
+ * The network's doings are no fault of the engine. No port may be free (EADDRINUSE), there may be
+ * no loopback (EADDRNOTAVAIL, ENETUNREACH). A rule of the firewall may refuse the train (EPERM) or
+ * swallow it, a device may cut it up. Then the set-up was tried, and that the receive begins.
  */
 struct probe {
     const struct backend *backend;
@@ -121,9 +121,9 @@ struct probe {
 
 static const char probe_payload[] = "probeprobe"; /* two equal datagrams */
 
-/* What lies in the socket has to be seen: 200 ms for that. What does not lie there has arrived
- * within the send itself, or the firewall has it: loopback delivers at once, and a busy host within
- * some milliseconds. */
+/* A datagram that lies in the socket has to be seen: 200 ms for that. One that does not lie there
+ * has arrived within the send itself, or the firewall has it: loopback delivers at once, and a busy
+ * host within some milliseconds. */
 enum {
     PROBE_TRIES = 200,
     PROBE_TRIES_IN_VAIN = 10,

@@ -96,9 +96,9 @@ static uint32_t dispatch_records(struct dgram_loop *loop, struct answers *answer
     return 1;
 }
 
-/* If the last wait found its datagram by spinning, a peer is waiting for the reply: it is submitted
- * before the rest of the dispatch, which would add about 50 ns to a round trip of 4 us. A loop that
- * sleeps submits and sleeps in one system call, so it would only lose. */
+/* If the last wait found its datagram by spinning, a peer is waiting for the reply. The reply is
+ * submitted before the rest of the dispatch, which would add about 50 ns to a round trip of 4 us. A
+ * loop that sleeps submits and sleeps in one system call, so it would only lose. */
 static void reply_at_once(struct dgram_loop *loop)
 {
     if (dg_wait_found(loop) && send_is_queued(loop) && !loop_forked(loop)) {

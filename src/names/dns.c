@@ -226,7 +226,7 @@ static int channel_open(struct dns *dns)
     return 0;
 }
 
-/* Completes what is under way with ARES_EDESTRUCTION. */
+/* Completes questions that are under way with ARES_EDESTRUCTION. */
 static void channel_close(struct channel *channel)
 {
     node_remove(&channel->node);
@@ -259,7 +259,7 @@ static struct channel *channel_newest(const struct dns *dns)
 }
 
 /* The first channel has the present configuration then. One that fails leaves the old one there:
- * what cannot be read now may be what was read before. */
+ * the file that cannot be read now may be the one that was read before. */
 static int channel_ready(struct dns *dns)
 {
     const struct channel *channel = channel_newest(dns);
@@ -312,8 +312,8 @@ static uint32_t ttl_of(const struct ares_addrinfo *result, const struct ares_add
     return ttl > 0 ? (uint32_t) ttl : 0;
 }
 
-/* What a question ended with. Where this host lacked something meanwhile, that is why servers could
- * not be asked; and a file that could not be read may have had the name. */
+/* The code with which a question ended. Where this host lacked something meanwhile, that is why
+ * servers could not be asked; and a file that could not be read may have had the name. */
 static int code_of_answer(const struct question *question, int status)
 {
     const struct channel *channel = question->channel;
@@ -402,7 +402,7 @@ void dg_dns_ask(struct dns *dns, struct question *question)
     cares_leave(dns);
 }
 
-/* What came for a socket that was not watched lies there. */
+/* An answer for a socket that was not watched lies there. */
 static void channel_rings(struct alarm *alarm)
 {
     struct channel *channel = owner_of(alarm, struct channel, alarm);

@@ -3,12 +3,12 @@
  * dns.h: c-ares, driven by the loop: no thread, nothing that blocks, no signal.
  *
  * Owns the channels, and for each of their sockets a pair of watches. c-ares calls back inside its
- * own functions, even inside the one that asks; so its callbacks here only note answers and what
- * its sockets wait for. It knows no names, only questions.
+ * own functions, even inside the one that asks; so its callbacks here only note answers and the
+ * wishes of its sockets. It knows no names, only questions.
  *
  * A channel has the configuration of the moment when it was made. When the file has changed, or
  * this host lacked something for which c-ares may blame its servers, the next question makes a new
- * one; what is under way runs out on the old one.
+ * one; questions that are under way run out on the old one.
  */
 #ifndef DGRAM_NAMES_DNS_H
 #define DGRAM_NAMES_DNS_H

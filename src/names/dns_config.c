@@ -160,7 +160,7 @@ static void server_write(struct dns_configuration *configuration, const struct s
     if (server->zoned) {
         uint32_t row = configuration->zoned_count++;
         assert(configuration->zoned != NULL); /* a row for each '%' */
-        /* What does not fit is the zone of no interface. */
+        /* A text that does not fit is the zone of no interface. */
         memcpy(configuration->zoned[row].text, server->address,
                strnlen(server->address, sizeof(configuration->zoned[row].text) - 1));
         sprintf(end, "%s[100::%x]:%s", comma, row, server->port);
@@ -171,7 +171,7 @@ static void server_write(struct dns_configuration *configuration, const struct s
     }
 }
 
-/* From a list that is separated by commas; what is no server is left out. 0 or -ENOMEM. */
+/* From a list that is separated by commas; words that are no server are left out. 0 or -ENOMEM. */
 static int servers_set(struct dns_configuration *configuration, const char *text)
 {
     enum { ZONED_MAX = UINT16_MAX, GROWTH = sizeof(",[100::ffff]:65535") };
@@ -195,7 +195,7 @@ static int servers_set(struct dns_configuration *configuration, const char *text
 
 /* ---- The file ------------------------------------------------------------------------------ */
 
-/* Its servers in a row; what does not fit is left out. glibc takes three. */
+/* Its servers in a row; servers that do not fit are left out. glibc takes three. */
 struct server_list {
     char text[16 * SERVER_TEXT_MAX];
     size_t length;
@@ -252,7 +252,7 @@ static void line_read(struct dns_configuration *configuration, struct server_lis
     }
 }
 
-/* What is known of the file is what the descriptor tells: another may be there a moment later. */
+/* The facts of the file are those of the descriptor: another file may be there a moment later. */
 static int file_read(struct dns_configuration *configuration, struct server_list *list, int fd)
 {
     char line[512];

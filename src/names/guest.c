@@ -50,7 +50,7 @@ static bool is_lack(int code)
            code == -ENOSPC;
 }
 
-/* What this host lacks is no fault of the servers, though c-ares may take it for one. */
+/* A lack of this host is no fault of the servers, though c-ares may take it for one. */
 static void note_lack(struct guests *guests, int code)
 {
     if (is_lack(code)) {
@@ -218,8 +218,8 @@ static int guest_connect(ares_socket_t fd, const struct sockaddr *given, ares_so
 
 /*
  * c-ares gets whole messages only. Of a connection that ends in the middle of one, 1.34.9 does not
- * see the end: it would be called again and again until the question timed out. Here, what came is
- * gone with the connection.
+ * see the end: it would be called again and again until the question timed out. Here, the part that
+ * came is gone with the connection.
  */
 static int stream_receive(const struct dg_system *system, int fd, struct stream *stream, void *data,
                           size_t size)

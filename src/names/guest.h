@@ -38,7 +38,7 @@ struct guests {
     bool forked; /* a child's copy: the watches are the parent's, too */
     void (*ready)(struct guests *guests, int fd, bool readable);
     void (*deaf)(struct guests *guests); /* a socket could not be watched */
-    int lack;                            /* what this host lacked last, -EMFILE or the like, */
+    int lack;                            /* the last lack of this host, -EMFILE or the like, */
     uint32_t lacks;                      /* and how often it lacked something */
 };
 

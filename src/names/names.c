@@ -225,8 +225,8 @@ bool dg_name_failed_lately(const struct dgram_loop *loop, const struct name *nam
 }
 
 /*
- * Whether nobody is asked for the name, or for so long that a new question may be answered first:
- * the server may be back, and c-ares waits longer after each try in vain. The program's hook is
+ * Whether nobody is asked for the name, or for so long that a new question may be answered first.
+ * The server may be back, and c-ares waits longer after each try in vain. The program's hook is
  * asked once.
  */
 static bool question_is_wanted(const struct dgram_loop *loop, const struct name *name)
@@ -316,7 +316,7 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
     return code;
 }
 
-/* What this host lacks (an errno), or an own mistake, says nothing of the name. */
+/* A lack of this host (an errno), or an own mistake, says nothing of the name. */
 static bool failure_is_of_name(int code)
 {
     return code <= DGRAM_ENULL && code != DGRAM_EBADFAMILY;
@@ -391,7 +391,7 @@ static void names_run(struct task *task)
         question_ask(loop, (struct dgram_lookup *) link);
     }
     if (loop_forked(loop)) {
-        return; /* what was answered is the parent's to act upon */
+        return; /* answers are the parent's to act upon */
     }
     struct queue answers = queue_take(&loop->names->answers);
     for (struct link *link; (link = queue_pop(&answers)) != NULL;) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * names.h: what is known of host names, and who waits for an answer.
+ * names.h: host names: their addresses, and who waits for an answer.
  *
  * Owns the names of a loop, their questions and answers. It knows no name server: a question goes
  * to the program's hook or to dns.c, and comes back by dgram_lookup_answer(), which only appends;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* As the kernel names interfaces. if_nametoindex(3) is less strict: it takes "eth0:1" for an alias
- * of eth0, as ifconfig once called it, so a port behind a zone would get lost. */
+ * of eth0, as ifconfig once called it. A port behind a zone would get lost. */
 static bool is_interface_name(const char *text)
 {
     size_t length = strcspn(text, ":/ \t\n\v\f\r");

@@ -10,7 +10,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 
-/* What multicasts come or leave by. */
+/* The interface by which multicasts come or leave. */
 struct dg_interface {
     unsigned index;       /* 0: the kernel chooses, unless `local` says */
     struct in_addr local; /* an address of the interface, for groups of IPv4; INADDR_ANY: none */

@@ -5,7 +5,7 @@
 #include "src/net/cmsg.h"
 #include "src/receive/arrival.h"
 
-/* What a datagram takes of the receive buffer beside its payload, at least. */
+/* Bytes of the receive buffer that a datagram takes beside its payload, at least. */
 enum { HELD_OVERHEAD = 256 };
 
 /* ---- What the kernel holds ----------------------------------------------------------------- */

@@ -2,10 +2,10 @@
 /*
  * ending.h: the datagrams that the kernel holds when a receiver ends.
  *
- * Owns their fate. A receiver that is emptied lets nothing new in and delivers what is there, turn
- * by turn as ever. One that is closed, or cannot deliver, throws it away and counts it. No engine
- * is known here: the receiver stops, and when STOPPED has come and all was delivered, the kernel is
- * asked whether it holds more.
+ * Owns their fate. A receiver that is emptied lets nothing new in and delivers the datagrams that
+ * are there, turn by turn as ever. One that is closed, or cannot deliver, throws it away and counts
+ * it. No engine is known here: the receiver stops, and when STOPPED has come and all was delivered,
+ * the kernel is asked whether it holds more.
  *
  * Where the host cannot keep arrivals out, a flood would never end: then it is as much as the
  * receive buffer holds.

@@ -25,7 +25,7 @@ struct pool {
     atomic_uint pinned; /* retained messages that were not copied */
     atomic_uint users;  /* the loop and each of these */
 
-    pthread_mutex_t lock; /* guards what releasing threads and the loop share: */
+    pthread_mutex_t lock; /* guards the members that releasing threads and the loop share: */
     atomic_uint returned; /* list of released slots, index plus one */
 
     struct slot states[];
@@ -174,7 +174,8 @@ int dgram_message_retain(const struct dgram_message *message, struct dgram_messa
         return DGRAM_ENULL;
     }
     struct slot *slot = message->owner;
-    /* Held-back messages lie in no slot, and what is retained twice is copied. */
+    /* Messages of a copied backlog lie in no slot, and a message that is retained twice is copied.
+     * */
     if ((uintptr_t) message->owner & KEPT_BIT) {
         return message_copy(message, ret_kept);
     }

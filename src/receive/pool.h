@@ -5,10 +5,10 @@
  * Owns one mapping, made with the loop. A loop that only sends never touches it.
  *
  * Life of a slot: the engine's (free) - taken by the core with a RECEIVED record - free again when
- * all of it was delivered, in this dispatch as a rule, or pinned by retained messages until the
- * last of them is released, on any thread. Released slots wait in a list for the loop, which gives
- * them back to the engine with its next turn. The loop need not be woken for that, because at most
- * a quarter of the slots can be pinned. The pool outlives its loop while messages are retained.
+ * all of it was delivered, in this dispatch as a rule. Retained messages pin it until the last of
+ * them is released, on any thread. Released slots wait in a list for the loop, which gives them
+ * back to the engine with its next turn. The loop need not be woken for that, because at most a
+ * quarter of the slots can be pinned. The pool outlives its loop while messages are retained.
  */
 #ifndef DGRAM_RECEIVE_POOL_H
 #define DGRAM_RECEIVE_POOL_H

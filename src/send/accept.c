@@ -48,7 +48,7 @@ static bool must_wait(const struct sender *sender)
     return !queue_is_empty(&sender->parked) || sender->blocked || sender->binds;
 }
 
-/* What waits for the same destination without room, or NULL. */
+/* The stall of the destination, or NULL. */
 static struct stall *stall_of(const struct sender *sender, const union dg_peer *peer)
 {
     return !node_alone(&sender->stalls) ? dg_stall_find(sender, peer) : NULL;

@@ -142,7 +142,7 @@ static void lane_open(struct flow *flow, const struct dg_train *train)
 static void flow_sync(struct flow *flow)
 {
     uint32_t count = flow->lane_granted - flow->lane_left - flow->run_left;
-    if (flow->run_left > 0) { /* what it may not take any more need not be submitted */
+    if (flow->run_left > 0) { /* places that it loses need not be submitted */
         flow->sender->loop->outbox->batch->buffer_bytes -=
             flow->run_left * flow_last(flow)->segment;
     }

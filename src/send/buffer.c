@@ -9,14 +9,15 @@
 #include "src/core/check.h"
 #include "src/send/path.h"
 
-#define BUFFER_SIZE_MAX (UINT64_C(1) << 30) /* what the kernel registers in one piece */
+#define BUFFER_SIZE_MAX (UINT64_C(1) << 30) /* the kernel registers no more in one piece */
 
 enum {
     /* Of a train that is worth a loan: below, the notification costs more than the copy. */
     ZERO_COPY_BYTES = 16 * 1024
 };
 
-/* Trains that may be on loan at a time: 16 MiB behind a slow queue. What exceeds that is copied. */
+/* Trains that may be on loan at a time: 16 MiB behind a slow queue. Trains beyond that are copied.
+ * */
 enum { LOANS = 256 };
 
 /* One train that is on loan; known by number, since the train itself is gone by the end of it. */
@@ -82,8 +83,8 @@ static void buffer_unuse(struct dgram_buffer *buffer)
     dg_buffer_due(buffer);
 }
 
-/* Not while the loop is being freed: what is on loan then is not waited for, so `idle` could not
- * come for all. */
+/* Not while the loop is being freed: loans are not waited for then, so `idle` could not come for
+ * all. */
 static void idle_emit(struct dgram_buffer *buffer)
 {
     if (buffer->on_idle != NULL && !buffer->loop->freeing) {
@@ -216,8 +217,8 @@ static struct dgram_buffer *buffer_make(size_t size)
     if (buffer == NULL) {
         return NULL;
     }
-    /* A mapping of its own: a network card may read from it when it is long gone from here, and
-     * its pages must not have become somebody else's memory by then. */
+    /* A mapping of its own: a network card may read from it when it is long gone from here. Its
+     * pages must not have become somebody else's memory by then. */
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         dg_release(buffer);

@@ -2,10 +2,10 @@
 /*
  * buffer.h: memory in which a program composes datagrams, and who still reads it.
  *
- * Owns the buffers and the loans. A buffer is in use while a train of the submission lies in it,
- * and while an engine that sent such a train without a copy still reads it: a *loan*, which ends
- * with a RELEASED record, long after its train was settled. Never submits, and never looks at
- * results of sends.
+ * Owns the buffers and the loans. A buffer is in use while a train of the submission lies in it. It
+ * is in use, too, while an engine that sent such a train without a copy still reads it. That is a
+ * *loan*, which ends with a RELEASED record, long after its train was settled. Never submits, and
+ * never looks at results of sends.
  */
 #ifndef DGRAM_SEND_BUFFER_H
 #define DGRAM_SEND_BUFFER_H
@@ -34,7 +34,8 @@ void dg_buffer_due(struct dgram_buffer *buffer);
 
 /* A train that is about to be handed over may go without a copy, if that pays. */
 void dg_buffer_lend(struct dgram_loop *loop, struct dg_train *train);
-/* It was tried. What the engine still reads is on loan; from now on the train is like any other. */
+/* It was tried. A buffer that the engine still reads is on loan; from now on the train is like any
+ * other. */
 void dg_buffer_take_back(struct dgram_loop *loop, struct dg_train *train);
 /* A train leaves the submission: its buffer is no longer in use by it. */
 void dg_buffer_left(struct dgram_loop *loop, struct dg_train *train);

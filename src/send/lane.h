@@ -33,11 +33,11 @@ static inline void block_copy(unsigned char *target, const unsigned char *source
 
 /*
  * Copies a payload whose first 16 bytes were written a moment ago, as a program does that numbers
- * or stamps its datagrams: a vector load of bytes that are still in the store buffer in narrower
- * pieces has to wait for them (measured: 12 % of both sides' time at 64 B). Words do not wait. The
- * rest goes in blocks, of which the last may overlap the one before: without the call of memcpy a
- * datagram of 64 B costs the sender 24.3 instead of 25.2 ns, the kernel's 17 included; and 1 ns
- * less than that with the four of 64 B in a row instead of in a loop.
+ * or stamps its datagrams. A vector load has to wait for bytes that are still in the store buffer
+ * in narrower pieces (measured: 12 % of both sides' time at 64 B). Words do not wait. The rest goes
+ * in blocks, of which the last may overlap the one before. Without the call of memcpy a datagram of
+ * 64 B costs the sender 24.3 instead of 25.2 ns, the kernel's 17 included; and 1 ns less than that
+ * with the four of 64 B in a row instead of in a loop.
  */
 static inline void fresh_copy(unsigned char *target, const unsigned char *source)
 {
@@ -95,10 +95,11 @@ __attribute__((noinline)) static int lane_blocks(struct flow *flow, const unsign
 }
 
 /*
- * Asks for the cache lines that the next datagram will be copied to: the arena has left the
- * first-level cache since its last use, and a copy's stores would wait for them one after the other
- * (512 B on the sender's side: 66 ns a datagram without, 61 with; 1,200 B in slow memory 211 and
- * 170). Up to LANE_BLOCKS_MAX the processor is quick enough by itself, above 2 KiB the copy.
+ * Asks for the cache lines that the next datagram will be copied to. The arena has left the
+ * first-level cache since its last use, and a copy's stores would wait for them one after the
+ * other. At 512 B the sender takes 66 ns a datagram without this and 61 with it, at 1,200 B in slow
+ * memory 211 and 170. Up to LANE_BLOCKS_MAX the processor is quick enough by itself, above 2 KiB
+ * the copy.
  */
 static inline void lane_prefetch(const struct flow *flow, size_t size)
 {

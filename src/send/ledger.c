@@ -15,8 +15,8 @@ void dg_ledger_take(struct sender *sender, uint64_t bytes, uint64_t count)
     }
 }
 
-/* What is stalled takes half of a limit at most, so that the other half is always for what is not;
- * what was on its way before its destination stalled counts as no more than that half. */
+/* Stalled datagrams take half of a limit at most, so that the other half is always for the others;
+ * those that were on their way before their destination stalled count as no more than that half. */
 static uint64_t stalled_part(uint64_t stalled, uint64_t limit)
 {
     return stalled < limit / 2 ? stalled : limit / 2;
@@ -59,14 +59,14 @@ int dg_ledger_refuse(struct sender *sender, uint32_t size)
     return -EAGAIN;
 }
 
-/* What is not stalled has fallen to half of its room. */
+/* The charge that is not stalled has fallen to half of its room. */
 static bool is_low(uint64_t charge, uint64_t stalled, uint64_t limit)
 {
     return charge - stalled <= (limit - stalled_part(stalled, limit)) / 2;
 }
 
-/* `drain` comes when both queues have fallen to half and what was refused fits: a large datagram
- * may be refused below the half, and would be again. */
+/* `drain` comes when both queues have fallen to half and the largest refused datagram fits. A large
+ * datagram may be refused below the half, and would be again. */
 static bool queue_is_ready(struct sender *s)
 {
     return is_low(ledger_charge(s), s->stalled, s->queue_limit) &&

@@ -63,8 +63,8 @@ static bool error_may_be_old(int code)
 }
 
 /* A firewall that looks at lengths, or at the rate, refuses the train and not its datagrams
- * (EPERM), and what else the kernel may hold against a large send is not for us to list. A broken
- * engine's code is everybody's. */
+ * (EPERM). The kernel's other objections to a large send are not for us to list. A broken engine's
+ * code is everybody's. */
 static bool train_is_refused(const struct dg_train *train)
 {
     int code = train->base.result;
@@ -72,8 +72,8 @@ static bool train_is_refused(const struct dg_train *train)
            code != train->flow->sender->loop->outbox->batch->code;
 }
 
-/* The train was at fault. Where nobody takes any, as on a device without checksum offload, asking
- * every new peer costs a call each: so many in a row, and the socket makes none for a while. */
+/* The train was at fault. Where nobody takes any, as on a device without checksum offload, each new
+ * peer costs a call. After so many in a row the socket makes none for a while. */
 static void refusal_learn(struct dgram_loop *loop, const struct dg_train *train)
 {
     struct sender *sender = train->flow->sender;
@@ -104,7 +104,7 @@ static int datagram_send_alone(struct dgram_loop *loop, const struct dg_train *t
     return alone.result;
 }
 
-/* ENOBUFS is back-pressure too, but a datagram that needs more fragments than the send buffer can
+/* ENOBUFS is back-pressure too. But a datagram that needs more fragments than the send buffer can
  * ever hold gets it for ever: after a thousand retries in vain it is the result. The code of a
  * broken engine is none, even if it is EAGAIN. */
 static bool is_back_pressure(const struct dg_train *train, uint32_t index, int result)
@@ -113,9 +113,9 @@ static bool is_back_pressure(const struct dg_train *train, uint32_t index, int r
            (result == -EAGAIN || (result == -ENOBUFS && !dg_park_is_hopeless(train, index)));
 }
 
-/* The datagrams of a train one by one, in order, each with its own true result.
- * False when the kernel had no room: then the rest and what follows are parked. `*helps`: one of
- * them at least has met with something else than the train. */
+/* The datagrams of a train one by one, in order, each with its own true result. False when the
+ * kernel had no room: then the rest and the trains behind it are parked. `*helps`: one of them at
+ * least has met with something else than the train. */
 static bool datagrams_send_alone(struct dgram_loop *loop, struct dg_train *train, bool *helps)
 {
     for (uint32_t i = 0; i < train->count; i++) {
@@ -149,8 +149,8 @@ static bool train_send_singly(struct dgram_loop *loop, struct dg_train *train)
     return goes_on;
 }
 
-/* What the train got is the result of its first datagram, which was tried in vain for long enough;
- * the others have their own time. */
+/* The train's result is that of its first datagram, which was tried in vain for long enough; the
+ * others have their own time. */
 static bool train_fail_first(struct dgram_loop *loop, struct dg_train *train)
 {
     bool helps = false;
@@ -211,7 +211,7 @@ static bool train_settle(struct dgram_loop *loop, struct dg_train *train)
         train_complete(train, result);
     }
     if (goes_on && train_after(train) != NULL) {
-        chain_again(loop, train_after(train)); /* the engine did not try what is behind a failure */
+        chain_again(loop, train_after(train)); /* the engine did not try trains behind a failure */
     }
     return goes_on;
 }

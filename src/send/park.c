@@ -74,7 +74,8 @@ static void sender_block(struct sender *sender, int reason)
 }
 
 /* A parked datagram owns its payload or borrows it from a caller who waits for a callback: the
- * arena is rewound. Returns what to park; NULL when memory ran out, with `request` unchanged. */
+ * arena is rewound. Returns the request to park; NULL when memory ran out, with `request`
+ * unchanged. */
 static struct request *request_for_parking(const struct dg_train *train, struct request *request,
                                            uint32_t index)
 {
@@ -126,7 +127,8 @@ static void chain_park(struct dg_train *train, uint32_t from)
     }
 }
 
-/* ENOBUFS is the destination's, EAGAIN the socket's, and so is what there is no memory to tell. */
+/* ENOBUFS is the destination's, EAGAIN the socket's. So is ENOBUFS where there is no memory for a
+ * stall. */
 static void flow_block(struct flow *flow, int reason)
 {
     if (reason == -ENOBUFS && flow->stall == NULL) {

@@ -24,7 +24,7 @@ static bool stall_try(struct stall *stall, bool all)
     return !full;
 }
 
-/* What has left its place has made room: the rest of those destinations goes, too. */
+/* A datagram that has left has made room: the rest of its destination goes, too. */
 static void stalls_go_on(struct sender *sender)
 {
     bool tried = true;

@@ -2,8 +2,7 @@
 /*
  * retry.h: parked datagrams are tried again.
  *
- * Owns the turns that stalled destinations take. What becomes of the datagrams is outcome.h's to
- * say.
+ * Owns the turns that stalled destinations take. Their results are outcome.h's to judge.
  */
 #ifndef DGRAM_SEND_RETRY_H
 #define DGRAM_SEND_RETRY_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sender.h: the sending half of a socket, and what the senders of a loop share.
+ * sender.h: the sending half of a socket, and the state that the senders of a loop share.
  *
  * The way of a datagram:
  *
@@ -103,7 +103,7 @@ void dg_outbox_close(struct dgram_loop *loop);
 /* A forked child releases the requests of its parent. */
 void dg_outbox_forget(struct dgram_loop *loop);
 
-/* What the socket hands in. */
+/* The socket hands these in. */
 struct sender_config {
     struct dgram_socket *socket; /* for callbacks */
     struct endpoint *endpoint;

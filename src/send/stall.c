@@ -50,7 +50,7 @@ void dg_stall_append(struct stall *stall, struct queue *queue, struct request *r
     dg_share_charge(stall->sender, &stall->share, request->size);
 }
 
-/* What could not leave goes back before what was still waiting behind it. */
+/* Datagrams that could not leave go back before those that were waiting behind them. */
 void dg_stall_rejoin(struct stall *stall)
 {
     stall->goes = queue_is_empty(&stall->again);

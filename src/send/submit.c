@@ -54,7 +54,7 @@ int dg_send_flush(struct dgram_loop *loop)
     loop->io.arms = false;
     int code = dg_send_settle(loop, loop->io.backend->flush(loop->io.engine));
     if (loop->io.arms && code == 0) {
-        code = loop->io.backend->flush(loop->io.engine); /* what was parked waits for POLLOUT now */
+        code = loop->io.backend->flush(loop->io.engine); /* parked datagrams wait for POLLOUT now */
         loop->io.arms = false;
     }
     dg_io_note(&loop->io, code);

@@ -90,7 +90,7 @@ static bool train_borrow(struct dg_train *train, const void *data, uint32_t size
     }
     train->vectors[train->base.header.msg_iovlen++] =
         (struct iovec){(void *) (uintptr_t) data, size};
-    train->room = train->room_end = NULL; /* what is left of the chunk before it stays unused */
+    train->room = train->room_end = NULL; /* the rest of the chunk before it stays unused */
     return true;
 }
 
@@ -108,7 +108,7 @@ static bool train_copy(struct arena *arena, struct dg_train *train, const void *
     return true;
 }
 
-/* What lies in a buffer joins what lies just before it, and is not touched. */
+/* A datagram in a buffer joins the one that lies just before it, and is not touched. */
 static bool train_grow(struct dg_train *train, const void *data, uint32_t size)
 {
     if (train->room != data) {

@@ -2,7 +2,7 @@
 /*
  * train.h: one train of one flow, and the arena that payloads are copied to.
  *
- * Owns what a train gathers. It knows no other trains, never submits and never looks at results.
+ * Owns the vectors of a train. It knows no other trains, never submits and never looks at results.
  *
  * The arena is handed to trains in chunks. The train that got the last chunk extends it in place,
  * so a run of datagrams to one peer is one vector; interleaved peers gather a few doubling chunks
@@ -16,8 +16,8 @@
 
 /*
  * One destination of one sender within a submission. Its *lane* is the fast way into its last
- * train: so many more datagrams of exactly this size and without a callback may simply be copied to
- * `lane`, and are accounted for when dg_batch_sync() comes by.
+ * train. So many more datagrams of exactly this size and without a callback may simply be copied to
+ * `lane`. dg_batch_sync() charges them later.
  */
 struct flow {
     unsigned char *lane;

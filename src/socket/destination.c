@@ -123,7 +123,7 @@ static bool destination_now(const struct dgram_destination *destination, struct 
     return true;
 }
 
-/* What is known of a name, and a question in the background if that may be out of date. */
+/* The state of a name, and a question in the background if that may be out of date. */
 static int name_state(struct dgram_loop *loop, struct name *name)
 {
     bool asks =

@@ -2,10 +2,10 @@
 /*
  * group.c: multicast groups.
  *
- * Owns what is known of each membership: the texts by which it was joined, and the index of the
- * interface on which the kernel has it. The kernel keeps memberships of interfaces that are gone,
- * and they count (net.ipv4.igmp_max_memberships); one that comes back under its name has another
- * index. So a membership is found by its texts, and left by its index, ip(7).
+ * Owns the memberships: for each the texts by which it was joined, and the index of the interface
+ * on which the kernel has it. The kernel keeps memberships of interfaces that are gone, and they
+ * count (net.ipv4.igmp_max_memberships); one that comes back under its name has another index. So a
+ * membership is found by its texts, and left by its index, ip(7).
  *
  * A udp6 socket that is not for IPv6 alone joins groups of both families.
  */
@@ -30,7 +30,7 @@ struct membership {
 
 /* ---- Texts --------------------------------------------------------------------------------- */
 
-/* What to join or leave. */
+/* The group to join or leave. */
 struct ask {
     struct dgram_addr group;
     const char *zone;           /* of the group's text; NULL: none */
@@ -192,7 +192,7 @@ static bool is_joined_on(const struct dgram_socket *socket, const struct dgram_a
                                             &size) == 0;
 }
 
-/* Where the kernel has put what it was left to choose. 0 if it does not tell. */
+/* The interface that the kernel has chosen. 0 if it does not tell. */
 static unsigned index_find(const struct dgram_socket *socket, const struct dgram_addr *group)
 {
     struct if_nameindex *all = if_nameindex();
@@ -239,7 +239,7 @@ static bool is_stale(const struct membership *membership, const struct ask *ask)
                                      : if_indextoname(membership->index, name) == NULL;
 }
 
-/* Leaves what was joined by the same texts on an interface that does not exist any more. */
+/* Leaves groups that were joined by the same texts on an interface that does not exist any more. */
 static void leave_stale(struct dgram_socket *socket, const struct ask *ask)
 {
     struct node *list = &socket->memberships;

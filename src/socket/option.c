@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * option.c: the setters: broadcast, TTLs, what multicasts leave by, buffer sizes.
+ * option.c: the setters: broadcast, TTLs, the interface of multicasts, buffer sizes.
  *
- * Owns nothing: each checks its arguments and makes one setsockopt(2), after what was sent before
- * has left if the option is one of sending. On udp6 the IPv4 twin of an option is set as well, as a
+ * Owns nothing: each checks its arguments and makes one setsockopt(2). An option of sending waits
+ * until the datagrams before it have left. On udp6 the IPv4 twin of an option is set as well, as a
  * wish, because such a socket also sends to "::ffff:a.b.c.d".
  */
 #include <limits.h>
@@ -19,8 +19,8 @@ static int set_option(struct dgram_socket *socket, int level, int name, const vo
                                             (socklen_t) size);
 }
 
-/* The options of sending hold from now on: what was accepted before leaves with the old ones. What
- * waits for room in the kernel, for a name or for `listening` cannot. */
+/* The options of sending hold from now on: datagrams that were accepted before leave with the old
+ * ones. Datagrams that wait for room in the kernel, for a name or for `listening` cannot. */
 static int set_sending(struct dgram_socket *socket, int level, int name, const void *value,
                        size_t size)
 {

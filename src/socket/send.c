@@ -26,8 +26,8 @@ static inline int address_read(const struct dgram_socket *socket, const struct d
     if (address->u.in4.sin_port == 0) {
         return DGRAM_EBADPORT;
     }
-    /* Member by member: names are compared as bytes, and hosts with a sin_len have it filled in
-     * what the kernel gave and not in what was read from text. */
+    /* Member by member: peers are compared as bytes. Hosts with a sin_len fill it in addresses from
+     * the kernel, and not in those that were read from text. */
     const struct sockaddr_in6 *in6 = &address->u.in6;
     if (socket->family == AF_INET) {
         ret_peer->in4 = (struct sockaddr_in){.sin_family = AF_INET,
