@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "src/loop/loop.h"
+#include "src/system.h"
 
 enum { SIZE = 64, SEGMENTS = 128, TURN = 1024 };
 

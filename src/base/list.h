@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * list.h: lists whose links lie inside the objects that are listed.
+ * list.h: lists whose nodes lie inside the objects that are listed.
  *
- * Owns nothing and never allocates, so joining and leaving cannot fail. There are two kinds:
- *
- * A list of nodes, which leave it from anywhere, at the same cost with 10,000 sockets as with one.
- * It is a ring that begins and ends with a node of its own; a node that is in no list is a ring of
- * one.
- *
- * A queue of links, which leave it at its head. It is a ring, too, and knows its last link; zeroed
- * memory is an empty queue.
+ * Owns nothing and never allocates, so joining and leaving cannot fail. A node leaves its list from
+ * anywhere, at the same cost with 10,000 sockets as with one. A list is a ring that begins and ends
+ * with a node of its own; a node that is in no list is a ring of one.
  */
 #ifndef DGRAM_BASE_LIST_H
 #define DGRAM_BASE_LIST_H
@@ -17,8 +12,6 @@
 #include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
-
-/* ---- Nodes --------------------------------------------------------------------------------- */
 
 struct node {
     struct node *next, *previous;
@@ -82,87 +75,6 @@ static inline void node_take_all(struct node *list, struct node *from)
         list->next->previous = list->previous->next = list;
         node_init(from);
     }
-}
-
-/* ---- Queues -------------------------------------------------------------------------------- */
-
-struct link {
-    struct link *next;
-};
-
-struct queue {
-    struct link *last;
-};
-
-static inline bool queue_is_empty(const struct queue *queue)
-{
-    return queue->last == NULL;
-}
-
-/* NULL: it is empty. */
-static inline struct link *queue_first(const struct queue *queue)
-{
-    return queue->last != NULL ? queue->last->next : NULL;
-}
-
-/* NULL: that was the last. */
-static inline struct link *queue_after(const struct queue *queue, const struct link *link)
-{
-    return link != queue->last ? link->next : NULL;
-}
-
-/* As the first. */
-static inline void queue_prepend(struct queue *queue, struct link *link)
-{
-    if (queue->last == NULL) {
-        queue->last = link->next = link;
-    } else {
-        link->next = queue->last->next;
-        queue->last->next = link;
-    }
-}
-
-static inline void queue_append(struct queue *queue, struct link *link)
-{
-    queue_prepend(queue, link);
-    queue->last = link;
-}
-
-/* NULL: it is empty. */
-static inline struct link *queue_pop(struct queue *queue)
-{
-    struct link *last = queue->last;
-    if (last == NULL) {
-        return NULL;
-    }
-    struct link *first = last->next;
-    if (first == last) {
-        queue->last = NULL;
-    } else {
-        last->next = first->next;
-    }
-    return first;
-}
-
-/* All of `first` leave it, and come before those in the queue. */
-static inline void queue_prepend_all(struct queue *queue, struct queue *first)
-{
-    if (first->last != NULL && queue->last != NULL) {
-        struct link *head = first->last->next;
-        first->last->next = queue->last->next;
-        queue->last->next = head;
-    } else if (first->last != NULL) {
-        queue->last = first->last;
-    }
-    first->last = NULL;
-}
-
-/* All of them leave, so that others may join while these are worked off. */
-static inline struct queue queue_take(struct queue *queue)
-{
-    struct queue all = *queue;
-    queue->last = NULL;
-    return all;
 }
 
 #endif

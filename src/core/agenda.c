@@ -3,6 +3,7 @@
 #include "src/core/agenda.h"
 
 #include "src/base/fork.h"
+#include "src/base/list.h"
 
 static uint32_t bit_of(enum phase phase)
 {

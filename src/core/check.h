@@ -9,7 +9,7 @@
 /* The loop belongs to the parent process. */
 static inline bool loop_forked(const struct dgram_loop *loop)
 {
-    return dg_forked(loop->agenda.fork_generation);
+    return dg_forked(loop->fork_generation);
 }
 
 /* 0, DGRAM_ENULL or DGRAM_EFORKED. */

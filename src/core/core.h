@@ -11,27 +11,22 @@
 
 #include <dgram.h>
 
-#include "src/core/agenda.h"
-#include "src/core/alarm.h"
-#include "src/core/errors.h"
-#include "src/core/io.h"
-#include "src/system.h"
-
 struct dgram_loop {
-    const struct dg_system *system;
+    unsigned fork_generation; /* see base/fork.h */
+    bool in_turn;
+    bool freeing; /* nothing new begins */
     uint64_t now; /* read when a turn begins, and after each wait */
     uint64_t turns;
-    bool in_turn;
-    bool freeing;         /* nothing new begins */
-    struct agenda agenda; /* work that is due now, */
-    struct alarms alarms; /* and later */
-    struct io io;         /* the engine, its records and watches */
-
-    struct node sockets;      /* the newest first */
     uint32_t keeping;         /* sockets that keep the loop alive */
     uint32_t buffers_changed; /* how often a socket came, went, or changed its receive buffer */
 
-    struct errors *errors;       /* core/errors.c */
+    const struct dg_system *system;
+    struct agenda *agenda; /* work that is due now, */
+    struct alarms *alarms; /* and later */
+    struct io *io;         /* the engine, its records and watches */
+    struct errors *errors; /* core/errors.c */
+
+    struct node *sockets;        /* socket/: the newest first */
     struct names *names;         /* names/ */
     struct outbox *outbox;       /* send/ */
     struct buffers *buffers;     /* send/buffer.c */

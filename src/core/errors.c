@@ -7,6 +7,8 @@
 
 #include "src/base/fork.h"
 #include "src/base/memory.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
 #include "src/net/address.h"
 
 enum { ERRORS_WAITING_MAX = 1024 };

@@ -2,6 +2,9 @@
 /* io.c: see io.h. */
 #include "src/core/io.h"
 
+#include <assert.h>
+#include <errno.h>
+
 #include "src/base/array.h"
 
 void dg_io_open(struct io *io)

@@ -2,13 +2,19 @@
 /* embed.c: see embed.h. */
 #include "src/loop/embed.h"
 
+#include "src/base/list.h"
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
 #include "src/core/check.h"
+#include "src/core/io.h"
+#include "src/loop/loop.h"
 #include "src/loop/work.h"
+#include "src/system.h"
 
 /* Work came up outside a turn: makes the descriptor readable. */
 static void embedding_kick(struct agenda *agenda)
 {
-    struct dgram_loop *loop = owner_of(agenda, struct dgram_loop, agenda);
+    struct dgram_loop *loop = &owner_of(agenda, struct loop_rooms, agenda)->loop;
     struct embedding *embedding = loop->embedding;
     if (!loop->in_turn && !embedding->kicked) {
         embedding->kicked = true;
@@ -41,13 +47,13 @@ void dg_embedding_set(struct dgram_loop *loop)
     if (embedding->fd < 0 || loop_forked(loop)) {
         return;
     }
-    uint64_t deadline = alarms_next(&loop->alarms);
+    uint64_t deadline = alarms_next(loop->alarms);
     if (deadline != embedding->deadline) {
         loop->system->alarm_set(embedding->alarm, deadline);
         embedding->deadline = deadline;
     }
     if (dg_loop_has_work(loop)) {
-        agenda_wake(&loop->agenda);
+        agenda_wake(loop->agenda);
     }
 }
 
@@ -60,7 +66,7 @@ void dg_embedding_close(struct dgram_loop *loop)
         (void) loop->system->close(embedding->kick[1]);
         (void) loop->system->close(embedding->kick[0]);
         embedding->fd = -1;
-        loop->agenda.kick = NULL;
+        loop->agenda->kick = NULL;
     }
 }
 
@@ -68,7 +74,7 @@ static int embedding_open(struct dgram_loop *loop)
 {
     const struct dg_system *system = loop->system;
     struct embedding embedding = {.deadline = UINT64_MAX};
-    int engine_fd = loop->io.backend->fd(loop->io.engine);
+    int engine_fd = loop->io->backend->fd(loop->io->engine);
     if (engine_fd < 0) {
         return engine_fd;
     }
@@ -90,7 +96,7 @@ static int embedding_open(struct dgram_loop *loop)
         return code;
     }
     *loop->embedding = embedding;
-    loop->agenda.kick = embedding_kick;
+    loop->agenda->kick = embedding_kick;
     return 0;
 }
 
@@ -107,7 +113,7 @@ int dgram_loop_fd(struct dgram_loop *loop)
         if (code < 0) {
             return code;
         }
-        agenda_wake(&loop->agenda); /* the first turn arms and submits operations from before */
+        agenda_wake(loop->agenda); /* the first turn arms and submits operations from before */
     }
     return loop->embedding->fd;
 }

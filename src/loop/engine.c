@@ -7,11 +7,13 @@
  */
 #include "src/loop/engine.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "src/base/sized.h"
+#include "src/core/io.h"
 #include "src/loop/probe.h"
 #include "src/receive/receiver.h"
 
@@ -104,9 +106,9 @@ static int choice_read(uint32_t *engine)
 static struct failure backend_open(struct dgram_loop *loop, const struct backend *backend)
 {
     struct failure failure =
-        dg_engine_start(backend, &loop->io.config, dg_inlet_pool(loop), &loop->io.engine);
+        dg_engine_start(backend, &loop->io->config, dg_inlet_pool(loop), &loop->io->engine);
     if (failure.code == 0) {
-        loop->io.backend = backend;
+        loop->io->backend = backend;
     }
     return failure;
 }

@@ -6,6 +6,8 @@
 
 #include "src/core/core.h"
 
+struct backend;
+
 /* Why the preferred engine was refused. */
 struct choice {
     int refused_code;

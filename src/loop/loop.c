@@ -2,14 +2,22 @@
 /* loop.c: see loop.h. */
 #include "src/loop/loop.h"
 
+#include <errno.h>
+
 #include "src/base/fork.h"
+#include "src/base/list.h"
 #include "src/base/memory.h"
 #include "src/base/sized.h"
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
+#include "src/core/errors.h"
+#include "src/core/io.h"
 #include "src/loop/wait.h"
 #include "src/names/dns_config.h"
 #include "src/names/names.h"
 #include "src/receive/receiver.h"
 #include "src/send/buffer.h"
+#include "src/system.h"
 
 enum {
     SLOTS_DEFAULT = 64,
@@ -42,10 +50,15 @@ static void loop_fill(struct loop_rooms *rooms, const struct dgram_loop_options 
     struct dgram_loop *loop = &rooms->loop;
     loop->system = system;
     loop->now = system->now();
-    dg_agenda_open(&loop->agenda);
-    loop->alarms.fork_generation = dg_fork_generation;
-    dg_io_open(&loop->io);
-    node_init(&loop->sockets);
+    loop->fork_generation = dg_fork_generation;
+    loop->agenda = &rooms->agenda;
+    loop->alarms = &rooms->alarms;
+    loop->io = &rooms->io;
+    loop->sockets = &rooms->sockets;
+    dg_agenda_open(loop->agenda);
+    loop->alarms->fork_generation = dg_fork_generation;
+    dg_io_open(loop->io);
+    node_init(loop->sockets);
     loop->timers = &rooms->timers;
     loop->inbox = &rooms->inbox;
     loop->embedding = &rooms->embedding;
@@ -74,7 +87,7 @@ static int outbox_open(struct dgram_loop *loop, const struct dgram_loop_options 
 static int rooms_open(struct loop_rooms *rooms, const struct dgram_loop_options *options)
 {
     struct dgram_loop *loop = &rooms->loop;
-    int code = dg_errors_open(&loop->agenda, &loop->errors);
+    int code = dg_errors_open(loop->agenda, &loop->errors);
     if (code == 0) {
         code = dg_names_open(loop, options, &rooms->inbox.fds[1]);
     }
@@ -91,7 +104,7 @@ static int rooms_open(struct loop_rooms *rooms, const struct dgram_loop_options 
         loop->pieces = dg_allocate(DGRAM_UDP6_SIZE_MAX);
         code = loop->pieces == NULL ? -ENOMEM : dg_wait_open(loop, options);
     }
-    return code < 0 ? code : dg_io_reserve(&loop->io, RECORDS_PER_LOOP);
+    return code < 0 ? code : dg_io_reserve(loop->io, RECORDS_PER_LOOP);
 }
 
 static void rooms_close(struct dgram_loop *loop, bool forked)
@@ -103,8 +116,8 @@ static void rooms_close(struct dgram_loop *loop, bool forked)
     dg_wait_close(loop);
     dg_release(loop->pieces);
     dg_errors_close(loop->errors);
-    dg_alarms_close(&loop->alarms);
-    dg_io_close(&loop->io);
+    dg_alarms_close(loop->alarms);
+    dg_io_close(loop->io);
     dg_release(loop);
 }
 
@@ -112,7 +125,7 @@ void dg_loop_forget(struct dgram_loop *loop, bool forked)
 {
     dg_names_close(loop, forked); /* its sockets are watched by the engine */
     loop->names = NULL;
-    loop->io.backend->close(loop->io.engine, forked);
+    loop->io->backend->close(loop->io->engine, forked);
     dg_embedding_close(loop);
     dg_inbox_close(loop);
     dg_timers_free(loop);
@@ -128,9 +141,9 @@ static int engine_open(struct dgram_loop *loop, const struct dgram_loop_options 
     }
     code = dg_engine_open(loop, backend, options->engine);
     if (code == 0) {
-        code = dg_watch_arm(&loop->io, &loop->inbox->watch);
+        code = dg_watch_arm(loop->io, &loop->inbox->watch);
         if (code < 0) {
-            loop->io.backend->close(loop->io.engine, false);
+            loop->io->backend->close(loop->io->engine, false);
         }
     }
     if (code < 0) {

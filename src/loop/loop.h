@@ -3,16 +3,23 @@
 #ifndef DGRAM_LOOP_LOOP_H
 #define DGRAM_LOOP_LOOP_H
 
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
 #include "src/core/core.h"
+#include "src/core/io.h"
 #include "src/loop/embed.h"
 #include "src/loop/engine.h"
 #include "src/loop/owner.h"
 #include "src/loop/post.h"
 #include "src/loop/timer.h"
 
-/* The rooms of this floor lie beside the loop. */
+/* The rooms of this floor and of the core lie beside the loop. */
 struct loop_rooms {
     struct dgram_loop loop; /* first, so that the two convert */
+    struct agenda agenda;
+    struct alarms alarms;
+    struct io io;
+    struct node sockets;
     struct timers timers;
     struct inbox inbox;
     struct embedding embedding;

@@ -2,9 +2,12 @@
 /* owner.c: see owner.h. */
 #include "src/loop/owner.h"
 
+#include <assert.h>
 #include <pthread.h>
 
 #include "src/base/fork.h"
+#include "src/base/list.h"
+#include "src/core/io.h"
 
 static struct {
     pthread_mutex_t lock; /* guards the rest, and the loops' links and `attended` */
@@ -38,8 +41,8 @@ static void thread_ends(void *mark)
         next = node->next;
         if (ownership->owner == thread_number) {
             owners_unlink(ownership);
-            if (loop->io.backend->rest != NULL) {
-                loop->io.backend->rest(loop->io.engine);
+            if (loop->io->backend->rest != NULL) {
+                loop->io->backend->rest(loop->io->engine);
             }
         }
     }

@@ -9,6 +9,7 @@
 #ifndef DGRAM_LOOP_OWNER_H
 #define DGRAM_LOOP_OWNER_H
 
+#include "src/base/list.h"
 #include "src/core/core.h"
 
 struct ownership {

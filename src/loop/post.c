@@ -2,10 +2,13 @@
 /* post.c: see post.h. */
 #include "src/loop/post.h"
 
+#include <errno.h>
 #include <poll.h>
 
 #include "src/base/array.h"
+#include "src/base/list.h"
 #include "src/core/check.h"
+#include "src/system.h"
 
 enum { POSTS_MAX = 65536 };
 

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "src/core/core.h"
+#include "src/core/io.h"
 
 struct post {
     dgram_post_fn *fn;

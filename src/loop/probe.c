@@ -2,6 +2,7 @@
 /* probe.c: see probe.h. */
 #include "src/loop/probe.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>

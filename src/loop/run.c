@@ -3,6 +3,7 @@
 #include "src/base/cancel.h"
 #include "src/base/sized.h"
 #include "src/core/check.h"
+#include "src/core/io.h"
 #include "src/loop/loop.h"
 #include "src/loop/turn.h"
 #include "src/loop/work.h"
@@ -10,6 +11,7 @@
 #include "src/receive/receiver.h"
 #include "src/send/buffer.h"
 #include "src/send/submit.h"
+#include "src/system.h"
 
 static int turn_begin(struct dgram_loop *loop)
 {
@@ -137,19 +139,19 @@ int dgram_loop_info(struct dgram_loop *loop, struct dgram_loop_info *info)
     const struct loop_rooms *rooms = rooms_of(loop);
     struct dgram_loop_info ours = {
         .size = sizeof(ours),
-        .engine = dg_engine_number(loop->io.backend),
+        .engine = dg_engine_number(loop->io->backend),
         .segments_max = loop->outbox->segments_max,
         .slots = rooms->slots,
         .slot_size = rooms->slot_size,
-        .name = loop->io.backend->name,
+        .name = loop->io->backend->name,
         .refused_code = rooms->choice.refused_code,
         .slots_free = dg_pool_free_count(dg_inlet_pool(loop)),
         .refused_call = rooms->choice.refused_call,
         .refused_advice = rooms->choice.refused_advice,
         .turns = loop->turns,
         .flushes = loop->outbox->flushes,
-        .failed_call = loop->io.failed_call,
-        .failed_code = loop->io.failed_code,
+        .failed_call = loop->io->failed_call,
+        .failed_code = loop->io->failed_code,
     };
     dg_buffers_info(loop, &ours);
     return dg_result_write(info, &ours, sizeof(ours),

@@ -2,8 +2,14 @@
 /* timer.c: see timer.h. */
 #include "src/loop/timer.h"
 
+#include <errno.h>
+
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
 #include "src/core/check.h"
+#include "src/system.h"
 
 struct dgram_timer {
     struct alarm alarm; /* first, so that the two convert */
@@ -26,7 +32,7 @@ static int timer_check(const struct dgram_timer *timer)
 static void timer_clear(struct dgram_timer *timer)
 {
     if (alarm_is_set(&timer->alarm)) {
-        dg_alarm_clear(&timer->loop->alarms, &timer->alarm);
+        dg_alarm_clear(timer->loop->alarms, &timer->alarm);
         timer->loop->timers->keeping -= !timer->unreffed;
     }
 }
@@ -34,7 +40,7 @@ static void timer_clear(struct dgram_timer *timer)
 static void timer_set(struct dgram_timer *timer, uint64_t deadline)
 {
     timer_clear(timer);
-    dg_alarm_set(&timer->loop->alarms, &timer->alarm, deadline);
+    dg_alarm_set(timer->loop->alarms, &timer->alarm, deadline);
     timer->loop->timers->keeping += !timer->unreffed;
 }
 
@@ -62,7 +68,7 @@ int dgram_timer_create(struct dgram_loop *loop, dgram_timer_fn *fn, void *user,
         return DGRAM_ENOTRUNNING;
     }
     struct dgram_timer *timer = dg_allocate(sizeof(*timer));
-    if (timer == NULL || dg_alarms_reserve(&loop->alarms) < 0) {
+    if (timer == NULL || dg_alarms_reserve(loop->alarms) < 0) {
         dg_release(timer);
         return -ENOMEM;
     }
@@ -89,7 +95,7 @@ int dgram_timer_start(struct dgram_timer *timer, int64_t delay_ns, int64_t inter
     timer->interval = (uint64_t) interval_ns;
     timer_set(timer, loop->system->now() + (uint64_t) delay_ns);
     agenda_wake(
-        &loop->agenda); /* an embedded loop sets its alarm at the end of the turn that follows */
+        loop->agenda); /* an embedded loop sets its alarm at the end of the turn that follows */
     return 0;
 }
 
@@ -131,7 +137,7 @@ struct dgram_timer *dgram_timer_free(struct dgram_timer *timer)
     }
     timer_clear(timer);
     node_remove(&timer->all);
-    dg_alarms_release(&timer->loop->alarms);
+    dg_alarms_release(timer->loop->alarms);
     dg_release(timer);
     return NULL;
 }

@@ -8,6 +8,7 @@
 #ifndef DGRAM_LOOP_TIMER_H
 #define DGRAM_LOOP_TIMER_H
 
+#include "src/base/list.h"
 #include "src/core/core.h"
 
 struct timers {

@@ -2,7 +2,10 @@
 /* turn.c: see turn.h. */
 #include "src/loop/turn.h"
 
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
 #include "src/core/check.h"
+#include "src/core/io.h"
 #include "src/loop/post.h"
 #include "src/loop/wait.h"
 #include "src/receive/deliver.h"
@@ -13,12 +16,12 @@
 
 static void prepare(struct dgram_loop *loop)
 {
-    agenda_run(&loop->agenda, PHASE_PREPARE);
-    agenda_run(&loop->agenda, PHASE_RECEIVE);
+    agenda_run(loop->agenda, PHASE_PREPARE);
+    agenda_run(loop->agenda, PHASE_RECEIVE);
     dg_inlet_prepare(loop);
     dg_ledger_check_drains(loop); /* a socket that closes leaves room to others */
     if (!loop->inbox->watch.armed) {
-        (void) dg_watch_arm(&loop->io, &loop->inbox->watch); /* only the first arming can fail */
+        (void) dg_watch_arm(loop->io, &loop->inbox->watch); /* only the first arming can fail */
     }
 }
 
@@ -109,12 +112,12 @@ static void reply_at_once(struct dgram_loop *loop)
 static void dispatch_completions(struct dgram_loop *loop, bool late)
 {
     struct answers answers = {0};
-    struct completions list = dg_io_take(&loop->io);
+    struct completions list = dg_io_take(loop->io);
     dg_deliver_begin(loop, late);
     for (uint32_t i = 0; i < list.count && !loop_forked(loop);) {
         i += dispatch_records(loop, &answers, &list.items[i], list.count - i);
     }
-    dg_io_done(&loop->io);
+    dg_io_done(loop->io);
     if (!loop_forked(loop)) {
         serve_backlogs(loop, &answers);
     }
@@ -130,11 +133,11 @@ static void dispatch_completions(struct dgram_loop *loop, bool late)
  */
 static void dispatch(struct dgram_loop *loop)
 {
-    struct agenda *agenda = &loop->agenda;
-    bool rings = alarms_next(&loop->alarms) <= loop->now;
+    struct agenda *agenda = loop->agenda;
+    bool rings = alarms_next(loop->alarms) <= loop->now;
     bool late = agenda->due != 0 || rings;
     if (rings) {
-        dg_alarms_run(&loop->alarms, loop->now);
+        dg_alarms_run(loop->alarms, loop->now);
     }
     agenda_run(agenda, PHASE_EVENTS);
     dispatch_completions(loop, late);
@@ -151,13 +154,13 @@ static void dispatch(struct dgram_loop *loop)
 int dg_turn(struct dgram_loop *loop, int64_t timeout_ns)
 {
     loop->turns++;
-    agenda_run(&loop->agenda, PHASE_ENDING);
+    agenda_run(loop->agenda, PHASE_ENDING);
     prepare(loop);
     int64_t patience = dg_wait_patience(loop, timeout_ns);
     dg_send_hand_over(loop);
-    loop->io.arms = false;
+    loop->io->arms = false;
     int code = dg_send_settle(loop, dg_wait(loop, patience, timeout_ns > 0));
-    dg_io_note(&loop->io, code);
+    dg_io_note(loop->io, code);
     dispatch(loop);
     return loop_forked(loop) ? DGRAM_EFORKED : code;
 }

@@ -2,7 +2,11 @@
 /* wait.c: see wait.h. */
 #include "src/loop/wait.h"
 
+#include <errno.h>
+
 #include "src/base/memory.h"
+#include "src/core/alarm.h"
+#include "src/core/io.h"
 #include "src/loop/post.h"
 #include "src/loop/timer.h"
 #include "src/loop/work.h"
@@ -10,6 +14,7 @@
 #include "src/receive/receiver.h"
 #include "src/send/submit.h"
 #include "src/socket/life.h"
+#include "src/system.h"
 
 /* The rate of datagrams, and whether gathering pays at that rate (wait.c). A train counts once. */
 struct gathering {
@@ -100,7 +105,7 @@ int dg_wait_open(struct dgram_loop *loop, const struct dgram_loop_options *optio
     waiting->gathering.since = loop->now;
     waiting->spinning.adapts = options->busy_poll_us == 0 && options->max_delay_us == 0;
     waiting->spinning.rest_ns = REST_LEAST_NS;
-    loop->io.config.peeks = waiting->busy_poll_ns > 0 || waiting->spinning.adapts;
+    loop->io->config.peeks = waiting->busy_poll_ns > 0 || waiting->spinning.adapts;
     return 0;
 }
 
@@ -116,7 +121,7 @@ int64_t dg_wait_patience(struct dgram_loop *loop, int64_t timeout_ns)
     if (timeout_ns == 0 || !dg_loop_may_sleep(loop)) {
         return 0;
     }
-    uint64_t deadline = alarms_next(&loop->alarms);
+    uint64_t deadline = alarms_next(loop->alarms);
     if (deadline == UINT64_MAX) {
         return timeout_ns;
     }
@@ -135,7 +140,7 @@ enum { LOOKS_PER_WAIT = 32 };
 /* Waits, and reads the clock: nothing of this file ends without knowing the time. */
 static int wait_for(struct dgram_loop *loop, int64_t time_ns, bool gathers)
 {
-    int code = loop->io.backend->wait(loop->io.engine, time_ns, gathers);
+    int code = loop->io->backend->wait(loop->io->engine, time_ns, gathers);
     loop->now = loop->system->now();
     return code;
 }
@@ -162,11 +167,11 @@ static bool time_is_left(struct dgram_loop *loop, int64_t limit_ns)
  */
 static int look(struct dgram_loop *loop, int64_t limit_ns)
 {
-    const struct backend *backend = loop->io.backend;
+    const struct backend *backend = loop->io->backend;
     struct spinning *spinning = &loop->waiting->spinning;
     bool whole = backend->peek == NULL || spinning->at_once;
     unsigned looks = whole;
-    int code = whole ? backend->wait(loop->io.engine, 0, false) : backend->flush(loop->io.engine);
+    int code = whole ? backend->wait(loop->io->engine, 0, false) : backend->flush(loop->io->engine);
     code = dg_send_settle(loop, code);
     loop->now = spinning->start = loop->system->now();
     while (code == 0 && !(spinning->found = dg_loop_has_work(loop)) &&
@@ -175,7 +180,7 @@ static int look(struct dgram_loop *loop, int64_t limit_ns)
             loop->system->relax();
         }
         whole = backend->peek == NULL || ++spinning->looks % LOOKS_PER_WAIT == 0;
-        code = whole ? backend->wait(loop->io.engine, 0, false) : backend->peek(loop->io.engine);
+        code = whole ? backend->wait(loop->io->engine, 0, false) : backend->peek(loop->io->engine);
         looks++;
     }
     spinning->at_once = spinning->found && looks <= 1;
@@ -367,7 +372,7 @@ static int answering_wait(struct dgram_loop *loop, int64_t patience, bool limite
     int code =
         spins ? spin_wait(loop, patience, SPIN_NS, limited) : wait_for(loop, patience, false);
     spinning->answered_at = loop->now;
-    bool found = loop->io.pending.count > 0;
+    bool found = loop->io->pending.count > 0;
     /* A sleep of twice the limit is a spin of half of it and more, and a wake-up. */
     spinning->promises = found && loop->now - spinning->start <= (uint64_t) 2 * SPIN_NS;
     if (found) {

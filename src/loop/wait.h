@@ -11,6 +11,8 @@
 
 #include "src/core/core.h"
 
+struct completion;
+
 bool dg_wait_options_are_good(const struct dgram_loop_options *options);
 int dg_wait_open(struct dgram_loop *loop, const struct dgram_loop_options *options);
 void dg_wait_close(struct dgram_loop *loop);

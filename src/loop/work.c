@@ -2,6 +2,8 @@
 /* work.c: see work.h. */
 #include "src/loop/work.h"
 
+#include "src/core/agenda.h"
+#include "src/core/io.h"
 #include "src/loop/post.h"
 #include "src/loop/timer.h"
 #include "src/receive/receiver.h"
@@ -11,13 +13,13 @@
  * unref'd always has that to do. Nor do received datagrams that wait. */
 static bool has_other_work(struct dgram_loop *loop)
 {
-    return (loop->agenda.due & ~(UINT32_C(1) << PHASE_RECEIVE)) != 0 ||
-           loop->io.pending.count > 0 || dg_send_wants_answer(loop);
+    return (loop->agenda->due & ~(UINT32_C(1) << PHASE_RECEIVE)) != 0 ||
+           loop->io->pending.count > 0 || dg_send_wants_answer(loop);
 }
 
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
-    return loop->agenda.due != 0 || has_other_work(loop) || dg_inlet_has_work(loop);
+    return loop->agenda->due != 0 || has_other_work(loop) || dg_inlet_has_work(loop);
 }
 
 bool dg_loop_is_alive(struct dgram_loop *loop)

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* dns.c: see dns.h. */
+#include "src/names/dns.h"
+
+#include <assert.h>
+#include <errno.h>
 #include <netdb.h>
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
-#include "src/names/dns.h"
+#include "src/core/alarm.h"
 #include "src/names/dns_config.h"
 #include "src/names/guest.h"
 #include "src/names/text.h"
 #include "src/net/address.h"
+#include "src/system.h"
 
 struct channel {
     struct guests guests; /* its sockets; first, so that the two convert */
@@ -107,7 +113,7 @@ static void deadline_lower(struct channel *channel)
     struct dgram_loop *loop = channel->dns->loop;
     uint64_t soon = loop->system->now() + TIMEOUT_LEAST_NS;
     if (!alarm_is_set(&channel->alarm) || soon < channel->alarm.deadline) {
-        dg_alarm_set(&loop->alarms, &channel->alarm, soon);
+        dg_alarm_set(loop->alarms, &channel->alarm, soon);
     }
 }
 
@@ -116,11 +122,11 @@ static void deadline_update(struct channel *channel, bool passed)
 {
     struct dgram_loop *loop = channel->dns->loop;
     if (channel->asked == 0) {
-        dg_alarm_clear(&loop->alarms, &channel->alarm);
+        dg_alarm_clear(loop->alarms, &channel->alarm);
         return;
     }
     if (passed || channel->asked == 1) {
-        dg_alarm_set(&loop->alarms, &channel->alarm, next_timeout(channel, loop->system->now()));
+        dg_alarm_set(loop->alarms, &channel->alarm, next_timeout(channel, loop->system->now()));
     }
     if (channel->asked > 1 || channel->deaf) {
         deadline_lower(channel);
@@ -207,7 +213,7 @@ static int channel_open(struct dns *dns)
     channel->guests.deaf = channel_is_deaf;
     node_init(&channel->node);
     channel->alarm.run = channel_rings;
-    int code = dg_alarms_reserve(&dns->loop->alarms);
+    int code = dg_alarms_reserve(dns->loop->alarms);
     if (code < 0) {
         dg_release(channel);
         return code;
@@ -218,7 +224,7 @@ static int channel_open(struct dns *dns)
     }
     if (code < 0) {
         dg_dns_configuration_release(&channel->configuration);
-        dg_alarms_release(&dns->loop->alarms);
+        dg_alarms_release(dns->loop->alarms);
         dg_release(channel);
         return code;
     }
@@ -232,8 +238,8 @@ static void channel_close(struct channel *channel)
     node_remove(&channel->node);
     ares_destroy(channel->cares);
     assert(node_alone(&channel->guests.sockets) && channel->asked == 0);
-    dg_alarm_clear(&channel->dns->loop->alarms, &channel->alarm);
-    dg_alarms_release(&channel->dns->loop->alarms);
+    dg_alarm_clear(channel->dns->loop->alarms, &channel->alarm);
+    dg_alarms_release(channel->dns->loop->alarms);
     dg_dns_configuration_release(&channel->configuration);
     dg_release(channel);
 }

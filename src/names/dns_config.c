@@ -13,6 +13,7 @@
 
 #include "src/base/memory.h"
 #include "src/net/address.h"
+#include "src/system.h"
 
 /* ---- The text of a server ------------------------------------------------------------------ */
 

@@ -6,7 +6,10 @@
 #include <poll.h>
 #include <string.h>
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/core/io.h"
+#include "src/system.h"
 
 /* A message that came by TCP, behind its length. */
 struct stream {
@@ -62,7 +65,7 @@ static void note_lack(struct guests *guests, int code)
 static void watch_rearm(struct guests *guests, struct dg_watch *watch, bool wanted)
 {
     if (wanted && !watch->armed) {
-        int code = dg_watch_arm(&guests->loop->io, watch);
+        int code = dg_watch_arm(guests->loop->io, watch);
         note_lack(guests, code);
         if (code < 0) {
             guests->deaf(guests);
@@ -110,7 +113,7 @@ static void socket_writable(struct dg_watch *watch)
 
 static void socket_release(struct guests *guests, struct guest *socket)
 {
-    (void) dg_io_reserve(&guests->loop->io, -RECORDS_PER_GUEST);
+    (void) dg_io_reserve(guests->loop->io, -RECORDS_PER_GUEST);
     dg_release(socket->stream);
     dg_release(socket);
 }
@@ -118,7 +121,7 @@ static void socket_release(struct guests *guests, struct guest *socket)
 static struct guest *socket_make(struct guests *guests, int type)
 {
     struct guest *socket = dg_allocate(sizeof(*socket));
-    if (socket == NULL || dg_io_reserve(&guests->loop->io, RECORDS_PER_GUEST) < 0) {
+    if (socket == NULL || dg_io_reserve(guests->loop->io, RECORDS_PER_GUEST) < 0) {
         dg_release(socket);
         return NULL;
     }
@@ -144,8 +147,8 @@ static void socket_unlink(struct guests *guests, struct guest *socket)
 {
     node_remove(&socket->node);
     if (!guests->forked) {
-        dg_watch_end(&guests->loop->io, &socket->readable);
-        dg_watch_end(&guests->loop->io, &socket->writable);
+        dg_watch_end(guests->loop->io, &socket->readable);
+        dg_watch_end(guests->loop->io, &socket->writable);
     }
 }
 

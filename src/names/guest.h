@@ -12,6 +12,7 @@
 #define CARES_NO_DEPRECATED /* 1.18 has no other names for some */
 #include <ares.h>
 
+#include "src/base/list.h"
 #include "src/core/core.h"
 #include "src/names/dns_config.h"
 

@@ -2,12 +2,18 @@
 /* names.c: see names.h. */
 #include "src/names/names.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <string.h>
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
 #include "src/core/check.h"
 #include "src/names/dns.h"
 #include "src/names/text.h"
+#include "src/system.h"
 
 /* Answers of no lifetime (files, TTL 0) would be asked for with every datagram, and so would those
  * that fail: 500 datagrams a second to a dead name were up to 2,000 questions a second. */
@@ -208,7 +214,7 @@ static void lookup_ask(struct dgram_lookup *lookup)
 {
     lookup_begin(lookup);
     queue_append(&lookup->loop->names->questions, &lookup->link);
-    dg_agenda_add(&lookup->loop->agenda, &lookup->loop->names->task);
+    dg_agenda_add(lookup->loop->agenda, &lookup->loop->names->task);
 }
 
 /* The answer of a moment ago once more, in the next dispatch like any other. */
@@ -312,7 +318,7 @@ int dgram_lookup_answer(struct dgram_lookup *lookup, int code, const struct dgra
     }
     code = lookup->code == DGRAM_EBADFAMILY ? DGRAM_EBADFAMILY : 0;
     queue_append(&lookup->loop->names->answers, &lookup->link);
-    dg_agenda_add(&lookup->loop->agenda, &lookup->loop->names->task);
+    dg_agenda_add(lookup->loop->agenda, &lookup->loop->names->task);
     return code;
 }
 

@@ -12,6 +12,7 @@
 
 #include <dgram.h>
 
+#include "src/base/list.h"
 #include "src/core/core.h"
 #include "src/net/peer.h"
 

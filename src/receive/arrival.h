@@ -8,7 +8,7 @@
 
 #include <dgram.h>
 
-#include "src/base/list.h"
+#include "src/base/queue.h"
 
 struct arrival {
     const unsigned char *data;

@@ -4,9 +4,14 @@
 
 #include <string.h>
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
 #include "src/core/check.h"
+#include "src/core/io.h"
 #include "src/net/address.h"
+#include "src/system.h"
 
 /* Of a turn: as many datagrams as the default pool holds in the longest trains. */
 enum { TURN_NS = 1000000, TURN_DATAGRAMS = 64 * 128 };
@@ -56,7 +61,7 @@ struct backlog_copy {
 void dg_slot_done(struct dgram_loop *loop, uint32_t slot)
 {
     if (dg_pool_done(loop->inlet->pool, slot) && !loop_forked(loop)) {
-        loop->io.backend->recycle(loop->io.engine, slot);
+        loop->io->backend->recycle(loop->io->engine, slot);
     }
 }
 
@@ -153,7 +158,7 @@ void dg_backlog_join(struct receiver *receiver)
 {
     if (node_alone(&receiver->rotation)) {
         node_append(&receiver->loop->inlet->rotation, &receiver->rotation);
-        agenda_wake(&receiver->loop->agenda);
+        agenda_wake(receiver->loop->agenda);
     }
 }
 

@@ -17,6 +17,7 @@
 #ifndef DGRAM_RECEIVE_BACKLOG_H
 #define DGRAM_RECEIVE_BACKLOG_H
 
+#include "src/base/list.h"
 #include "src/receive/inlet.h"
 
 /* The message handlers of a turn begin at this time. */

@@ -2,10 +2,16 @@
 /* deliver.c: see deliver.h. */
 #include "src/receive/deliver.h"
 
+#include <assert.h>
+
+#include "src/base/list.h"
+#include "src/base/queue.h"
 #include "src/core/check.h"
+#include "src/core/io.h"
 #include "src/net/address.h"
 #include "src/net/cmsg.h"
 #include "src/receive/backlog.h"
+#include "src/system.h"
 
 /* ---- Delivering ---------------------------------------------------------------------------- */
 
@@ -303,6 +309,6 @@ uint32_t dg_deliver(struct receiver *receiver, const struct completion *records,
 
 void dg_deliver_begin(struct dgram_loop *loop, bool late)
 {
-    bool asks = late && (loop->io.dispatching.count > 0 || !node_alone(&loop->inlet->rotation));
+    bool asks = late && (loop->io->dispatching.count > 0 || !node_alone(&loop->inlet->rotation));
     dg_turn_begin(loop->inlet, asks ? loop->system->now() : loop->now);
 }

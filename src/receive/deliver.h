@@ -12,6 +12,8 @@
 
 #include "src/receive/receiver.h"
 
+struct completion;
+
 /* The message handlers of a turn begin. `late`: the loop's clock is older than other callbacks of
  * this turn. */
 void dg_deliver_begin(struct dgram_loop *loop, bool late);

@@ -2,8 +2,13 @@
 /* ending.c: see ending.h. */
 #include "src/receive/ending.h"
 
+#include <errno.h>
+
+#include "src/backend.h"
+#include "src/base/queue.h"
 #include "src/net/cmsg.h"
 #include "src/receive/arrival.h"
+#include "src/system.h"
 
 /* Bytes of the receive buffer that a datagram takes beside its payload, at least. */
 enum { HELD_OVERHEAD = 256 };

@@ -5,6 +5,9 @@
 #ifndef DGRAM_RECEIVE_INLET_H
 #define DGRAM_RECEIVE_INLET_H
 
+#include "src/base/list.h"
+#include "src/base/queue.h"
+#include "src/core/alarm.h"
 #include "src/receive/pool.h"
 #include "src/receive/receiver.h"
 

@@ -2,6 +2,8 @@
 /* pool.c: see pool.h. */
 #include "src/receive/pool.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>

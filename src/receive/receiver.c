@@ -2,8 +2,18 @@
 /* receiver.c: see receiver.h. */
 #include "src/receive/receiver.h"
 
+#include <assert.h>
+#include <errno.h>
+
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
+#include "src/core/errors.h"
+#include "src/core/io.h"
 #include "src/receive/backlog.h"
+#include "src/system.h"
 
 /* Nothing tells when a receive that fails again and again would not. */
 #define RETRY_NS UINT64_C(1000000)
@@ -44,11 +54,11 @@ int dg_inlet_open(struct dgram_loop *loop, uint32_t slots, uint32_t slot_size)
     node_init(&inlet->starved_again);
     node_init(&inlet->later);
     inlet->messages = dg_allocate(MESSAGES_MAX * sizeof(struct dgram_message));
-    int code = inlet->messages == NULL ? -ENOMEM : dg_alarms_reserve(&loop->alarms);
+    int code = inlet->messages == NULL ? -ENOMEM : dg_alarms_reserve(loop->alarms);
     if (code == 0) {
         code = dg_pool_create(slots, slot_size, &inlet->pool);
     }
-    return code < 0 ? code : dg_io_reserve(&loop->io, (int) slots);
+    return code < 0 ? code : dg_io_reserve(loop->io, (int) slots);
 }
 
 void dg_inlet_close(struct dgram_loop *loop)
@@ -93,7 +103,7 @@ void dg_receiver_update(struct receiver *receiver)
     }
     bool leaves_slots = !receiver->delivers && receiver->backlog_slots > 0;
     if (leaves_slots || receive_is_wanted(receiver) != (receiver->receive == RECEIVE_ON)) {
-        dg_agenda_add(&receiver->loop->agenda, &receiver->task);
+        dg_agenda_add(receiver->loop->agenda, &receiver->task);
     }
 }
 
@@ -101,7 +111,7 @@ static void receive_begin(struct receiver *receiver)
 {
     struct dgram_loop *loop = receiver->loop;
     receiver->receive = RECEIVE_ON;
-    loop->io.backend->recv_start(loop->io.engine, receiver->endpoint);
+    loop->io->backend->recv_start(loop->io->engine, receiver->endpoint);
 }
 
 static struct receiver *starved_pop(struct dgram_loop *loop)
@@ -134,7 +144,7 @@ void dg_receiver_apply(struct receiver *receiver)
         receive_begin(receiver);
     } else if (!wanted && receiver->receive == RECEIVE_ON) {
         receiver->receive = RECEIVE_STOPPING;
-        loop->io.backend->recv_stop(loop->io.engine, receiver->endpoint);
+        loop->io->backend->recv_stop(loop->io->engine, receiver->endpoint);
     } else if (!wanted && receiver->receive == RECEIVE_STARVED) {
         node_remove(&receiver->starved);
         receiver->receive = RECEIVE_OFF;
@@ -164,7 +174,7 @@ static void retry_soon(struct receiver *receiver)
     struct dgram_loop *loop = receiver->loop;
     receiver->receive = RECEIVE_FAILED;
     if (node_alone(&loop->inlet->later)) {
-        dg_alarm_set(&loop->alarms, &loop->inlet->retry, loop->system->now() + RETRY_NS);
+        dg_alarm_set(loop->alarms, &loop->inlet->retry, loop->system->now() + RETRY_NS);
     }
     node_append(&loop->inlet->later, &receiver->later);
 }
@@ -226,7 +236,7 @@ static bool somebody_starves(const struct dgram_loop *loop)
 void dg_inlet_prepare(struct dgram_loop *loop)
 {
     for (uint32_t slot; dg_pool_returned(loop->inlet->pool, &slot);) {
-        loop->io.backend->recycle(loop->io.engine, slot);
+        loop->io->backend->recycle(loop->io->engine, slot);
     }
     uint32_t starts = dg_pool_free_count(loop->inlet->pool);
     if (starts <= KEPT_BY_ENGINE && somebody_starves(loop)) {
@@ -263,7 +273,7 @@ void dg_receiver_detached(struct receiver *receiver)
     assert(node_alone(&receiver->rotation));
     node_remove(&receiver->starved);
     node_remove(&receiver->later);
-    dg_agenda_drop(&receiver->loop->agenda, &receiver->task);
+    dg_agenda_drop(receiver->loop->agenda, &receiver->task);
 }
 
 /* ---- Told by the socket -------------------------------------------------------------------- */

@@ -11,6 +11,9 @@
 
 #include <dgram.h>
 
+#include "src/base/list.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
 #include "src/core/core.h"
 
 enum receive_state {

@@ -2,8 +2,14 @@
 /* accept.c: see accept.h. */
 #include "src/send/accept.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <string.h>
 
+#include "src/base/list.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
+#include "src/core/errors.h"
 #include "src/send/buffer.h"
 #include "src/send/stall.h"
 #include "src/send/submit.h"
@@ -94,7 +100,7 @@ int dg_send_accept(struct sender *sender, const union dg_peer *peer, const struc
     if (payload->buffer != NULL) {
         dg_buffer_due(payload->buffer); /* unless the submission has it: it was copied to wait */
     }
-    agenda_wake(&sender->loop->agenda);
+    agenda_wake(sender->loop->agenda);
     return 0;
 }
 

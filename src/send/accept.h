@@ -8,6 +8,7 @@
 #ifndef DGRAM_SEND_ACCEPT_H
 #define DGRAM_SEND_ACCEPT_H
 
+#include "src/base/queue.h"
 #include "src/send/request.h"
 
 int dg_send_accept(struct sender *sender, const union dg_peer *peer, const struct payload *payload,

@@ -2,7 +2,11 @@
 /* await.c: see await.h. */
 #include "src/send/await.h"
 
+#include <errno.h>
+
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/base/queue.h"
 #include "src/send/accept.h"
 
 struct await {

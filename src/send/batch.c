@@ -2,7 +2,11 @@
 /* batch.c: see batch.h. */
 #include "src/send/batch.h"
 
+#include <assert.h>
+#include <errno.h>
+
 #include "src/base/memory.h"
+#include "src/base/queue.h"
 #include "src/send/path.h"
 
 int dg_batch_create(struct batch **ret_batch)

@@ -2,11 +2,16 @@
 /* buffer.c: see buffer.h. */
 #include "src/send/buffer.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <sys/mman.h>
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
 #include "src/base/sized.h"
+#include "src/core/agenda.h"
 #include "src/core/check.h"
+#include "src/core/io.h"
 #include "src/send/path.h"
 
 #define BUFFER_SIZE_MAX (UINT64_C(1) << 30) /* the kernel registers no more in one piece */
@@ -62,7 +67,7 @@ static void buffer_release(struct dgram_buffer *buffer)
 {
     struct dgram_loop *loop = buffer->loop;
     if (buffer->zero_copy == 0) {
-        loop->io.backend->reclaim(loop->io.engine, &buffer->region);
+        loop->io->backend->reclaim(loop->io->engine, &buffer->region);
     }
     node_remove(&buffer->all);
     (void) munmap(buffer->region.memory, buffer->region.size);
@@ -72,7 +77,7 @@ static void buffer_release(struct dgram_buffer *buffer)
 void dg_buffer_due(struct dgram_buffer *buffer)
 {
     if (buffer->uses == 0) {
-        dg_agenda_add(&buffer->loop->agenda, &buffer->idle);
+        dg_agenda_add(buffer->loop->agenda, &buffer->idle);
     }
 }
 
@@ -110,7 +115,7 @@ static int loans_create(struct dgram_loop *loop)
         return 0;
     }
     struct loans *loans = dg_allocate(sizeof(*loans));
-    if (loans == NULL || dg_io_reserve(&loop->io, LOANS) < 0) {
+    if (loans == NULL || dg_io_reserve(loop->io, LOANS) < 0) {
         dg_release(loans);
         return -ENOMEM;
     }
@@ -201,14 +206,14 @@ static int buffer_check(const struct dgram_buffer *buffer)
 static int buffer_register(struct dgram_buffer *buffer)
 {
     struct dgram_loop *loop = buffer->loop;
-    if (loop->io.backend->lend == NULL) {
+    if (loop->io->backend->lend == NULL) {
         return -ENOTSUP;
     }
     if (buffer->region.size < ZERO_COPY_BYTES) {
         return DGRAM_EBADBUFFERSIZE; /* it would be pinned for nothing */
     }
     int code = loans_create(loop);
-    return code < 0 ? code : loop->io.backend->lend(loop->io.engine, &buffer->region);
+    return code < 0 ? code : loop->io->backend->lend(loop->io->engine, &buffer->region);
 }
 
 static struct dgram_buffer *buffer_make(size_t size)

@@ -10,6 +10,9 @@
 #ifndef DGRAM_SEND_BUFFER_H
 #define DGRAM_SEND_BUFFER_H
 
+#include "src/backend.h"
+#include "src/base/list.h"
+#include "src/core/agenda.h"
 #include "src/send/train.h"
 
 struct dgram_buffer {

@@ -8,6 +8,7 @@
 #ifndef DGRAM_SEND_LANE_H
 #define DGRAM_SEND_LANE_H
 
+#include <assert.h>
 #include <string.h>
 
 #include "src/send/batch.h"

@@ -2,6 +2,13 @@
 /* ledger.c: see ledger.h. */
 #include "src/send/ledger.h"
 
+#include <assert.h>
+#include <errno.h>
+
+#include "src/base/list.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
+
 void dg_ledger_take(struct sender *sender, uint64_t bytes, uint64_t count)
 {
     assert(sender->queue_bytes >= bytes && sender->queue_count >= count);
@@ -81,7 +88,7 @@ static void drain_has_come(struct sender *sender, uint8_t what)
     if (sender->drain_wanted == 0) {
         node_remove(&sender->drains);
     }
-    dg_agenda_add(&sender->loop->agenda, &sender->drain);
+    dg_agenda_add(sender->loop->agenda, &sender->drain);
 }
 
 void dg_ledger_check_drains(struct dgram_loop *loop)
@@ -108,7 +115,7 @@ void dg_ledger_close(struct sender *sender)
 {
     sender->drain_wanted = 0;
     node_remove(&sender->drains);
-    dg_agenda_drop(&sender->loop->agenda, &sender->drain);
+    dg_agenda_drop(sender->loop->agenda, &sender->drain);
 }
 
 /* ---- Shares -------------------------------------------------------------------------------- */
@@ -186,7 +193,7 @@ void dg_share_check(struct sender *sender, struct share *share)
     if (share->refused_at > 0 && share->charge <= share->refused_at / 2) {
         share->refused_at = 0;
         if (!sender->closing) {
-            dg_agenda_add(&sender->loop->agenda, &sender->drain);
+            dg_agenda_add(sender->loop->agenda, &sender->drain);
         }
     }
 }

@@ -2,6 +2,9 @@
 /* outcome.c: see outcome.h. */
 #include "src/send/outcome.h"
 
+#include <errno.h>
+
+#include "src/core/io.h"
 #include "src/send/buffer.h"
 #include "src/send/park.h"
 #include "src/send/path.h"
@@ -35,8 +38,8 @@ static void train_complete(struct dg_train *train, int result)
 /* The engine may break at any hand-over, and gives its own code to all trains from then on. */
 static void send_now(struct dgram_loop *loop, struct train *const *trains, size_t count)
 {
-    loop->io.backend->send(loop->io.engine, trains, count);
-    int code = loop->io.backend->flush(loop->io.engine);
+    loop->io->backend->send(loop->io->engine, trains, count);
+    int code = loop->io->backend->flush(loop->io->engine);
     if (code < 0) {
         loop->outbox->batch->code = code;
     }

@@ -2,8 +2,16 @@
 /* park.c: see park.h. */
 #include "src/send/park.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
+
+#include "src/base/list.h"
+#include "src/base/queue.h"
+#include "src/core/alarm.h"
+#include "src/core/errors.h"
+#include "src/core/io.h"
+#include "src/system.h"
 
 /* ENOBUFS says that a device queue is full; POLLOUT does not tell when it no longer is. */
 #define RETRY_NS UINT64_C(1000000)
@@ -53,7 +61,7 @@ void dg_park_retry_soon(struct sender *sender)
         return;
     }
     if (node_alone(&loop->outbox->later)) {
-        dg_alarm_set(&loop->alarms, &loop->outbox->retry, loop->system->now() + RETRY_NS);
+        dg_alarm_set(loop->alarms, &loop->outbox->retry, loop->system->now() + RETRY_NS);
     }
     node_append(&loop->outbox->later, &sender->later);
 }
@@ -68,7 +76,7 @@ static void sender_block(struct sender *sender, int reason)
     sender->writable.base.events = POLLOUT;
     sender->writable.base.endpoint = sender->endpoint;
     if (reason == -ENOBUFS || sender->closing ||
-        dg_watch_arm(&sender->loop->io, &sender->writable) < 0) {
+        dg_watch_arm(sender->loop->io, &sender->writable) < 0) {
         dg_park_retry_soon(sender);
     }
 }

@@ -2,6 +2,8 @@
 /* path.c: see path.h. */
 #include "src/send/path.h"
 
+#include <errno.h>
+
 #include "src/base/memory.h"
 
 enum { PATHS = 256 };

@@ -2,8 +2,12 @@
 /* request.c: see request.h. */
 #include "src/send/request.h"
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
 #include "src/core/check.h"
+#include "src/core/errors.h"
 
 enum { REQUESTS_PER_SLAB = 63 };
 
@@ -120,7 +124,7 @@ void dg_request_complete(struct request *request, int result)
     if (request->fn != NULL) {
         request->result = result;
         queue_append(&loop->outbox->done, &request->link);
-        dg_agenda_add(&loop->agenda, &loop->outbox->sent);
+        dg_agenda_add(loop->agenda, &loop->outbox->sent);
         return;
     }
     if (result < 0) {

@@ -8,6 +8,7 @@
 #ifndef DGRAM_SEND_REQUEST_H
 #define DGRAM_SEND_REQUEST_H
 
+#include "src/base/queue.h"
 #include "src/send/ledger.h"
 
 struct request {

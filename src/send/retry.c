@@ -2,6 +2,8 @@
 /* retry.c: see retry.h. */
 #include "src/send/retry.h"
 
+#include "src/base/list.h"
+#include "src/base/queue.h"
 #include "src/send/park.h"
 #include "src/send/submit.h"
 

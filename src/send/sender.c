@@ -2,11 +2,18 @@
 /* sender.c: see sender.h. It opens and closes; everything else is done elsewhere. */
 #include "src/send/sender.h"
 
+#include <errno.h>
+
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
+#include "src/core/io.h"
 #include "src/send/batch.h"
 #include "src/send/path.h"
 #include "src/send/request.h"
 #include "src/send/retry.h"
+#include "src/system.h"
 
 int dg_outbox_open(struct dgram_loop *loop, uint32_t segments_max, uint64_t queue_limit)
 {
@@ -28,7 +35,7 @@ int dg_outbox_open(struct dgram_loop *loop, uint32_t segments_max, uint64_t queu
     dg_peer_secrets(loop->system->random(), outbox->secrets);
     int code = dg_paths_open(outbox);
     if (code == 0) {
-        code = dg_alarms_reserve(&loop->alarms);
+        code = dg_alarms_reserve(loop->alarms);
     }
     return code < 0 ? code : dg_batch_create(&outbox->batch);
 }
@@ -97,13 +104,13 @@ void dg_sender_close(struct sender *sender)
     sender->emptied = NULL;
     sender->announces = false;
     sender->closing = true;
-    dg_agenda_drop(&sender->loop->agenda, &sender->drain);
+    dg_agenda_drop(sender->loop->agenda, &sender->drain);
 }
 
 void dg_sender_detach(struct sender *sender)
 {
     dg_ledger_close(sender);
-    dg_watch_end(&sender->loop->io, &sender->writable);
+    dg_watch_end(sender->loop->io, &sender->writable);
 }
 
 bool dg_sender_is_idle(const struct sender *sender)

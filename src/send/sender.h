@@ -17,7 +17,12 @@
 
 #include <dgram.h>
 
+#include "src/base/list.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
+#include "src/core/alarm.h"
 #include "src/core/core.h"
+#include "src/core/io.h"
 #include "src/net/peer.h"
 
 enum {

@@ -2,7 +2,11 @@
 /* stall.c: see stall.h. */
 #include "src/send/stall.h"
 
+#include <assert.h>
+
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/base/queue.h"
 #include "src/send/path.h"
 
 static struct node *bucket_of(const struct sender *sender, const union dg_peer *peer)

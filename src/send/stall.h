@@ -10,6 +10,8 @@
 #ifndef DGRAM_SEND_STALL_H
 #define DGRAM_SEND_STALL_H
 
+#include "src/base/list.h"
+#include "src/base/queue.h"
 #include "src/send/request.h"
 
 struct stall {

@@ -3,6 +3,10 @@
 #include "src/send/submit.h"
 
 #include "src/base/cancel.h"
+#include "src/base/list.h"
+#include "src/base/queue.h"
+#include "src/core/agenda.h"
+#include "src/core/io.h"
 #include "src/send/buffer.h"
 #include "src/send/outcome.h"
 #include "src/send/park.h"
@@ -41,7 +45,7 @@ void dg_send_hand_over(struct dgram_loop *loop)
         }
     }
     if (count > 0) {
-        loop->io.backend->send(loop->io.engine, loop->outbox->batch->order, count);
+        loop->io->backend->send(loop->io->engine, loop->outbox->batch->order, count);
         loop->outbox->flushes++;
         loop->outbox->sent_at = loop->now;
     }
@@ -51,15 +55,16 @@ int dg_send_flush(struct dgram_loop *loop)
 {
     int cancel_state = cancel_hold();
     dg_send_hand_over(loop);
-    loop->io.arms = false;
-    int code = dg_send_settle(loop, loop->io.backend->flush(loop->io.engine));
-    if (loop->io.arms && code == 0) {
-        code = loop->io.backend->flush(loop->io.engine); /* parked datagrams wait for POLLOUT now */
-        loop->io.arms = false;
+    loop->io->arms = false;
+    int code = dg_send_settle(loop, loop->io->backend->flush(loop->io->engine));
+    if (loop->io->arms && code == 0) {
+        code =
+            loop->io->backend->flush(loop->io->engine); /* parked datagrams wait for POLLOUT now */
+        loop->io->arms = false;
     }
-    dg_io_note(&loop->io, code);
-    if (loop->io.pending.count > 0) {
-        agenda_wake(&loop->agenda); /* there is more to tell than results of sends */
+    dg_io_note(loop->io, code);
+    if (loop->io->pending.count > 0) {
+        agenda_wake(loop->agenda); /* there is more to tell than results of sends */
     }
     cancel_release(cancel_state);
     return code;

@@ -2,8 +2,10 @@
 /* train.c: see train.h. */
 #include "src/send/train.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "src/base/queue.h"
 #include "src/send/buffer.h"
 
 /* Borrowed payloads from here on are gathered instead of copied: above the usual MTU a copy costs

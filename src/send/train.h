@@ -11,6 +11,9 @@
 #ifndef DGRAM_SEND_TRAIN_H
 #define DGRAM_SEND_TRAIN_H
 
+#include "src/backend.h"
+#include "src/base/list.h"
+#include "src/base/queue.h"
 #include "src/net/cmsg.h"
 #include "src/send/request.h"
 

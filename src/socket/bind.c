@@ -2,12 +2,18 @@
 /* bind.c: see bind.h. */
 #include "src/socket/bind.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <string.h>
 
+#include "src/base/list.h"
+#include "src/core/agenda.h"
+#include "src/core/errors.h"
 #include "src/names/text.h"
 #include "src/net/address.h"
 #include "src/send/await.h"
 #include "src/send/retry.h"
+#include "src/system.h"
 
 #define MILLISECOND_NS UINT64_C(1000000)
 
@@ -19,9 +25,9 @@ static int bind_to(struct dgram_socket *socket, const struct dgram_addr *address
     }
     socket->bound = true;
     socket->loop->buffers_changed++;
-    dg_agenda_drop(&socket->loop->agenda, &socket->bind);
+    dg_agenda_drop(socket->loop->agenda, &socket->bind);
     socket_keep(socket);
-    dg_agenda_add(&socket->loop->agenda, &socket->listening);
+    dg_agenda_add(socket->loop->agenda, &socket->listening);
     sender_announces(&socket->sender, socket->on_listening != NULL);
     dg_receiver_bound(&socket->receiver);
     return 0;

@@ -2,6 +2,8 @@
 /* destination.c: see destination.h. */
 #include "src/socket/destination.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #include "src/base/memory.h"

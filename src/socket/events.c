@@ -2,6 +2,8 @@
 /* events.c: see events.h. */
 #include "src/socket/events.h"
 
+#include "src/base/list.h"
+#include "src/core/agenda.h"
 #include "src/send/ledger.h"
 #include "src/send/retry.h"
 #include "src/send/submit.h"

@@ -9,15 +9,20 @@
  *
  * A udp6 socket that is not for IPv6 alone joins groups of both families.
  */
+#include "src/socket/group.h"
+
 #include <arpa/inet.h>
+#include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
+#include "src/core/agenda.h"
 #include "src/net/address.h"
 #include "src/net/interface.h"
-#include "src/socket/group.h"
+#include "src/system.h"
 
 /* A multicast group that a socket has joined, and how. */
 struct membership {
@@ -293,7 +298,7 @@ int dgram_add_membership(struct dgram_socket *socket, const char *group, const c
         code = join(socket, &ask);
     }
     if (code == 0 && !socket->bound) {
-        dg_agenda_add(&socket->loop->agenda, &socket->bind);
+        dg_agenda_add(socket->loop->agenda, &socket->bind);
     }
     return code;
 }
@@ -365,7 +370,7 @@ int dgram_drop_membership(struct dgram_socket *socket, const char *group,
         membership_remove(membership);
     }
     if (node_alone(&socket->memberships)) {
-        dg_agenda_drop(&socket->loop->agenda, &socket->bind);
+        dg_agenda_drop(socket->loop->agenda, &socket->bind);
     }
     return code;
 }

@@ -2,11 +2,15 @@
 /* life.c: see life.h. */
 #include "src/socket/life.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <netinet/udp.h>
 
+#include "src/base/list.h"
 #include "src/base/memory.h"
 #include "src/base/sized.h"
+#include "src/core/agenda.h"
+#include "src/core/io.h"
 #include "src/net/cmsg.h"
 #include "src/receive/backlog.h"
 #include "src/receive/ending.h"
@@ -17,6 +21,7 @@
 #include "src/socket/bind.h"
 #include "src/socket/events.h"
 #include "src/socket/group.h"
+#include "src/system.h"
 
 /* Four default receive buffers hold three trains each; 4 MiB hold a few milliseconds of trains at
  * full rate. The kernel cuts it to net.core.rmem_max. */
@@ -97,7 +102,7 @@ static int socket_open(struct dgram_socket *socket, const struct dgram_socket_op
     }
     if (code == 0) {
         apply_gro(socket, options->flags);
-        code = loop->io.backend->attach(loop->io.engine, &socket->endpoint);
+        code = loop->io->backend->attach(loop->io->engine, &socket->endpoint);
     }
     if (code < 0) {
         (void) loop->system->close(socket->endpoint.fd);
@@ -170,7 +175,7 @@ static int create_checked(struct dgram_loop *loop, uint32_t type,
                           const struct dgram_socket_options *options,
                           struct dgram_socket **ret_socket)
 {
-    int code = dg_io_reserve(&loop->io, RECORDS_PER_SOCKET);
+    int code = dg_io_reserve(loop->io, RECORDS_PER_SOCKET);
     if (code < 0) {
         return code;
     }
@@ -182,10 +187,10 @@ static int create_checked(struct dgram_loop *loop, uint32_t type,
     }
     if (code < 0) {
         dg_release(socket);
-        (void) dg_io_reserve(&loop->io, -RECORDS_PER_SOCKET);
+        (void) dg_io_reserve(loop->io, -RECORDS_PER_SOCKET);
         return code;
     }
-    node_prepend(&loop->sockets, &socket->all);
+    node_prepend(loop->sockets, &socket->all);
     loop->buffers_changed++;
     dg_receiver_update(&socket->receiver);
     *ret_socket = socket;
@@ -218,7 +223,7 @@ int dgram_create_socket(struct dgram_loop *loop, uint32_t type,
 
 static void begin_close(struct dgram_socket *socket)
 {
-    struct agenda *agenda = &socket->loop->agenda;
+    struct agenda *agenda = socket->loop->agenda;
     assert(socket->state < SOCKET_CLOSING);
     dg_sender_close(&socket->sender);
     socket->state = SOCKET_CLOSING;
@@ -249,7 +254,7 @@ static void all_sent(struct sender *sender)
     }
     socket->state = SOCKET_EMPTYING;
     socket_keep(socket);
-    dg_agenda_add(&socket->loop->agenda, &socket->ending);
+    dg_agenda_add(socket->loop->agenda, &socket->ending);
 }
 
 int dgram_end(struct dgram_socket *socket)
@@ -270,7 +275,7 @@ static void ending_run(struct task *task)
 {
     struct dgram_socket *socket = owner_of(task, struct dgram_socket, ending);
     if (dg_ending_step(&socket->receiver)) {
-        dg_agenda_add(&socket->loop->agenda, task);
+        dg_agenda_add(socket->loop->agenda, task);
     } else {
         begin_close(socket);
     }
@@ -292,7 +297,7 @@ static void closing_run(struct task *task)
     dg_sender_detach(&socket->sender);
     dg_backlog_discard(&socket->receiver);
     dg_receiver_apply(&socket->receiver);
-    loop->io.backend->detach(loop->io.engine, &socket->endpoint);
+    loop->io->backend->detach(loop->io->engine, &socket->endpoint);
 }
 
 void dg_socket_detached(struct dgram_socket *socket)
@@ -304,7 +309,7 @@ void dg_socket_detached(struct dgram_socket *socket)
     socket->endpoint.fd = -1;
     socket->state = SOCKET_CLOSED;
     dg_receiver_detached(&socket->receiver);
-    dg_agenda_add(&socket->loop->agenda, &socket->closed);
+    dg_agenda_add(socket->loop->agenda, &socket->closed);
 }
 
 static void socket_abandon(struct dgram_socket *socket, int code)
@@ -316,7 +321,7 @@ static void socket_abandon(struct dgram_socket *socket, int code)
         dg_send_cancel(&socket->sender, code);
         dg_ledger_close(&socket->sender);
         dg_backlog_discard(&socket->receiver);
-        dg_agenda_drop(&socket->loop->agenda, &socket->closing);
+        dg_agenda_drop(socket->loop->agenda, &socket->closing);
         dg_socket_detached(socket);
     }
 }
@@ -329,7 +334,7 @@ static void socket_free(struct dgram_socket *socket)
     node_remove(&socket->all);
     loop->buffers_changed++;
     loop->keeping -= socket->counted;
-    (void) dg_io_reserve(&loop->io, -RECORDS_PER_SOCKET);
+    (void) dg_io_reserve(loop->io, -RECORDS_PER_SOCKET);
     dg_memberships_forget(socket);
     dg_release(socket);
 }
@@ -339,7 +344,7 @@ static void closed_run(struct task *task)
 {
     struct dgram_socket *socket = owner_of(task, struct dgram_socket, closed);
     if (!sender_is_empty(&socket->sender) || socket->errors.waiting > 0) {
-        dg_agenda_add(&socket->loop->agenda, task);
+        dg_agenda_add(socket->loop->agenda, task);
         return;
     }
     socket->state = SOCKET_GONE;
@@ -362,7 +367,7 @@ static void tasks_init(struct dgram_socket *socket)
 
 void dg_sockets_close(struct dgram_loop *loop)
 {
-    for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
+    for (struct node *node = loop->sockets->next; node != loop->sockets; node = node->next) {
         struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         if (s->state < SOCKET_CLOSING) {
             begin_close(s);
@@ -372,15 +377,15 @@ void dg_sockets_close(struct dgram_loop *loop)
 
 void dg_sockets_abandon(struct dgram_loop *loop, int code)
 {
-    for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
+    for (struct node *node = loop->sockets->next; node != loop->sockets; node = node->next) {
         socket_abandon(owner_of(node, struct dgram_socket, all), code);
     }
 }
 
 void dg_sockets_forget(struct dgram_loop *loop)
 {
-    while (!node_alone(&loop->sockets)) {
-        struct dgram_socket *socket = owner_of(node_take(&loop->sockets), struct dgram_socket, all);
+    while (!node_alone(loop->sockets)) {
+        struct dgram_socket *socket = owner_of(node_take(loop->sockets), struct dgram_socket, all);
         if (socket->endpoint.fd >= 0) {
             (void) loop->system->close(socket->endpoint.fd);
         }
@@ -396,7 +401,7 @@ void dg_sockets_forget(struct dgram_loop *loop)
 uint64_t dg_sockets_receive_buffer(struct dgram_loop *loop)
 {
     uint64_t least = UINT64_MAX;
-    for (struct node *node = loop->sockets.next; node != &loop->sockets; node = node->next) {
+    for (struct node *node = loop->sockets->next; node != loop->sockets; node = node->next) {
         const struct dgram_socket *s = owner_of(node, struct dgram_socket, all);
         int bytes = 0;
         socklen_t size = sizeof(bytes);

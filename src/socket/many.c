@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* many.c: many datagrams at once, and datagrams in pieces. */
+#include <errno.h>
 #include <string.h>
 
 #include "src/send/accept.h"

@@ -6,11 +6,13 @@
  * until the datagrams before it have left. On udp6 the IPv4 twin of an option is set as well, as a
  * wish, because such a socket also sends to "::ffff:a.b.c.d".
  */
+#include <errno.h>
 #include <limits.h>
 
 #include "src/net/interface.h"
 #include "src/send/submit.h"
 #include "src/socket/socket.h"
+#include "src/system.h"
 
 static int set_option(struct dgram_socket *socket, int level, int name, const void *value,
                       size_t size)

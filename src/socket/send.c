@@ -2,6 +2,8 @@
 /* send.c: see send.h. */
 #include "src/socket/send.h"
 
+#include <errno.h>
+
 #include "src/names/text.h"
 #include "src/net/address.h"
 #include "src/send/accept.h"

@@ -10,7 +10,11 @@
 #ifndef DGRAM_SOCKET_SOCKET_H
 #define DGRAM_SOCKET_SOCKET_H
 
+#include "src/backend.h"
+#include "src/base/list.h"
+#include "src/core/agenda.h"
 #include "src/core/check.h"
+#include "src/core/errors.h"
 #include "src/names/names.h"
 #include "src/receive/receiver.h"
 #include "src/send/sender.h"

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* stats.c: the counters of a socket. Its parts count; here they are put together. */
+#include "src/base/queue.h"
 #include "src/base/sized.h"
 #include "src/send/batch.h"
 #include "src/socket/socket.h"
+#include "src/system.h"
 
 int dgram_socket_stats(const struct dgram_socket *socket, struct dgram_socket_stats *stats)
 {

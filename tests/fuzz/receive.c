@@ -13,6 +13,7 @@
 #include "src/loop/loop.h"
 #include "src/net/cmsg.h"
 #include "src/receive/inlet.h"
+#include "src/system.h"
 #include "tests/fuzz/program.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
