@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "harness.h"
+#include "bench/harness/harness.h"
 
 static const struct command commands[] = {
     {"collect", "lone datagrams at a rate: CPU and delay of the receiver", collect_main,
