@@ -12,7 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/harness/harness.h"
+#include "bench/engines/engines.h"
+#include "bench/harness/options.h"
+#include "bench/harness/process.h"
+#include "bench/scenarios/scenarios.h"
 
 static const struct command commands[] = {
     {"collect", "lone datagrams at a rate: CPU and delay of the receiver", collect_main,
@@ -48,7 +51,7 @@ static void usage(FILE *out)
 static int run(const struct command *command, int argc, char **argv)
 {
     struct plan plan;
-    int code = options_read(command, argc, argv, &plan);
+    int code = options_read(command, engines, argc, argv, &plan);
 
     if (code != 0) {
         return code < 0 ? EXIT_GOOD : code;

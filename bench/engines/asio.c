@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "bench/engines/asio_sockets.h"
-#include "bench/harness/engine.h"
+#include "bench/engines/engines.h"
 
 static const char *const asio_modes[] = {
     "async_send_to+async_receive_from",

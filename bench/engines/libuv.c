@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench/harness/engine.h"
+#include "bench/engines/engines.h"
 
 #define RECEIVE_ROOM 1310720u /* 20 datagrams of any size: the most per recvmmsg of libuv */
 #define REQUESTS_MOST 2048u   /* sends with a callback under way, within these bytes */

@@ -21,10 +21,12 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "bench/engines/engines.h"
 #include "bench/engines/node_end.h"
-#include "bench/harness/harness.h"
+#include "bench/harness/process.h"
 
 #define AHEAD_MOST 4096u                    /* datagrams that node may be behind */
 #define OPEN_NS (UINT64_C(20) * 1000000000) /* until node must have opened its sockets */

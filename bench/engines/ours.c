@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench/harness/harness.h"
+#include "bench/engines/engines.h"
+#include "bench/harness/process.h"
 
 /* --borrow: payloads lent to the library at a time, within these bytes. */
 #define LOANS_MOST 4096u

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "bench/engines/engines.h"
 #include "bench/engines/raw.h"
 
 struct raw {

@@ -14,7 +14,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "bench/harness/harness.h"
+#include "bench/harness/engine.h"
+#include "bench/harness/process.h"
 
 #define TRAIN_STRIDE (65536u + 192u) /* any train; no power of two, which would crowd the cache */
 #define TRAIN_BUFFERS 8u             /* half a megabyte: stays in the cache */

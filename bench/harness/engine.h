@@ -12,14 +12,13 @@
 #define DGPERF_ENGINE_H
 
 #include <dgram.h>
-#include <endian.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "bench/harness/plan.h"
+#include "bench/harness/sink.h"
 
 /* How long turn() may sleep: bounds how late an end sees that the run is over. */
 #define TICK_MS 50
@@ -29,8 +28,6 @@
 #define TRAIN_BYTES 65473u        /* above it the stack splits a train in software */
 #define TRAIN_SEGMENTS 128u       /* what the kernel takes at most; older ones take 64 */
 
-#define CACHE_LINE 128 /* two lines: the prefetcher fetches pairs */
-
 enum role {
     ROLE_SOURCE,   /* sends numbered datagrams; receives nothing */
     ROLE_SINK,     /* receives and checks them; sends nothing */
@@ -38,130 +35,6 @@ enum role {
     ROLE_SERVER,   /* sends back what comes */
     ROLE_COLLECTOR /* receives what stamps itself (struct stamped); sends nothing */
 };
-
-/* ---- Sizes --------------------------------------------------------------------------------- */
-
-/* A power of two, so that a size costs a mask and a load for fixed and for distinct sizes alike. */
-#define SIZES 1024u
-
-struct sizes {
-    uint32_t at[SIZES];
-};
-
-/* The size of datagram `number` to peer `peer`: neighbours in either differ (--distinct-sizes). */
-static inline uint32_t sizes_of(const struct sizes *sizes, uint64_t number, uint32_t peer)
-{
-    return sizes->at[(number + peer) & (SIZES - 1)];
-}
-
-/* ---- Numbers ------------------------------------------------------------------------------- */
-
-/* Datagrams are sent one by one to each peer in turn; each peer's are numbered from 0. */
-struct cursor {
-    uint64_t number;
-    uint32_t peer;
-    uint32_t peers;
-};
-
-static inline struct cursor cursor_at(uint64_t index, uint32_t peers)
-{
-    return (struct cursor){
-        .number = index / peers, .peer = (uint32_t) (index % peers), .peers = peers};
-}
-
-static inline void cursor_next(struct cursor *cursor)
-{
-    if (++cursor->peer == cursor->peers) {
-        cursor->peer = 0;
-        cursor->number++;
-    }
-}
-
-static inline void number_write(void *payload, uint64_t number)
-{
-    uint64_t little = htole64(number);
-    memcpy(payload, &little, sizeof(little));
-}
-
-static inline uint64_t number_read(const void *payload)
-{
-    uint64_t little;
-    memcpy(&little, payload, sizeof(little));
-    return le64toh(little);
-}
-
-/* A datagram of `collect` carries its time, CLOCK_MONOTONIC in nanoseconds, behind its number. */
-static inline void stamp_write(void *payload, uint64_t now)
-{
-    number_write((uint8_t *) payload + sizeof(now), now);
-}
-
-static inline uint64_t stamp_read(const void *payload)
-{
-    return number_read((const uint8_t *) payload + sizeof(uint64_t));
-}
-
-/* ---- What was received --------------------------------------------------------------------- */
-
-/* The only thing that both threads of a stream touch all the time: alone in its cache lines. */
-struct credit {
-    _Alignas(CACHE_LINE) _Atomic uint64_t counted; /* received, and known to be lost */
-    _Alignas(CACHE_LINE) _Atomic uint64_t sent;    /* so far; for the live line */
-    _Atomic uint64_t total;                        /* to be sent; UINT64_MAX: not known yet */
-    _Atomic uint64_t missing;                      /* gaps so far; for the live line */
-};
-
-struct sink;
-
-/* The rare cases: a gap, disorder, a wrong size, another run. `data` may be read if it has room for
- * a number. */
-typedef void sink_odd_fn(struct sink *sink, uint32_t peer, const void *data, uint32_t size);
-
-struct sink {
-    struct credit *credit;
-    sink_odd_fn *take_odd;
-    void *user; /* for take_odd */
-    const struct sizes *sizes;
-    uint64_t counted;      /* received in order, and the gaps before them */
-    uint64_t bytes;        /* payload received in order */
-    uint64_t publish_mask; /* the sender learns of every n-th at once, of the rest after the turn */
-    uint64_t window;
-    uint64_t gaps;       /* numbers that were passed over */
-    uint64_t disordered; /* came after a higher number: late, or a second time */
-    uint64_t corrupt;    /* of a wrong size, or with a number that cannot have been sent */
-    uint64_t expected[FANOUT_PEERS];
-};
-
-/* Counts a datagram whose number may have been sent: after a gap, late, or of a wrong size. */
-void sink_place(struct sink *sink, uint32_t peer, uint64_t number, uint32_t size);
-
-/* Counts a gap. */
-void sink_skip(struct sink *sink, uint64_t missing);
-
-/* How many came, in order or not. */
-uint64_t sink_received(const struct sink *sink);
-
-static inline void sink_publish(struct sink *sink)
-{
-    atomic_store_explicit(&sink->credit->counted, sink->counted, memory_order_release);
-}
-
-/* One datagram came at receiving socket `peer`. */
-static inline void sink_take(struct sink *sink, uint32_t peer, const void *data, uint32_t size)
-{
-    uint64_t expected = sink->expected[peer];
-
-    if (__builtin_expect(size != sizes_of(sink->sizes, expected, peer), 0) ||
-        __builtin_expect(number_read(data) != expected, 0)) {
-        sink->take_odd(sink, peer, data, size);
-        return;
-    }
-    sink->expected[peer] = expected + 1;
-    sink->bytes += size;
-    if ((++sink->counted & sink->publish_mask) == 0) {
-        sink_publish(sink);
-    }
-}
 
 /* ---- Ends ---------------------------------------------------------------------------------- */
 
@@ -261,20 +134,6 @@ struct engine {
 
     void (*close)(struct end *end);
 };
-
-extern const struct engine engine_auto;
-extern const struct engine engine_uring;
-extern const struct engine engine_poll;
-extern const struct engine engine_raw_mmsg;
-extern const struct engine engine_raw_gso;
-extern const struct engine engine_libuv;
-extern const struct engine engine_asio;
-extern const struct engine engine_node;
-
-/* All engines, in the order of help and `peers`; ends with NULL. */
-extern const struct engine *const engines[];
-
-const struct engine *engine_by_name(const char *name);
 
 /* Whether it matters from whom datagrams come. */
 static inline bool end_wants_names(const struct end *end)

@@ -16,15 +16,6 @@
 /* A receiver gives up when nothing has come for so long. */
 #define SILENCE_NS (UINT64_C(500) * 1000000)
 
-/* Tells the CPU that this is a waiting loop, where it can be told. */
-#if defined(__x86_64__) || defined(__i386__)
-#define CPU_RELAX() __builtin_ia32_pause()
-#elif defined(__aarch64__) || defined(__arm__)
-#define CPU_RELAX() __asm__ volatile("yield")
-#else
-#define CPU_RELAX() ((void) 0)
-#endif
-
 struct side;
 
 struct crew {
@@ -54,11 +45,6 @@ struct side {
     uint64_t cpu_ns;      /* of work(), user and system */
     uint64_t cpu_wait_ns; /* of that: waiting for credit */
 };
-
-/* ---- Clocks -------------------------------------------------------------------------------- */
-
-uint64_t clock_now(void);        /* CLOCK_MONOTONIC in nanoseconds */
-uint64_t clock_thread_cpu(void); /* CPU time of the calling thread */
 
 /* ---- Crew ---------------------------------------------------------------------------------- */
 
@@ -99,12 +85,6 @@ bool crew_time_over(const struct crew *crew, uint64_t now);
 /* Seconds left, or below zero if the plan has no time. */
 double crew_time_left(const struct crew *crew, double elapsed);
 
-/* How many CPUs this process may use. */
-unsigned cpus_usable(void);
-
-/* As many descriptors as this user may have. What is still too few shows in socket(2). */
-void descriptors_allow(void);
-
 /* ---- Ends and plans ------------------------------------------------------------------------ */
 
 void sizes_fill(struct sizes *sizes, const struct plan *plan);
@@ -121,12 +101,5 @@ int end_announce(const struct end *end);
 
 /* Whether it can run here, as the plan wants it: 0, or EXIT_UNAVAILABLE after saying why not. */
 int engine_check(const struct plan *plan, const struct engine *engine);
-
-/* Has SIGINT and SIGTERM end the run with its summary; a second one kills. */
-void interrupts_catch(void);
-bool interrupts_seen(void);
-
-/* "dgperf: ..." on standard error, after clearing the live line. */
-__attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 
 #endif

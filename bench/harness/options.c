@@ -2,8 +2,11 @@
 /*
  * options.c: the command line into a plan.
  *
- * Owns the options' names, ranges and defaults, and every complaint about them. Starts nothing.
+ * Owns the options' names, ranges and defaults, and every complaint about one by itself. Starts
+ * nothing. check.c knows which do not go together.
  */
+#include "bench/harness/options.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -12,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/harness/check.h"
 #include "bench/harness/engine.h"
-#include "bench/harness/harness.h"
+#include "bench/harness/process.h"
 
 #define SECONDS_DEFAULT 3.0
 #define SECONDS_LEAST 0.01
@@ -72,16 +76,17 @@ static int number_parse32(const char *name, const char *text, uint32_t least, ui
     return 0;
 }
 
-static const struct engine *engine_parse(const char *name, const char *text)
+static const struct engine *engine_parse(const struct plan *plan, const char *name,
+                                         const char *text)
 {
-    const struct engine *found = engine_by_name(text);
     char names[256] = "";
 
-    if (found) {
-        return found;
-    }
-    for (const struct engine *const *engine = engines; *engine; engine++) {
+    for (const struct engine *const *engine = plan->engines; *engine; engine++) {
         size_t used = strlen(names);
+
+        if (strcmp((*engine)->name, text) == 0) {
+            return *engine;
+        }
         snprintf(names + used, sizeof(names) - used, "%s%s", used > 0 ? ", " : "", (*engine)->name);
     }
     complain("--%s %s: must be one of %s", name, text, names);
@@ -90,13 +95,13 @@ static const struct engine *engine_parse(const char *name, const char *text)
 
 static int read_engine(struct plan *plan, const char *name, const char *text)
 {
-    plan->engine = engine_parse(name, text);
+    plan->engine = engine_parse(plan, name, text);
     return plan->engine ? 0 : -1;
 }
 
 static int read_server_engine(struct plan *plan, const char *name, const char *text)
 {
-    plan->server_engine = engine_parse(name, text);
+    plan->server_engine = engine_parse(plan, name, text);
     return plan->server_engine ? 0 : -1;
 }
 
@@ -432,142 +437,6 @@ static void long_options_fill(const struct command *command, struct option *opti
     options[used] = (struct option){.name = NULL};
 }
 
-/* ---- What does not go together ------------------------------------------------------------- */
-
-static bool mode_exists(const char *const *modes, const char *mode)
-{
-    while (modes && *modes && strcmp(*modes, mode) != 0) {
-        modes++;
-    }
-    return modes && *modes;
-}
-
-static int mode_check(const struct plan *plan)
-{
-    bool receives = plan->senders > 0;
-    const char *const *modes = receives ? plan->engine->receive_modes : plan->engine->modes;
-
-    if (!plan->mode || mode_exists(modes, plan->mode)) {
-        return 0;
-    }
-    complain("--mode %s: not a mode of engine %s", plan->mode, plan->engine->name);
-    for (const char *const *mode = modes; mode && *mode; mode++) {
-        complain("  --mode %s is one", *mode);
-    }
-    return EXIT_USAGE;
-}
-
-/* "auto, uring, poll": the engines that have one of ENGINE_... */
-static const char *engines_with(uint32_t trait, char *text, size_t room)
-{
-    text[0] = '\0';
-    for (const struct engine *const *engine = engines; *engine; engine++) {
-        size_t used = strlen(text);
-
-        if ((*engine)->traits & trait) {
-            snprintf(text + used, room - used, "%s%s", used > 0 ? ", " : "", (*engine)->name);
-        }
-    }
-    return text;
-}
-
-/* Options that an engine may lack: a choice is of no use where nothing is to be chosen. */
-static int traits_check(const struct plan *plan, const struct engine *engine)
-{
-    bool client_only = engine != plan->engine; /* ping's server sleeps if it cannot spin */
-    const struct {
-        const char *option;
-        bool given;
-        uint32_t trait;
-    } choices[] = {
-        {"--busy-poll", plan->busy_poll_us > 0 && !client_only, ENGINE_BUSY_POLL},
-        {"--segments", plan->segments > 1, ENGINE_TRAINS},
-        {"--borrow", plan->borrow, ENGINE_BORROWS},
-        {"--no-gro", plan->no_gro, ENGINE_BORROWS},
-        {"--zero-copy", plan->zero_copy, ENGINE_BORROWS},
-        {"--in-place", plan->in_place, ENGINE_BORROWS},
-        {"--idle-sockets", plan->idle_sockets > 0, ENGINE_IDLE},
-        {"--max-delay", plan->max_delay_given && !client_only, ENGINE_DELAYS},
-        {"--flood", plan->flood > 0, ENGINE_FLOOD},
-        {"respond", strcmp(plan->scenario, "respond") == 0, ENGINE_ANSWERS},
-    };
-    char names[256];
-
-    for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
-        if (choices[i].given && !(engine->traits & choices[i].trait)) {
-            complain("%s: engine %s has no such choice; these have: %s", choices[i].option,
-                     engine->name, engines_with(choices[i].trait, names, sizeof(names)));
-            return EXIT_USAGE;
-        }
-    }
-    return 0;
-}
-
-static int engine_options_check(const struct plan *plan, const struct engine *engine)
-{
-    if (plan->borrow && plan->in_place) {
-        complain("--borrow and --in-place exclude each other");
-        return EXIT_USAGE;
-    }
-    return traits_check(plan, engine) == 0 ? mode_check(plan) : EXIT_USAGE;
-}
-
-static int ping_options_check(const struct plan *plan, bool server_given)
-{
-    if (plan->port > 0 && !plan->host) {
-        complain("--port needs --host: without it ping starts a server of its own");
-        return EXIT_USAGE;
-    }
-    if (plan->host && plan->port == 0) {
-        complain("--host needs --port, from 1 to 65535");
-        return EXIT_USAGE;
-    }
-    if (plan->host && (plan->flood > 0 || plan->spots[0].address)) {
-        complain("--host excludes --flood and --between: they need a server of its own");
-        return EXIT_USAGE;
-    }
-    if (plan->host && server_given) {
-        complain("--server-engine and --host exclude each other");
-        return EXIT_USAGE;
-    }
-    return plan->host ? 0 : engine_options_check(plan, plan->server_engine);
-}
-
-static int send_options_check(const struct plan *plan)
-{
-    if (plan->port == 0) {
-        complain("send needs --port, from 1 to 65535: where recv listens");
-        return EXIT_USAGE;
-    }
-    return 0;
-}
-
-static int plan_check(const struct command *command, const struct plan *plan, bool server_given)
-{
-    int code = engine_options_check(plan, plan->engine);
-
-    if (code != 0) {
-        return code;
-    }
-    if (plan->seconds > 0 && plan->count > 0) {
-        complain("--seconds and --count exclude each other");
-        return EXIT_USAGE;
-    }
-    if (plan->distinct_sizes && plan->size == SIZE_LEAST) {
-        complain("--distinct-sizes needs --size from %u to %u", SIZE_LEAST + 1, SIZE_MOST);
-        return EXIT_USAGE;
-    }
-    if (command->bit == FOR_COLLECT && plan->size < SIZE_STAMPED) {
-        complain("--size %" PRIu32 ": collect needs %u to %u: a number and a time are in each",
-                 plan->size, SIZE_STAMPED, SIZE_MOST);
-        return EXIT_USAGE;
-    }
-    if (command->bit == FOR_SEND) {
-        return send_options_check(plan);
-    }
-    return command->bit == FOR_PING ? ping_options_check(plan, server_given) : 0;
-}
-
 /* ---- Reading ------------------------------------------------------------------------------- */
 
 /* What getopt_long() found. Returns 0, an exit code, or -1 after help. */
@@ -610,13 +479,15 @@ static int options_take(const struct command *command, int argc, char **argv, st
     return 0;
 }
 
-int options_read(const struct command *command, int argc, char **argv, struct plan *plan)
+int options_read(const struct command *command, const struct engine *const *engines, int argc,
+                 char **argv, struct plan *plan)
 {
     bool server_given;
     int code;
 
     *plan = (struct plan){
-        .engine = &engine_auto,
+        .engines = engines,
+        .engine = engines[0],
         .scenario = command->name,
         .size = 64,
         .peers = command->bit == FOR_FANOUT ? FANOUT_PEERS : 1,

@@ -35,6 +35,7 @@ struct spot {
 };
 
 struct plan {
+    const struct engine *const *engines; /* all there are; ends with NULL */
     const struct engine *engine;
     const struct engine *server_engine; /* ping: of its own server */
     const char *scenario;               /* the subcommand's name */
@@ -62,36 +63,5 @@ struct plan {
     bool in_place, zero_copy; /* the second with the first only */
     bool json;
 };
-
-struct command {
-    const char *name;
-    const char *summary;
-    int (*run)(const struct plan *plan); /* returns one of EXIT_... */
-    uint32_t bit;                        /* which options apply: options.c */
-};
-
-/* Reads the arguments after the subcommand. Returns 0, or the exit code after saying why; below
- * zero: help was asked for and given. */
-int options_read(const struct command *command, int argc, char **argv, struct plan *plan);
-
-/* The bits of struct command. */
-#define FOR_STREAM 0x1u
-#define FOR_FANOUT 0x2u
-#define FOR_ECHO 0x4u
-#define FOR_PING 0x8u
-#define FOR_PEERS 0x10u
-#define FOR_SEND 0x20u
-#define FOR_RECV 0x40u
-#define FOR_COLLECT 0x80u
-#define FOR_RESPOND 0x100u
-
-int stream_main(const struct plan *plan);
-int collect_main(const struct plan *plan);
-int echo_main(const struct plan *plan);
-int respond_main(const struct plan *plan);
-int ping_main(const struct plan *plan);
-int peers_main(const struct plan *plan);
-int send_main(const struct plan *plan);
-int recv_main(const struct plan *plan);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * Owns the counters' meaning. What number may come at all is for the scenario to say.
  */
-#include "bench/harness/engine.h"
+#include "bench/harness/sink.h"
 
 void sink_place(struct sink *sink, uint32_t peer, uint64_t number, uint32_t size)
 {

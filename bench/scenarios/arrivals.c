@@ -7,6 +7,7 @@
  * more than is to be measured. Who is late sends at once, until it has caught up.
  */
 #include "bench/scenarios/arrivals.h"
+#include "bench/harness/process.h"
 
 #include <errno.h>
 #include <math.h>

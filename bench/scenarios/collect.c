@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "bench/harness/process.h"
 #include "bench/harness/report.h"
 #include "bench/scenarios/arrivals.h"
+#include "bench/scenarios/scenarios.h"
 
 #define QUIET_NS (UINT64_C(200) * 1000000) /* nothing more comes of what was sent */
 #define TRIAL_SECONDS 0.3                  /* of each mode, to find an engine's best */

@@ -7,6 +7,7 @@
 
 #include "bench/harness/engine.h"
 #include "bench/harness/report.h"
+#include "bench/scenarios/scenarios.h"
 
 static void peer_print(const struct engine *engine, bool here, const char *why)
 {
@@ -34,7 +35,7 @@ int peers_main(const struct plan *plan)
 
     cJSON_AddStringToObject(object, "scenario", plan->scenario);
     list = cJSON_AddArrayToObject(object, "peers");
-    for (const struct engine *const *engine = engines; *engine; engine++) {
+    for (const struct engine *const *engine = plan->engines; *engine; engine++) {
         char why[256] = "";
         bool here = (*engine)->available(why, sizeof(why)) == 0;
 

@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench/harness/process.h"
 #include "bench/harness/report.h"
 #include "bench/harness/times.h"
+#include "bench/scenarios/scenarios.h"
 #include "bench/scenarios/server.h"
 
 #define RETRANSMIT_NS (UINT64_C(200) * 1000000)

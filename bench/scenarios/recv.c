@@ -9,8 +9,10 @@
 #include <stdio.h>
 
 #include "bench/harness/harness.h"
+#include "bench/harness/process.h"
 #include "bench/harness/report.h"
 #include "bench/scenarios/oneway.h"
+#include "bench/scenarios/scenarios.h"
 
 #define NO_MARK UINT64_MAX
 

@@ -10,8 +10,10 @@
 #include <time.h>
 
 #include "bench/harness/harness.h"
+#include "bench/harness/process.h"
 #include "bench/harness/report.h"
 #include "bench/scenarios/oneway.h"
+#include "bench/scenarios/scenarios.h"
 
 #define TURN 1024u /* sends per loop turn */
 

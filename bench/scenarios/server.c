@@ -11,8 +11,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "bench/harness/process.h"
 #include "bench/harness/report.h"
 #include "bench/scenarios/dns.h"
+#include "bench/scenarios/scenarios.h"
 
 static void server_take(struct end *end, const struct dgram_addr *from, const void *data,
                         uint32_t size)

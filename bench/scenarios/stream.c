@@ -10,7 +10,9 @@
 #include <time.h>
 
 #include "bench/harness/harness.h"
+#include "bench/harness/process.h"
 #include "bench/harness/report.h"
+#include "bench/scenarios/scenarios.h"
 
 #define WINDOW_DEFAULT_MOST 16384u
 #define GRANTED_UNKNOWN 212992u /* the kernel's default */
