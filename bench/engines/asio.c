@@ -20,13 +20,6 @@ static const char *const asio_modes[] = {
     NULL,
 };
 
-static int asio_available(char *why, size_t room)
-{
-    (void) why;
-    (void) room;
-    return 0;
-}
-
 /* ---- Receiving and turns ------------------------------------------------------------------- */
 
 static void on_datagram(void *user, uint32_t socket, const struct sockaddr *from, size_t from_size,
@@ -168,7 +161,6 @@ const struct engine engine_asio = {
     .modes = asio_modes,
     .receive_modes = asio_receive_modes,
     .reply_mode = "send_to+async_receive_from",
-    .available = asio_available,
     .open = asio_open,
     .send = asio_send,
     .reply = asio_reply,

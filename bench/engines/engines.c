@@ -1,10 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engines.c: the table of engines. An engine that was not built in has an entry that says so.
+ * engines.c: the table of engines.
+ *
+ * meson says which libraries are here: DGPERF_HAS_... is 1 or 0. An engine whose library is not
+ * stands in the table all the same, and says what is missing.
  */
 #include "bench/engines/engines.h"
 
+static const struct engine no_libuv = {
+    .name = "libuv",
+    .summary = "libuv (not built in)",
+    .missing = "libuv was not there when dgperf was built",
+};
+
+static const struct engine no_asio = {
+    .name = "asio",
+    .summary = "asio (not built in)",
+    .missing = "asio or a C++ compiler was not there when dgperf was built",
+};
+
 const struct engine *const engines[] = {
-    &engine_auto, &engine_uring, &engine_poll, &engine_raw_mmsg, &engine_raw_gso, &engine_libuv,
-    &engine_asio, &engine_node,  NULL,
+    &engine_auto,
+    &engine_uring,
+    &engine_poll,
+    &engine_raw_mmsg,
+    &engine_raw_gso,
+    DGPERF_HAS_LIBUV ? &engine_libuv : &no_libuv,
+    DGPERF_HAS_ASIO ? &engine_asio : &no_asio,
+    &engine_node,
+    NULL,
 };

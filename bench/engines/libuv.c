@@ -31,6 +31,22 @@ struct request {
     uint8_t bytes[];
 };
 
+/* libuv_many.c has it; NULL: this libuv has no such call, and no mode asks for it. */
+static int (*const send_many)(uv_udp_t *handle, uint32_t count, uv_buf_t *buffers,
+                              struct sockaddr **peers) = DGPERF_HAS_TRY_SEND2 ? libuv_send_many
+                                                                              : NULL;
+
+/* How to send and how to receive, joined by a plus; ends with the first NULL. */
+static const char *const libuv_modes[] = {
+    "try_send+recvmmsg",
+    "try_send+recvmsg",
+    "send+recvmmsg",
+    "send+recvmsg",
+    DGPERF_HAS_TRY_SEND2 ? "try_send2+recvmmsg" : NULL,
+    DGPERF_HAS_TRY_SEND2 ? "try_send2+recvmsg" : NULL,
+    NULL,
+};
+
 typedef int64_t send_fn(struct uv_peer *peer, uint64_t first, uint32_t count);
 
 struct uv_peer {
@@ -56,13 +72,6 @@ static void peer_fail(struct uv_peer *peer, const char *what, int code)
         peer->failed = true;
         end_fail(peer->end, what, code);
     }
-}
-
-static int libuv_available(char *why, size_t room)
-{
-    (void) why;
-    (void) room;
-    return 0;
 }
 
 /* ---- Receiving ----------------------------------------------------------------------------- */
@@ -188,7 +197,7 @@ static int many_send(struct uv_peer *peer, struct cursor cursor, uint32_t count)
         to[i] = (struct sockaddr *) (uintptr_t) peer_address(peer, &cursor);
         cursor_next(&cursor);
     }
-    return libuv_send_many(&peer->handles[0], count, buffers, to);
+    return send_many(&peer->handles[0], count, buffers, to);
 }
 
 static int64_t send_by_many(struct uv_peer *peer, uint64_t first, uint32_t count)
@@ -441,7 +450,6 @@ const struct engine engine_libuv = {
     .modes = libuv_modes,
     .receive_modes = libuv_receive_modes,
     .reply_mode = "try_send+recvmmsg",
-    .available = libuv_available,
     .open = libuv_open,
     .send = libuv_send,
     .reply = libuv_reply,

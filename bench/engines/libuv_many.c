@@ -6,16 +6,6 @@
 
 #include "bench/engines/libuv.h"
 
-const char *const libuv_modes[] = {
-    "try_send+recvmmsg",
-    "try_send+recvmsg",
-    "send+recvmmsg",
-    "send+recvmsg",
-    "try_send2+recvmmsg",
-    "try_send2+recvmsg",
-    NULL,
-};
-
 int libuv_send_many(uv_udp_t *handle, uint32_t count, uv_buf_t *buffers, struct sockaddr **peers)
 {
     uv_buf_t *lists[UV_MANY];

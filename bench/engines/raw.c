@@ -69,13 +69,6 @@ static int trains_probe(void)
     return result;
 }
 
-static int mmsg_available(char *why, size_t room)
-{
-    (void) why;
-    (void) room;
-    return 0;
-}
-
 static int gso_available(char *why, size_t room)
 {
     int trains = trains_probe();
@@ -165,7 +158,6 @@ const struct engine engine_raw_mmsg = {
     .name = "raw-mmsg",
     .summary = "sendmmsg and recvmmsg of 64 datagrams",
     .traits = ENGINE_BUSY_POLL | ENGINE_FLOOD | ENGINE_ANSWERS,
-    .available = mmsg_available,
     .open = mmsg_open,
     .send = raw_send,
     .reply = raw_reply,

@@ -101,7 +101,10 @@ struct engine {
     const char *reply_mode;           /* the way of ping and echo, where `modes` is set */
     uint32_t traits;                  /* ENGINE_... */
 
-    /* Whether it can run here: 0, or -1 with the reason in `why`. */
+    const char *missing; /* why it was not built in; NULL: it was */
+
+    /* Whether it can run here: 0, or -1 with the reason in `why`. NULL: it always can. Called by
+     * engine_available() only. */
     int (*available)(char *why, size_t room);
 
     /* The same of --zero-copy; all that have ENGINE_BORROWS. */
@@ -134,6 +137,9 @@ struct engine {
 
     void (*close)(struct end *end);
 };
+
+/* Whether it was built in and can run here: 0, or -1 with the reason in `why`. */
+int engine_available(const struct engine *engine, char *why, size_t room);
 
 /* Whether it matters from whom datagrams come. */
 static inline bool end_wants_names(const struct end *end)

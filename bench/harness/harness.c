@@ -340,11 +340,20 @@ int end_announce(const struct end *end)
     return fflush(out) == 0 ? 0 : -1;
 }
 
+int engine_available(const struct engine *engine, char *why, size_t room)
+{
+    if (engine->missing) {
+        snprintf(why, room, "%s", engine->missing);
+        return -1;
+    }
+    return engine->available ? engine->available(why, room) : 0;
+}
+
 int engine_check(const struct plan *plan, const struct engine *engine)
 {
     char why[256] = "";
 
-    if (engine->available(why, sizeof(why)) != 0) {
+    if (engine_available(engine, why, sizeof(why)) != 0) {
         complain("--engine %s cannot run here: %s", engine->name, why);
         return EXIT_UNAVAILABLE;
     }

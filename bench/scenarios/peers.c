@@ -37,7 +37,7 @@ int peers_main(const struct plan *plan)
     list = cJSON_AddArrayToObject(object, "peers");
     for (const struct engine *const *engine = plan->engines; *engine; engine++) {
         char why[256] = "";
-        bool here = (*engine)->available(why, sizeof(why)) == 0;
+        bool here = engine_available(*engine, why, sizeof(why)) == 0;
 
         if (plan->json) {
             peer_put(list, *engine, here, why);
