@@ -2,7 +2,8 @@
 /*
  * dgperf.c: main: the table of subcommands.
  *
- * Owns the choice and standard output's end. Options are read in options.c.
+ * Owns the choice of a subcommand, the table of engines that it hands on, and standard output's
+ * end. harness/options.c reads the options.
  */
 #include <dgram.h>
 #include <errno.h>
@@ -59,7 +60,8 @@ static int run(const struct command *command, int argc, char **argv)
     return command->run(&plan);
 }
 
-/* The run fails if its output does not arrive: the disk is full, or the reader has gone. */
+/* Returns `code`, or EXIT_BAD_RUN if the output does not arrive: the disk is full, or the reader
+ * has gone. */
 static int output_check(int code)
 {
     bool failed = fflush(stdout) != 0 || ferror(stdout);
@@ -70,7 +72,8 @@ static int output_check(int code)
     return failed && code == EXIT_GOOD ? EXIT_BAD_RUN : code;
 }
 
-/* Sockets must not become a standard descriptor that was closed: results would go into them. */
+/* Opens the standard descriptors that are closed: a socket would become one of them, and results
+ * would go into it. Returns EXIT_GOOD, or EXIT_BAD_RUN. */
 static int output_open(void)
 {
     if (fcntl(STDOUT_FILENO, F_GETFD) < 0) {

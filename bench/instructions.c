@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * instructions.c: what the library itself costs per datagram, in instructions.
+ * instructions.c: the library's own cost of a datagram, in instructions.
  *
  * Owns an engine that completes at once: it takes every train and, when asked to, says that trains
  * of 128 datagrams have come. So callgrind counts the library and its caller between the two
@@ -110,7 +110,8 @@ static void instant_unwatch(struct engine *engine, struct watch *watch)
     (void) watch;
 }
 
-/* A train in slot `slot`, with the control message by which the kernel tells its segment size. */
+/* Puts a train into slot `slot`, with the control message in which the kernel tells its segment
+ * size. */
 static void train_arrives(struct engine *engine, uint32_t slot)
 {
     enum { NAME = 16, CONTROL = NAME + SLOT_NAME_SIZE, PAYLOAD = CONTROL + 24, UDP_GRO_ = 104 };
@@ -203,7 +204,7 @@ static void call_send_dest(int index)
     (void) dgram_send_dest(sender, payload, SIZE, handle, NULL, NULL);
 }
 
-/* One call a turn. The filling of the items counts, as a program has to do that for the call. */
+/* Makes one call a turn. The filling of the items counts: a program has to do that for the call. */
 static void send_many_items(int index)
 {
     static struct dgram_outgoing items[TURN];
@@ -243,7 +244,8 @@ void measured(const struct way *way, uint64_t count)
     }
 }
 
-/* Under callgrind a turn would take longer than the library lets handlers have. */
+/* Returns a time that moves by 1 us a call. By the true clock, handlers under callgrind would take
+ * longer than the library lets them have in a turn. */
 static uint64_t quick_now(void)
 {
     static uint64_t now;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * asio.c: `asio`: what a C++ program gets from standalone asio.
+ * asio.c: `asio`: standalone asio, as a C++ program uses it.
  *
  * Knows each of its ways to send (async_send_to; send_to without blocking) and to receive
  * (async_receive_from; receive_from when async_wait says so). asio itself is in asio_sockets.cc.
@@ -51,7 +51,8 @@ static uint64_t asio_pending(struct end *end)
 
 /* ---- Sending ------------------------------------------------------------------------------- */
 
-/* One datagram as far as possible. 0, -EAGAIN, or another negated errno. */
+/* Hands one datagram to asio. Returns 0, -EAGAIN if asio did not take it, or another negated
+ * errno. */
 static int send_one(struct end *end, const struct cursor *cursor)
 {
     const struct dgram_addr *to = &end->peers[cursor->peer];

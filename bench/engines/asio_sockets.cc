@@ -2,8 +2,8 @@
 /*
  * asio_sockets.cc: standalone asio, used as its own manual advises for one thread.
  *
- * Owns the context, the sockets and the payloads under way. Nothing is locked and nothing allocated
- * for a datagram: each payload brings the memory of its operation.
+ * Owns the context, the sockets and the payloads under way. Never locks, and allocates nothing for
+ * a datagram: each payload brings the memory of its operation.
  */
 #include "bench/engines/asio_sockets.h"
 
@@ -50,7 +50,7 @@ struct Slot {
     alignas(std::max_align_t) unsigned char operation[kOperationBytes];
 };
 
-/* Gives asio the slot's memory, as far as it is enough. */
+/* Gives asio the slot's memory if that is enough, else memory of the heap. */
 template <typename T> struct SlotAllocator {
     using value_type = T;
     Slot *slot;
@@ -275,7 +275,8 @@ int asio_group_name(asio_group *group, uint32_t socket, sockaddr *name, size_t *
     }
     memcpy(name, own.data(), own.size());
     *size = own.size();
-    /* By hand: asio halves what Linux tells, which charges its bookkeeping to the buffer too. */
+    /* Asks Linux itself: asio halves the answer. Linux charges its bookkeeping to the buffer,
+     * too. */
     getsockopt(handle.native_handle(), SOL_SOCKET, SO_RCVBUF, &granted, &granted_size);
     *ret_granted = (uint32_t) granted;
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * asio_sockets.h: asio's sockets as plain C, since the harness is C11 that no C++ compiler reads.
- * Private to the asio files. Functions answer 0 or a negated errno unless they say otherwise.
+ * Private to the asio files. Functions return 0 or a negated errno unless they say otherwise.
  */
 #ifndef DGPERF_ASIO_SOCKETS_H
 #define DGPERF_ASIO_SOCKETS_H
@@ -36,22 +36,23 @@ struct asio_setup {
 int asio_group_open(const struct asio_setup *setup, struct asio_group **ret_group);
 void asio_group_close(struct asio_group *group);
 
-/* The address and the receive buffer of one socket. *size is the room at `name` before. */
+/* Reads the address and the receive buffer of one socket. *size is the room at `name` before the
+ * call, the size of the address after it. */
 int asio_group_name(struct asio_group *group, uint32_t socket, struct sockaddr *name, size_t *size,
                     uint32_t *ret_granted);
 
-/* Where the next datagram's payload is to be written. NULL: all are under way, turn first. */
+/* Returns the place for the next datagram's payload. NULL: all places are under way, turn first. */
 void *asio_group_payload(struct asio_group *group);
 
-/* Sends it from the first socket. -EAGAIN: it was not taken, turn first. */
+/* Sends the payload from the first socket. -EAGAIN: asio did not take it, turn first. */
 int asio_group_send(struct asio_group *group, const struct sockaddr *to, size_t to_size,
                     size_t size);
 
-/* Sends that have not completed. */
+/* Returns how many sends have not completed. */
 uint32_t asio_group_pending(const struct asio_group *group);
 
-/* Runs what is ready, after waiting at most `wait_ms` for it. An error of an earlier send or of a
- * receive is answered here. */
+/* Waits at most `wait_ms` until a handler is ready, and runs all that are. Returns the error of an
+ * earlier send or of a receive, too. */
 int asio_group_turn(struct asio_group *group, int wait_ms);
 
 #ifdef __cplusplus

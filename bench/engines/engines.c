@@ -2,8 +2,8 @@
 /*
  * engines.c: the table of engines.
  *
- * meson says which libraries are here: DGPERF_HAS_... is 1 or 0. An engine whose library is not
- * stands in the table all the same, and says what is missing.
+ * DGPERF_HAS_... is 1 if meson found the library, else 0. The engine of an absent library has a row
+ * all the same, which says what is missing.
  */
 #include "bench/engines/engines.h"
 

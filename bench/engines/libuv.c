@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libuv.c: `libuv`: what a program gets today from the library below Node.
+ * libuv.c: `libuv`: the library below Node, as a program uses it.
  *
  * Knows each of its ways to send (try_send; send with a callback; try_send2 where it is there) and
- * to receive (with and without UV_UDP_RECVMMSG). Which is the best is for the harness to find out.
+ * to receive (with and without UV_UDP_RECVMMSG). The scenario finds out which way is the best.
  */
 #include "bench/engines/libuv.h"
 
@@ -31,7 +31,7 @@ struct request {
     uint8_t bytes[];
 };
 
-/* libuv_many.c has it; NULL: this libuv has no such call, and no mode asks for it. */
+/* libuv_many.c has the function; NULL: this libuv has no such call, and no mode asks for it. */
 static int (*const send_many)(uv_udp_t *handle, uint32_t count, uv_buf_t *buffers,
                               struct sockaddr **peers) = DGPERF_HAS_TRY_SEND2 ? libuv_send_many
                                                                               : NULL;
@@ -106,7 +106,7 @@ static void on_receive(uv_udp_t *handle, ssize_t size, const uv_buf_t *buffer,
         peer_fail(end->state, "uv_udp_recv", (int) size);
     } else if (from && !end_wants_names(end)) {
         end_take(end, lane->index, NULL, buffer->base, (uint32_t) size);
-    } else if (from) { /* without an address: nothing more to read, or the buffer is free again */
+    } else if (from) { /* no address: nothing more to read, or the buffer is free again */
         take_with_address(end, lane, buffer, (uint32_t) size, from);
     }
 }
@@ -140,7 +140,7 @@ static const struct sockaddr *peer_address(const struct uv_peer *peer, const str
     return &peer->end->peers[cursor->peer].u.any;
 }
 
-/* After UV_EAGAIN: lets libuv send what it has queued. 0: try again, 1: stopped, or -1. */
+/* Lets libuv send its queue after UV_EAGAIN. Returns 0: try again, 1: the end is stopped, or -1. */
 static int send_pause(struct uv_peer *peer)
 {
     if (libuv_turn(peer->end, false) != 0) {
@@ -149,7 +149,8 @@ static int send_pause(struct uv_peer *peer)
     return end_stopped(peer->end) ? 1 : 0;
 }
 
-/* A send function returns this after `sent` of its datagrams went and `result` stopped it. */
+/* Returns the result of a send function of which `sent` datagrams went before `result` stopped it:
+ * `sent`, or -1. */
 static int64_t send_answer(struct uv_peer *peer, int result, uint32_t sent)
 {
     if (result >= 0 && libuv_turn(peer->end, false) != 0) {
@@ -182,7 +183,7 @@ static int64_t send_by_try(struct uv_peer *peer, uint64_t first, uint32_t count)
     return send_answer(peer, result, i);
 }
 
-/* The datagrams of one uv_udp_try_send2(). Returns how many it took, or a libuv error. */
+/* Sends `count` datagrams by one uv_udp_try_send2(). Returns how many it took, or a libuv error. */
 static int many_send(struct uv_peer *peer, struct cursor cursor, uint32_t count)
 {
     uv_buf_t buffers[UV_MANY];
@@ -347,7 +348,7 @@ static int loop_make(struct uv_peer *peer)
     return 0;
 }
 
-/* After bind. The address, the buffer, and receiving for those that receive. */
+/* Notes the address and the buffer of a bound socket, and starts to receive if the end does. */
 static int socket_start(struct end *end, uv_udp_t *handle, uint32_t index)
 {
     struct dgram_addr *local = &end->local[index];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libuv.h: several datagrams per call. Private to the libuv files: meson compiles libuv_many.c
- * where uv_udp_try_send2() is there (libuv 1.50), and says so by DGPERF_HAS_TRY_SEND2.
+ * libuv.h: several datagrams per call. Private to the libuv files. DGPERF_HAS_TRY_SEND2 is 1, and
+ * meson compiles libuv_many.c, where libuv has uv_udp_try_send2() (1.50 and later).
  */
 #ifndef DGPERF_LIBUV_H
 #define DGPERF_LIBUV_H

@@ -2,13 +2,13 @@
 /*
  * node.c: `node`: Node's own dgram, in a child process.
  *
- * Owns the process and the two pipes to it. The end's thread is only its voice: it passes on what
- * is to be sent, and hands the size and the number of each datagram that came to the harness, which
- * counts and checks as it does for everybody. CPU time is the process's.
+ * Owns the process and the two pipes to it. The end's thread only passes on: jobs to the process,
+ * and the size and the number of each datagram that came to the harness. The harness counts and
+ * checks as it does for every engine. CPU time is that of the process.
  *
- * To node: struct job. From node: struct record. Node's side is node_end.js, which meson embeds.
- * Its server answers by itself; its client measures round trips itself, so that the pipes are not
- * in them, though they are in its rate and CPU.
+ * Node reads struct job and writes struct record. Node's side is node_end.js, which meson embeds.
+ * Node's server answers by itself. Node's client measures round trips by itself, so the pipes are
+ * not in the round trips, but they are in its rate and CPU.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -35,7 +35,7 @@
 
 extern char **environ;
 
-/* Send `count` numbered datagrams, the first being number `first` of all. */
+/* Tells node to send `count` numbered datagrams, the first being number `first` of all. */
 struct job {
     uint64_t first;
     uint64_t count;
@@ -48,7 +48,8 @@ enum kind {
     KIND_OPENED = 0xffffff10   /* and the socket's index: port `value`, buffer `number` bytes */
 };
 
-/* A socket's index and a datagram's size and number as they came; or a kind. */
+/* A datagram that came, with the socket's index in `kind`, its size in `value`, and its number; or
+ * a message of enum kind. */
 struct record {
     uint32_t kind;
     uint32_t value;
@@ -113,7 +114,7 @@ static void opened_take(struct node *node, const struct record *record)
     node->opened++;
 }
 
-/* Returns how many bytes of text belong to it, or -1. */
+/* Returns how many bytes of text belong to the record, or -1. */
 static int record_take(struct node *node, const struct record *record, size_t behind)
 {
     struct end *end = node->end;
@@ -182,7 +183,7 @@ static uint64_t node_pending(struct end *end)
 
 /* ---- Sending ------------------------------------------------------------------------------- */
 
-/* Returns 0, 1 when the end was stopped before, or -1. */
+/* Returns 0, 1 if the end was stopped before node took the job, or -1. */
 static int job_give(struct node *node, uint64_t first, uint32_t count)
 {
     struct job job = {.first = first, .count = count};
@@ -206,7 +207,7 @@ static int job_give(struct node *node, uint64_t first, uint32_t count)
     }
 }
 
-/* Returns before node has sent them, so that it always has the next. */
+/* Returns before node has sent the datagrams, so that node always has the next job. */
 static int64_t node_send(struct end *end, uint64_t first, uint32_t count)
 {
     struct node *node = end->state;
@@ -227,7 +228,7 @@ static int64_t node_send(struct end *end, uint64_t first, uint32_t count)
     return count;
 }
 
-/* A server has answered already; a client's request is a datagram with a number like any other. */
+/* Node's server has answered already. A client's request is a job of one datagram. */
 static int node_reply(struct end *end, const struct dgram_addr *to, const void *data, uint32_t size)
 {
     (void) to;
@@ -247,7 +248,7 @@ static cJSON *place_json(const struct dgram_addr *address)
     return object;
 }
 
-/* node_end.js reads this text; the caller frees it by cJSON_free(). */
+/* Returns the text that node_end.js reads; the caller frees it by cJSON_free(). */
 static char *setup_text(const struct end *end)
 {
     static const char *const roles[] = {"source", "sink", "client", "server", "collector"};
@@ -276,7 +277,8 @@ static char *setup_text(const struct end *end)
     return text;
 }
 
-/* In a process group of its own: Ctrl-C is for dgperf, which still wants node's last figures. */
+/* Starts node in a process group of its own: Ctrl-C is for dgperf, which still wants node's last
+ * figures. */
 static int node_spawn(struct node *node, int input, int output)
 {
     char *setup = setup_text(node->end);
@@ -348,7 +350,7 @@ static int node_open(struct end *end)
     return 0;
 }
 
-/* The process's, all its threads together. */
+/* Returns the CPU time of the process, all its threads together. */
 static uint64_t node_cpu(struct end *end)
 {
     const struct node *node = end->state;

@@ -12,12 +12,12 @@
 #include "bench/engines/engines.h"
 #include "bench/harness/process.h"
 
-/* --borrow: payloads lent to the library at a time, within these bytes. */
+/* --borrow: how many payloads are lent to the library at a time, and their bytes at the most. */
 #define LOANS_MOST 4096u
 #define LOAN_BYTES (64u << 20)
 
-/* --in-place: buffers that are filled in turn. Together they stay in the cache, and when the first
- * is filled again, what was in it has been submitted. */
+/* --in-place: how many buffers are filled in turn. All of them stay in the cache, and when the
+ * first is filled again, its datagrams have been submitted. */
 #define BUFFERS 4u
 #define BUFFER_BYTES (128u << 10)
 
@@ -39,8 +39,8 @@ struct peer {
     struct lane lanes[FANOUT_PEERS];
     uint8_t *payload; /* of every datagram sent without --borrow: the library copies it */
 
-    /* --borrow: a stack of payloads that are ours at the moment; the last returned is still in the
-     * cache, so it is lent first. */
+    /* --borrow: a stack of the payloads that are not lent. The payload that came back last is lent
+     * first: it is still in the cache. */
     uint8_t *loans;
     struct loan **free_loans;
     uint32_t free_count;
@@ -128,7 +128,7 @@ static int auto_zero_copy(char *why, size_t room)
     return zero_copy_try(DGRAM_ENGINE_AUTO, why, room);
 }
 
-/* A loop says more than the probes: it reads the environment's DGRAM_ENGINE too. */
+/* Makes a loop, which says more than the probes: it reads the environment's DGRAM_ENGINE, too. */
 static int auto_available(char *why, size_t room)
 {
     struct dgram_loop *loop = NULL;
@@ -242,7 +242,7 @@ static void on_stray(struct dgram_socket *socket, const struct dgram_message *me
     peer_fail(user, "a datagram for an idle socket", -EPROTO);
 }
 
-/* They are bound and armed like the one that receives; the loop owns them. */
+/* Opens sockets that are bound and armed like the one that receives. The loop owns them. */
 static int idle_sockets_open(struct peer *peer, uint32_t count)
 {
     const struct dgram_socket_options options = {.size = sizeof(options),
@@ -356,7 +356,7 @@ static int poll_open(struct end *end)
     return peer_open(end, DGRAM_ENGINE_POLL);
 }
 
-/* The loop goes first: freeing it completes what is lent. */
+/* Frees the loop first, because that completes the sends whose payloads are lent. */
 static void lib_close(struct end *end)
 {
     struct peer *peer = end->state;
@@ -391,7 +391,7 @@ static uint64_t lib_pending(struct end *end)
     return dgram_get_send_queue_count(peer->sockets[0]);
 }
 
-/* Idle sockets have none. */
+/* Leaves idle sockets out: nothing comes to them and they send nothing. */
 static void lib_calls(struct end *end)
 {
     const struct peer *peer = end->state;
@@ -408,7 +408,7 @@ static void lib_calls(struct end *end)
 
 /* ---- Sending ------------------------------------------------------------------------------- */
 
-/* The payload is the library's until it calls back. */
+/* Takes the payload back: the library had it until this call. */
 static void on_sent(struct dgram_socket *socket, int result, void *user)
 {
     struct loan *loan = user;
@@ -421,7 +421,7 @@ static void on_sent(struct dgram_socket *socket, int result, void *user)
     }
 }
 
-/* One datagram, as dgram_send_to() answers. */
+/* Sends one datagram of lent bytes. Returns the result of dgram_send_to(). */
 static int send_lent(struct peer *peer, const struct cursor *cursor, uint32_t size)
 {
     struct loan *loan;
@@ -447,7 +447,7 @@ static inline int send_copied(struct peer *peer, const struct cursor *cursor, ui
                          NULL, NULL);
 }
 
-/* The same of a datagram that is written where it is to be sent from. */
+/* Writes one datagram into a buffer of the library and sends it from there. Returns the same. */
 static inline int send_in_place(struct peer *peer, const struct cursor *cursor, uint32_t size)
 {
     struct dgram_buffer *buffer = peer->buffers[peer->buffer];
@@ -470,7 +470,8 @@ static inline int send_in_place(struct peer *peer, const struct cursor *cursor, 
     return result;
 }
 
-/* After `result` of a datagram that was not taken: 0: try again, 1: stopped, or -1. */
+/* Gives the library a turn if the result of a send was -EAGAIN; other results are errors. Returns
+ * 0: try again, 1: the end is stopped, or -1. */
 static int send_pause(struct peer *peer, int result)
 {
     if (result != -EAGAIN) {
@@ -484,7 +485,8 @@ static int send_pause(struct peer *peer, int result)
 
 typedef int send_one_fn(struct peer *peer, const struct cursor *cursor, uint32_t size);
 
-/* A loop of its own for each way of sending, so that what a datagram costs is the library's. */
+/* Sends `count` datagrams. The compiler makes a loop of its own for each way of sending, so that a
+ * datagram costs the library's instructions and no choice. */
 static inline __attribute__((always_inline)) int64_t
 send_each(struct end *end, uint64_t first, uint32_t count, send_one_fn *send_one)
 {

@@ -45,7 +45,7 @@ static int train_try(int fd, uint32_t segments)
     return sendmsg(fd, &header, MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-/* How many datagrams a train may hold: 128, or 64 on older kernels. Below zero: a negated errno. */
+/* Returns how many datagrams a train may hold (128, or 64 on older kernels), or a negated errno. */
 static int trains_probe(void)
 {
     struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};

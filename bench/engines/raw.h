@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * raw.h: what the raw engines share: sending by sendmmsg, receiving by recvmmsg.
+ * raw.h: the common part of the raw engines: sending by sendmmsg, receiving by recvmmsg.
  *
  * A train is one message of several datagrams (UDP_SEGMENT, udp(7)); raw-mmsg is the case of trains
- * that hold one. Private to raw_send.c, raw_receive.c and raw.c.
+ * that hold one. Private to raw.c, raw_send.c and raw_receive.c.
  */
 #ifndef DGPERF_RAW_H
 #define DGPERF_RAW_H
@@ -63,13 +63,15 @@ struct raw_in {
 int raw_out_open(struct raw_out *out, struct end *end, int fd, uint32_t train);
 void raw_out_close(struct raw_out *out);
 
-/* Room for one more datagram, to be filled before the next call. NULL: the batch cannot leave. */
+/* Returns room for one more datagram, to be filled before the next call. NULL: the batch cannot
+ * leave. */
 uint8_t *raw_out_append(struct raw_out *out, const struct dgram_addr *to, uint32_t size);
 
-/* Sends the batch. Returns 0, or -1 with end->error. What a stopped end could not send is gone. */
+/* Sends the batch. Returns 0, or -1 with end->error. The rest of a stopped end's batch is
+ * dropped. */
 int raw_out_flush(struct raw_out *out);
 
-/* The numbered datagrams of struct engine's send(). */
+/* Sends numbered datagrams as send() of struct engine does, and returns the same. */
 int64_t raw_out_numbers(struct raw_out *out, uint64_t first, uint32_t count);
 
 int raw_in_open(struct raw_in *in, struct end *end, bool gro);

@@ -138,7 +138,8 @@ void raw_in_close(struct raw_in *in)
 
 /* ---- Receiving ----------------------------------------------------------------------------- */
 
-/* The size of a train's datagrams; without the control message it is a single one. */
+/* Returns the size of the datagrams of message `i`. Without the control message the message is one
+ * datagram. */
 static uint32_t segment_of(const struct raw_in *in, uint32_t i, uint32_t size)
 {
     const struct msghdr *header = &in->headers[i].msg_hdr;
@@ -219,7 +220,8 @@ static int receive_any(struct raw_in *in, bool wait)
     return receive(in, 0, wait ? MSG_WAITFORONE : MSG_DONTWAIT);
 }
 
-/* The cheapest look there is, one recvfrom, which tells no trains: for those who are sent none. */
+/* Receives once by recvfrom, the cheapest call. recvfrom tells no trains: this is for ends to which
+ * none are sent. Returns 1, 0 if nothing came, or -1. */
 static int look(struct raw_in *in)
 {
     bool named = end_wants_names(in->end);
@@ -236,7 +238,7 @@ static int look(struct raw_in *in)
     return 1;
 }
 
-/* Looks for a while before it sleeps: saves the wake-up, costs the CPU (--busy-poll). */
+/* Looks for a while before it sleeps (--busy-poll). This saves the wake-up and costs the CPU. */
 static int receive_spinning(struct raw_in *in)
 {
     uint64_t until = clock_now() + in->end->plan->busy_poll_us * UINT64_C(1000);

@@ -3,7 +3,7 @@
  * raw_send.c: batches of trains for sendmmsg.
  *
  * Owns one arena that is used again as soon as sendmmsg returns, so that it stays in the cache.
- * Makes no promise that a library has to make: nothing is copied or remembered per datagram.
+ * Copies and remembers nothing per datagram: it makes none of a library's promises.
  */
 #include "bench/engines/raw.h"
 
@@ -97,7 +97,8 @@ uint8_t *raw_out_append(struct raw_out *out, const struct dgram_addr *to, uint32
 
 /* ---- Sending them -------------------------------------------------------------------------- */
 
-/* Only trains of two or more get the control message: with it, the kernel refuses to fragment. */
+/* Gives message `i` its control message if it is a train of two or more. With a control message the
+ * kernel refuses to fragment. */
 static void control_set(struct raw_out *out, uint32_t i)
 {
     struct msghdr *header = &out->headers[i].msg_hdr;
@@ -116,14 +117,15 @@ static void control_set(struct raw_out *out, uint32_t i)
     memcpy(CMSG_DATA(control), &out->sizes[i], sizeof(uint16_t));
 }
 
-/* Errors after which the same call may succeed: no room, a signal, or an older datagram's ICMP. */
+/* Returns whether the same call may succeed after `error`: no room, a signal, or the ICMP error of
+ * an older datagram. */
 static bool worth_repeating(int error)
 {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ENOBUFS ||
            error == ECONNREFUSED;
 }
 
-/* One call; the cheapest there is where that is all. Returns how many messages it took, or -1. */
+/* Makes one call, the cheapest that can take the messages. Returns how many it took, or -1. */
 static int call_send(struct raw_out *out, uint32_t from)
 {
     const struct msghdr *header = &out->headers[from].msg_hdr;
@@ -196,8 +198,8 @@ static int numbers_in_order(struct raw_out *out, uint64_t first, uint32_t count)
     return 0;
 }
 
-/* Hand-written trains for many peers: whoever writes to the kernel directly sorts what he has by
- * peer. Each peer's numbers keep their order. */
+/* Sends the datagrams peer by peer, as a program without a library would: a train has one peer.
+ * Each peer's numbers keep their order. */
 static int numbers_by_peer(struct raw_out *out, uint64_t first, uint32_t count)
 {
     const struct end *end = out->end;

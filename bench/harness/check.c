@@ -36,7 +36,8 @@ static int mode_check(const struct plan *plan)
     return EXIT_USAGE;
 }
 
-/* "auto, uring, poll": the engines that have one of ENGINE_... */
+/* Writes the names of the engines that have one of ENGINE_..., "auto, uring, poll". Returns
+ * `text`. */
 static const char *engines_with(const struct plan *plan, uint32_t trait, char *text, size_t room)
 {
     text[0] = '\0';
@@ -50,7 +51,7 @@ static const char *engines_with(const struct plan *plan, uint32_t trait, char *t
     return text;
 }
 
-/* Options that an engine may lack: a choice is of no use where nothing is to be chosen. */
+/* Refuses options that the engine lacks: they would change nothing. */
 static int traits_check(const struct plan *plan, const struct engine *engine)
 {
     bool client_only = engine != plan->engine; /* ping's server sleeps if it cannot spin */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engine.h: the boundary between the harness and what it measures.
+ * engine.h: the boundary between the harness and an engine, the thing that is measured.
  *
  * The harness owns threads, clocks, credit, numbers, checks and printing. An engine owns one end:
- * its sockets and whatever waits for them. It never counts, never times and never prints.
+ * its sockets and whatever waits for them. An engine never counts, never times and never prints.
  *
- * An end belongs to the thread that opened it. Everything an engine needs per datagram is inline
- * here, so that all engines pay the same few instructions for it.
+ * An end belongs to the thread that opened it. Everything that an engine needs per datagram is
+ * inline, here, in sink.h and in numbers.h: so all engines pay the same few instructions for it.
  */
 #ifndef DGPERF_ENGINE_H
 #define DGPERF_ENGINE_H
@@ -20,20 +20,20 @@
 #include "bench/harness/plan.h"
 #include "bench/harness/sink.h"
 
-/* How long turn() may sleep: bounds how late an end sees that the run is over. */
+/* How long turn() may sleep. An end sees at most so late that the run is over. */
 #define TICK_MS 50
 #define TICK_NS (TICK_MS * INT64_C(1000000))
 
-#define RECEIVE_BUFFER (4u << 20) /* what every engine asks for, as the library does */
-#define TRAIN_BYTES 65473u        /* above it the stack splits a train in software */
-#define TRAIN_SEGMENTS 128u       /* what the kernel takes at most; older ones take 64 */
+#define RECEIVE_BUFFER (4u << 20) /* bytes that every engine asks for, as the library does */
+#define TRAIN_BYTES 65473u        /* the kernel splits longer trains in software */
+#define TRAIN_SEGMENTS 128u       /* the most that the kernel takes; older kernels take 64 */
 
 enum role {
     ROLE_SOURCE,   /* sends numbered datagrams; receives nothing */
     ROLE_SINK,     /* receives and checks them; sends nothing */
     ROLE_CLIENT,   /* sends requests, receives replies */
-    ROLE_SERVER,   /* sends back what comes */
-    ROLE_COLLECTOR /* receives what stamps itself (struct stamped); sends nothing */
+    ROLE_SERVER,   /* sends each datagram back, or an answer */
+    ROLE_COLLECTOR /* receives datagrams with a time (stamp_write()); sends nothing */
 };
 
 /* ---- Ends ---------------------------------------------------------------------------------- */
@@ -59,16 +59,16 @@ struct end {
     const _Atomic bool *stop;     /* the run is to end: do not go on waiting for room */
 
     /* Set by open(). */
-    const char *engine_name; /* the one that really runs */
+    const char *engine_name; /* of the engine that really runs */
     void *state;
     uint32_t granted;    /* bytes of one socket's receive buffer; 0: unknown */
     uint32_t train;      /* datagrams a train may hold; 1: no trains */
-    uint64_t elapsed_ns; /* clients and collectors: of the round trip, or since the stamp, where the
-                       engine takes the time itself; else 0 */
+    uint64_t elapsed_ns; /* of the round trip (clients) or since the stamp (collectors), if the
+                          * engine takes the time itself; else 0 */
     struct dgram_addr local[FANOUT_PEERS];
 
-    /* Set by calls(), else COUNT_UNKNOWN: how often the kernel was given a datagram or a whole
-     * train, and how often it gave one. */
+    /* How often the kernel was given a datagram or a whole train, and how often it gave one. Set
+     * by calls(), else COUNT_UNKNOWN. */
     uint64_t kernel_sends, kernel_receives;
 
     char error[200]; /* why something failed */
@@ -103,51 +103,56 @@ struct engine {
 
     const char *missing; /* why it was not built in; NULL: it was */
 
-    /* Whether it can run here: 0, or -1 with the reason in `why`. NULL: it always can. Called by
-     * engine_available() only. */
+    /* Returns 0 if the engine can run here, or -1 with the reason in `why`. NULL: it always can.
+     * Only engine_available() calls it. */
     int (*available)(char *why, size_t room);
 
-    /* The same of --zero-copy; all that have ENGINE_BORROWS. */
+    /* Returns the same of --zero-copy. All engines with ENGINE_BORROWS have it. */
     int (*zero_copy)(char *why, size_t room);
 
-    /* Makes the end; its sockets are bound and receive when it returns. 0, or -1 with end->error;
-     * close() is called after a failure too. */
+    /* Makes the end. Returns 0 when its sockets are bound and receive, or -1 with end->error. The
+     * harness calls close() after a failure, too. */
     int (*open)(struct end *end);
 
     /* Sources: sends `count` datagrams, the first being number `first` of all (struct cursor), and
-     * submits them. Returns how many were accepted, fewer only if the end was stopped; or -1. */
+     * submits them. Returns how many were accepted, or -1. Fewer than `count`: the end was
+     * stopped. */
     int64_t (*send)(struct end *end, uint64_t first, uint32_t count);
 
     /* Clients and servers: queues one datagram for the next turn, inside on_datagram or outside.
-     * Copies the bytes. Returns 0, 1 when it was dropped for want of room, or -1. */
+     * Copies the bytes. Returns 0, 1 if the datagram was dropped for want of room, or -1. */
     int (*reply)(struct end *end, const struct dgram_addr *to, const void *data, uint32_t size);
 
-    /* Submits what is queued, waits at most TICK_MS if `wait`, delivers what came to the sink or to
-     * on_datagram, submits what that queued. Returns 0, or -1. */
+    /* Submits the queue, waits at most TICK_MS if `wait`, hands each datagram that came to
+     * end_take(), and submits the replies. Returns 0, or -1. */
     int (*turn)(struct end *end, bool wait);
 
-    /* Datagrams accepted, not yet taken by the kernel. NULL: never any after send() or turn(). */
+    /* Returns how many datagrams were accepted and not yet taken by the kernel. NULL: none after
+     * send() and turn(). */
     uint64_t (*pending)(struct end *end);
 
-    /* CPU time of the process that is the end. NULL: it is only the thread that opened it. */
+    /* Returns the CPU time of the process that is the end, in nanoseconds. NULL: the end is the
+     * thread that opened it. */
     uint64_t (*cpu)(struct end *end);
 
-    /* Tells the sends and receives of the kernel, when the work is done. NULL: it cannot. */
+    /* Sets kernel_sends and kernel_receives of the end, when the work is done. NULL: the engine
+     * cannot tell them. */
     void (*calls)(struct end *end);
 
     void (*close)(struct end *end);
 };
 
-/* Whether it was built in and can run here: 0, or -1 with the reason in `why`. */
+/* Returns 0 if the engine was built in and can run here, or -1 with the reason in `why`. */
 int engine_available(const struct engine *engine, char *why, size_t room);
 
-/* Whether it matters from whom datagrams come. */
+/* Returns whether it matters from whom datagrams come. */
 static inline bool end_wants_names(const struct end *end)
 {
     return end->role == ROLE_CLIENT || end->role == ROLE_SERVER;
 }
 
-/* One datagram came at socket `peer` of the end. `from` may be NULL if that does not matter. */
+/* Takes one datagram that came at socket `peer` of the end. `from` may be NULL unless
+ * end_wants_names(). */
 static inline void end_take(struct end *end, uint32_t peer, const struct dgram_addr *from,
                             const void *data, uint32_t size)
 {

@@ -65,7 +65,8 @@ static const struct spot *spot_of(const struct plan *plan, enum role role)
     return &plan->spots[role == ROLE_SINK || role == ROLE_SERVER || role == ROLE_COLLECTOR];
 }
 
-/* A namespace is a thread's: the sockets that it opens, and the processes, are there. */
+/* Moves the calling thread into the namespace of its end: sockets that the thread opens, and its
+ * processes, are there. Returns 0, or -1 with end->error. */
 static int netns_enter(struct end *end)
 {
     const struct spot *spot = spot_of(end->plan, end->role);
@@ -169,7 +170,7 @@ void crew_go(struct crew *crew)
     pthread_mutex_unlock(&crew->lock);
 }
 
-/* Waits a little, with the crew locked. Returns whether all sides are done. */
+/* Waits LIVE_NS at most, with the crew locked. Returns whether all sides are done. */
 static bool crew_await(struct crew *crew, struct side *const *sides, size_t count)
 {
     uint64_t until = clock_now() + LIVE_NS;
@@ -257,8 +258,8 @@ double crew_time_left(const struct crew *crew, double elapsed)
 
 /* ---- Ends ---------------------------------------------------------------------------------- */
 
-/* A size that differs from its neighbour and, for the last, from the first: the table is read round
- * and round. Any generator would do; it must be the same for every engine and machine. */
+/* Returns a size that differs from its neighbour and, for the last, from the first: the table is
+ * read round and round. The generator must be the same for every engine and machine. */
 static uint32_t size_differing(uint64_t *seed, uint32_t span, uint32_t before, uint32_t first)
 {
     uint32_t size;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * harness.h: threads, clocks, pinning, the start, the stop and the live line: what every scenario
- * needs and no engine sees.
+ * harness.h: threads, the common start, the stop and the live line. Every scenario needs them, and
+ * no engine sees them.
  *
  * A scenario is a crew of one or two sides. Each side is a thread with one end. All sides open
  * their ends, then wait; crew_go() starts the clocks; side->work() runs to the end of the run.
@@ -60,14 +60,14 @@ void crew_go(struct crew *crew);
 /* Called a few times a second: writes the live line's text. */
 typedef void live_fn(void *run, double elapsed, char *text, size_t room);
 
-/* Appends the time left to it, unless it is below zero. */
+/* Appends the seconds that are left to the live line's text, unless `left` is below zero. */
 void live_add_left(char *text, size_t room, double left);
 
 /* Waits until all sides are done. Ctrl-C and a side that failed stop the crew. */
 void crew_watch(struct crew *crew, struct side *const *sides, size_t count, live_fn *live,
                 void *run);
 
-/* Ends what still runs, waits for the thread. Returns 0, or -1 after saying what had failed. */
+/* Stops the crew and waits for the thread. Returns 0, or -1 after saying why the side failed. */
 int side_join(struct side *side);
 
 /* crew_watch(), then side_join() for each of them. Returns 0, or -1 if one had failed. */
@@ -79,10 +79,10 @@ static inline bool crew_stopped(const struct crew *crew)
     return atomic_load_explicit(&crew->stop, memory_order_relaxed);
 }
 
-/* Whether the time is over, if the plan has one. */
+/* Returns whether the plan has a time, and it is over. */
 bool crew_time_over(const struct crew *crew, uint64_t now);
 
-/* Seconds left, or below zero if the plan has no time. */
+/* Returns how many seconds are left, or -1 if the plan has no time. */
 double crew_time_left(const struct crew *crew, double elapsed);
 
 /* ---- Ends and plans ------------------------------------------------------------------------ */
@@ -92,14 +92,16 @@ void sizes_fill(struct sizes *sizes, const struct plan *plan);
 /* Fills the end's constant part for one side. `engine` is the plan's or the server's. */
 void end_init(struct end *end, struct crew *crew, const struct engine *engine, enum role role);
 
-/* Has the kernel take what the end has accepted, unless it does not want to. 0, or -1. */
+/* Turns until the kernel has taken all datagrams that the end has accepted, SILENCE_NS at most.
+ * Returns 0, or -1 with end->error. */
 int end_drain(struct end *end);
 
 /* Says where the end listens; with --json not on standard output, whose only line is the object.
- * 0, or -1: nobody can have heard it. */
+ * Returns 0, or -1 if the text could not be written. */
 int end_announce(const struct end *end);
 
-/* Whether it can run here, as the plan wants it: 0, or EXIT_UNAVAILABLE after saying why not. */
+/* Returns 0 if the engine can run here as the plan wants it, or EXIT_UNAVAILABLE after saying why
+ * not. */
 int engine_check(const struct plan *plan, const struct engine *engine);
 
 #endif

@@ -18,7 +18,8 @@ struct sizes {
     uint32_t at[SIZES];
 };
 
-/* The size of datagram `number` to peer `peer`: neighbours in either differ (--distinct-sizes). */
+/* Returns the size of datagram `number` to peer `peer`. With --distinct-sizes the sizes of
+ * neighbours in number and in peer differ. */
 static inline uint32_t sizes_of(const struct sizes *sizes, uint64_t number, uint32_t peer)
 {
     return sizes->at[(number + peer) & (SIZES - 1)];

@@ -2,8 +2,8 @@
 /*
  * options.c: the command line into a plan.
  *
- * Owns the options' names, ranges and defaults, and every complaint about one by itself. Starts
- * nothing. check.c knows which do not go together.
+ * Owns the options' names, ranges and defaults, and the complaints about a single option. Starts
+ * nothing. check.c knows which options do not go together.
  */
 #include "bench/harness/options.h"
 
@@ -34,12 +34,12 @@
 #define FOR_RUNS (FOR_NUMBERS | FOR_SERVERS)
 #define FOR_TRAINS (FOR_RUNS & ~FOR_COLLECT)
 
-/* Each reads one option's text. Returns 0, or -1 after saying what is wrong with it. */
+/* Reads one option's text into the plan. Returns 0, or -1 after saying why the text is wrong. */
 typedef int read_fn(struct plan *plan, const char *name, const char *text);
 
 struct option_entry {
     const char *name;
-    const char *value; /* what help calls it; NULL: a flag */
+    const char *value; /* its name in help; NULL: the option is a flag */
     const char *help;
     read_fn *read;
     uint32_t commands;
@@ -171,7 +171,7 @@ static int read_saturate(struct plan *plan, const char *name, const char *text)
     return 0;
 }
 
-/* "NAME=ADDRESS" up to `end`; the address is the rest of the text, or what is before the comma. */
+/* Reads "NAME=ADDRESS"; the address is the rest of the text. Returns 0, or -1. */
 static int spot_parse(struct spot *spot, char *text)
 {
     struct dgram_addr address;
@@ -419,7 +419,7 @@ static void help(const struct command *command)
     }
 }
 
-/* The long options of this command; what is another command's is unknown to it. */
+/* Fills in the long options of this command only: getopt_long() does not know those of others. */
 static void long_options_fill(const struct command *command, struct option *options)
 {
     size_t used = 0;
@@ -439,7 +439,7 @@ static void long_options_fill(const struct command *command, struct option *opti
 
 /* ---- Reading ------------------------------------------------------------------------------- */
 
-/* What getopt_long() found. Returns 0, an exit code, or -1 after help. */
+/* Takes the option that getopt_long() found. Returns 0, an exit code, or -1 after help. */
 static int option_take(const struct command *command, char **argv, int found, struct plan *plan)
 {
     if (found == HELP) {

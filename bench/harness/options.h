@@ -15,8 +15,8 @@ struct command {
 };
 
 /* Reads the arguments after the subcommand. `engines` is the table to choose from; it ends with
- * NULL, and its first is the default. Returns 0, or the exit code after saying why; below
- * zero: help was asked for and given. */
+ * NULL, and its first is the default. Returns 0, an exit code after saying why, or -1 after
+ * help. */
 int options_read(const struct command *command, const struct engine *const *engines, int argc,
                  char **argv, struct plan *plan);
 

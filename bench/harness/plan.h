@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * plan.h: what the user asked for, read by every file of dgperf and written by options.c only.
+ * plan.h: the plan: the options of one run. Every file of dgperf reads it, only options.c writes
+ * it.
  *
  * Never holds anything that is found out while running.
  */
@@ -18,15 +19,15 @@ struct engine;
 #define EXIT_UNAVAILABLE 3 /* the engine cannot run on this machine */
 
 #define SIZE_LEAST 8u    /* room for the number that each datagram carries */
-#define SIZE_STAMPED 16u /* and for the time at which it was sent */
+#define SIZE_STAMPED 16u /* room for its time, too */
 #define SIZE_MOST 65507u /* the largest UDP payload over IPv4 */
 #define WINDOW_MOST 1000000u
 #define FANOUT_PEERS 64u
-#define FLOOD_MOST 4096u /* what a receive buffer holds, in trains or not */
+#define FLOOD_MOST 4096u /* a receive buffer holds so many, in trains or not */
 #define SENDERS_MOST 1024u
 #define IDLE_MOST 20000u /* of the 28,000 ports that Linux gives away by itself */
 
-#define COUNT_UNKNOWN UINT64_MAX /* nobody can tell it */
+#define COUNT_UNKNOWN UINT64_MAX /* a count that nobody can tell */
 
 /* The place in which one side lives. */
 struct spot {
@@ -46,16 +47,16 @@ struct plan {
     uint64_t count;       /* 0: until `seconds` are over */
     uint64_t rate;        /* send, collect: datagrams a second; 0: as fast as it goes */
     uint32_t size;
-    uint32_t window;       /* 0: what half of the receive buffer holds */
+    uint32_t window;       /* 0: as many as half of the receive buffer holds */
     uint32_t busy_poll_us; /* how long to spin before sleeping; 0: as the engine likes */
-    uint32_t max_delay_us; /* the library may hold datagrams back so long; if given */
-    uint32_t segments;     /* datagrams a train may hold; 0: what the engine likes */
+    uint32_t max_delay_us; /* the library may hold datagrams back so long */
+    uint32_t segments;     /* datagrams a train may hold; 0: as the engine likes */
     uint32_t flood;        /* ping: datagrams to a second socket before each request */
-    uint32_t idle_sockets; /* more of them at the receiving end, bound and silent */
+    uint32_t idle_sockets; /* at the receiving end, bound and silent */
     uint32_t peers;        /* receiving sockets: 1, for fanout FANOUT_PEERS */
     uint32_t senders;      /* collect: sending sockets; others: 0 */
     uint16_t port;
-    bool never_spins; /* that is not as it likes */
+    bool never_spins; /* --busy-poll 0 was given */
     bool max_delay_given;
     bool distinct_sizes;
     bool borrow;

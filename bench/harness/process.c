@@ -63,8 +63,8 @@ static int live_columns(void)
     return told > 0 && told < INT_MAX ? (int) told : INT_MAX;
 }
 
-/* A line that is too long would go on in the next, from where it cannot be cleared. The last column
- * stays free: some terminals go on to the next line when it is written. */
+/* Cuts the text: a line that is too long would go on in the next, from where it cannot be cleared.
+ * The last column stays free: some terminals go on to the next line when it is written. */
 void live_show(const char *text)
 {
     fprintf(stderr, "\r\033[K%.*s", live_columns() - 1, text);
@@ -98,7 +98,8 @@ static void on_interrupt(int number)
     if (interrupts == 0) {
         interrupted_at = now;
         interrupts = 1;
-    } else if (now - interrupted_at > INTERRUPT_ONCE_NS) { /* who insists wants no summary */
+    } else if (now - interrupted_at >
+               INTERRUPT_ONCE_NS) { /* a second one: the user wants no summary */
         signal(number, SIG_DFL);
         raise(number);
     }
@@ -139,8 +140,8 @@ static int topology_read(int cpu, const char *name)
     return value;
 }
 
-/* How well `cpu` suits as the partner of `first`: two threads of one core share what is measured,
- * and another package is far away. */
+/* Returns how well `cpu` suits as the partner of `first`: 2 is best. The two threads of one core
+ * would share the time that is measured (0), and another package is far away (1). */
 static int partner_rank(int first, int cpu)
 {
     bool same_package =
@@ -163,7 +164,8 @@ unsigned cpus_usable(void)
     return (unsigned) CPU_COUNT(&set);
 }
 
-/* The CPU of a place: 0 is the first usable one, 1 its best partner. Below zero: do not pin. */
+/* Returns the CPU of a place: place 0 has the first usable CPU, 1 its best partner. Below zero: do
+ * not pin. */
 static int cpu_of_place(unsigned place)
 {
     cpu_set_t set;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * process.h: what engines, scenarios and the harness need of the process that they run in.
+ * process.h: clocks, messages, Ctrl-C, CPUs and descriptors of the process.
  */
 #ifndef DGPERF_PROCESS_H
 #define DGPERF_PROCESS_H
@@ -20,21 +20,22 @@
 uint64_t clock_now(void);        /* CLOCK_MONOTONIC in nanoseconds */
 uint64_t clock_thread_cpu(void); /* CPU time of the calling thread */
 
-/* Has SIGINT and SIGTERM end the run with its summary; a second one kills. */
+/* Lets SIGINT and SIGTERM end the run with its summary; a second signal kills. */
 void interrupts_catch(void);
 bool interrupts_seen(void);
 
-/* "dgperf: ..." on standard error, after clearing the live line. */
+/* Prints "dgperf: ..." on standard error, after clearing the live line. */
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
 
-/* A line of text in place of the last; cleared before anything else is said. */
+/* Shows the live line in place of the one before, and clears it. */
 void live_show(const char *text);
 void live_clear(void);
 
-/* How many CPUs this process may use. */
+/* Returns how many CPUs this process may use. */
 unsigned cpus_usable(void);
 
-/* As many descriptors as this user may have. What is still too few shows in socket(2). */
+/* Raises the limit of descriptors as far as this user may. Where that is too few, socket(2)
+ * fails. */
 void descriptors_allow(void);
 
 /* Pins the calling thread: place 0 is the first usable CPU, 1 its best partner. A host that refuses

@@ -31,7 +31,8 @@ const char *kernel_release(void)
     return uname(&name) == 0 ? name.release : "unknown";
 }
 
-/* The value of the first "key : value" line of /proc/cpuinfo. */
+/* Reads the value of the first "key : value" line of /proc/cpuinfo. Returns whether there is
+ * one. */
 static bool cpuinfo_find(FILE *file, const char *key, char *value, size_t room)
 {
     char line[256];
@@ -78,7 +79,7 @@ static double per_datagram(uint64_t nanoseconds, uint64_t count)
     return count > 0 ? (double) nanoseconds / (double) count : 0;
 }
 
-/* The receiver's time counts, or the sender's where nobody sees the receiver. */
+/* Returns the receiver's time, or the sender's where nobody sees the receiver. */
 static double seconds_of(const struct result *result)
 {
     return result->unseen ? result->sender.seconds : result->receiver.seconds;
@@ -91,7 +92,7 @@ static double gigabits(const struct result *result)
 
 /* ---- JSON ---------------------------------------------------------------------------------- */
 
-/* With as many digits as mean something: cJSON itself prints 17 of them. */
+/* Writes only digits that mean something: cJSON itself prints 17 of them. */
 static void put_number(cJSON *object, const char *key, double value, int decimals)
 {
     char text[64];
@@ -117,7 +118,7 @@ static void put_known(cJSON *object, const char *key, uint64_t value)
     }
 }
 
-/* A list of pairs: percentile, nanoseconds. */
+/* Writes a list of pairs: percentile, nanoseconds. */
 static void put_series(cJSON *object, const char *key, const uint64_t *series)
 {
     cJSON *list = cJSON_AddArrayToObject(object, key);
@@ -157,13 +158,13 @@ static void put_cpu(cJSON *object, const char *key, const struct tally *tally, u
     }
 }
 
-/* `send` does not know how much was received: only the other side can tell. */
+/* Writes null for `send`: only the other side can tell how much was received. */
 static void put_seen(cJSON *object, const char *key, const struct result *result, uint64_t value)
 {
     put_known(object, key, result->unseen ? COUNT_UNKNOWN : value);
 }
 
-/* A side that runs elsewhere has no rate either, unless it has this side's. */
+/* Writes null for a side that runs elsewhere, unless it has the time of this side. */
 static void put_rate(cJSON *object, const char *key, uint64_t count, const struct tally *tally)
 {
     if (tally->known || tally->seconds > 0) {
@@ -261,7 +262,7 @@ void report_json(struct cJSON *object)
 
 /* ---- The table ----------------------------------------------------------------------------- */
 
-/* 41234567 as "41,234,567". */
+/* Writes 41234567 as "41,234,567". Returns `text`. */
 static const char *grouped(uint64_t value, char *text, size_t room)
 {
     char digits[24];
@@ -278,7 +279,7 @@ static const char *grouped(uint64_t value, char *text, size_t room)
     return text;
 }
 
-/* "20.612 M/s", "45.1 k/s". */
+/* Writes "20.612 M/s" or "45.1 k/s". Returns `text`. */
 static const char *rate_text(double rate, char *text, size_t room)
 {
     if (rate >= 1e5) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * report.h: what a run found out, and how it is shown: a short table for people, one line of JSON
+ * report.h: the result of a run, and how it is shown: a short table for people, one line of JSON
  * for programs. Never measures.
  */
 #ifndef DGPERF_REPORT_H
@@ -21,18 +21,18 @@ struct result {
     const char *engine; /* the one that ran */
     const char *mode;   /* NULL: the engine has only one */
     const char *server; /* ping: the server's engine; NULL: not ours */
-    uint32_t size;      /* of a datagram, or the largest; 0: whatever came */
+    uint32_t size;      /* of the largest datagram; 0: any */
     uint32_t window;    /* 0: there was none */
     uint32_t segments;  /* datagrams a train may hold */
-    bool unseen;        /* what was received is not known: the other side counts */
+    bool unseen;        /* only the other side knows `received` and `bytes` */
     uint64_t sent;
     uint64_t received;
     uint64_t bytes; /* payload received */
     uint64_t lost;
     uint64_t disordered;
     uint64_t corrupt;
-    uint64_t kernel_sends;    /* of who counts `sent`: datagrams or whole trains; COUNT_UNKNOWN */
-    uint64_t kernel_receives; /* of who counts `received` */
+    uint64_t kernel_sends; /* by the side that counts `sent`: datagrams or trains; COUNT_UNKNOWN */
+    uint64_t kernel_receives; /* by the side that counts `received` */
     struct tally sender;
     struct tally receiver;
     uint64_t turns;      /* collect: how often the receiver's loop went round; COUNT_UNKNOWN */
@@ -41,10 +41,10 @@ struct result {
     bool loss_is_normal; /* the sender was told not to care */
 };
 
-/* EXIT_GOOD or EXIT_BAD_RUN. */
+/* Returns EXIT_GOOD or EXIT_BAD_RUN. */
 int result_verdict(const struct result *result);
 
-/* Prints it as the plan wants it. */
+/* Prints the result as the plan wants it. */
 void report(const struct plan *plan, const struct result *result);
 
 /* Prints one object on one line, and frees it. Adds kernel, cpu and version. Takes a cJSON. */

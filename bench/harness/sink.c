@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sink.c: what a receiver counts of datagrams that are not the expected one.
+ * sink.c: counts datagrams that are not the expected one.
  *
- * Owns the counters' meaning. What number may come at all is for the scenario to say.
+ * Owns the counters' meaning. The scenario decides which numbers may come at all.
  */
 #include "bench/harness/sink.h"
 

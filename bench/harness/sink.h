@@ -14,7 +14,7 @@
 
 #define CACHE_LINE 128 /* two lines: the prefetcher fetches pairs */
 
-/* The only thing that both threads of a stream touch all the time: alone in its cache lines. */
+/* Both threads of a stream touch it all the time: so it is alone in its cache lines. */
 struct credit {
     _Alignas(CACHE_LINE) _Atomic uint64_t counted; /* received, and known to be lost */
     _Alignas(CACHE_LINE) _Atomic uint64_t sent;    /* so far; for the live line */
@@ -24,8 +24,8 @@ struct credit {
 
 struct sink;
 
-/* The rare cases: a gap, disorder, a wrong size, another run. `data` may be read if it has room for
- * a number. */
+/* Takes the rare cases: a gap, disorder, a wrong size, another run. `data` may be read if `size` is
+ * SIZE_LEAST or more. */
 typedef void sink_odd_fn(struct sink *sink, uint32_t peer, const void *data, uint32_t size);
 
 struct sink {
@@ -46,10 +46,10 @@ struct sink {
 /* Counts a datagram whose number may have been sent: after a gap, late, or of a wrong size. */
 void sink_place(struct sink *sink, uint32_t peer, uint64_t number, uint32_t size);
 
-/* Counts a gap. */
+/* Counts a gap of `missing` numbers. */
 void sink_skip(struct sink *sink, uint64_t missing);
 
-/* How many came, in order or not. */
+/* Returns how many came, in order or not. */
 uint64_t sink_received(const struct sink *sink);
 
 static inline void sink_publish(struct sink *sink)
@@ -57,7 +57,7 @@ static inline void sink_publish(struct sink *sink)
     atomic_store_explicit(&sink->credit->counted, sink->counted, memory_order_release);
 }
 
-/* One datagram came at receiving socket `peer`. */
+/* Takes one datagram that came at receiving socket `peer`. */
 static inline void sink_take(struct sink *sink, uint32_t peer, const void *data, uint32_t size)
 {
     uint64_t expected = sink->expected[peer];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * times.h: how long things took: round trips, or the way to a receiver. Kept in a histogram, so
- * that a run may be long; read as percentiles when it is over.
+ * times.h: the times of round trips, or of the way to a receiver. They are kept in a histogram, so
+ * that a run may be long, and read as percentiles when the run is over.
  */
 #ifndef DGPERF_TIMES_H
 #define DGPERF_TIMES_H
@@ -21,7 +21,7 @@ struct times {
 /* From 10 to 99.99, ever denser. */
 extern const double percentiles[PERCENTILES];
 
-/* NULL without memory. */
+/* Returns NULL without memory. */
 struct hdr_histogram *times_open(void);
 void times_close(struct hdr_histogram *histogram); /* takes NULL */
 

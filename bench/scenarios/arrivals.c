@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * arrivals.c: lone datagrams at times that nobody has agreed upon.
+ * arrivals.c: lone datagrams at random times.
  *
- * The gaps between them are exponential, as of many senders that know nothing of each other
- * (Poisson arrivals), and the same in every run. It never sleeps: a thread that is woken is late by
- * more than is to be measured. Who is late sends at once, until it has caught up.
+ * The gaps between datagrams are exponential, as of many senders that know nothing of each other
+ * (Poisson arrivals), and the same in every run. The thread never sleeps: a wake-up takes longer
+ * than the times that are measured. A sender that is late sends at once until it has caught up.
  */
 #include "bench/scenarios/arrivals.h"
 #include "bench/harness/process.h"
@@ -82,7 +82,7 @@ static void crowd_close(struct end *end)
     end->state = NULL;
 }
 
-/* Not in the table of engines: it only sends, and for this scenario only. */
+/* This engine only sends, and for this scenario only: so it is not in the table of engines. */
 static const struct engine plain_sockets = {
     .name = "plain sockets",
     .open = crowd_open,
@@ -91,7 +91,7 @@ static const struct engine plain_sockets = {
 
 /* ---- When ---------------------------------------------------------------------------------- */
 
-/* Above 0, at most 1. */
+/* Returns a number above 0, at most 1. */
 static double lot_draw(struct arrivals *arrivals)
 {
     arrivals->lot = arrivals->lot * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -106,7 +106,7 @@ static bool arrivals_are_over(const struct arrivals *arrivals, uint64_t now)
     return all || crew_stopped(arrivals->side.crew) || crew_time_over(arrivals->side.crew, now);
 }
 
-/* Waits until the next is due. Returns the time, or 0 when the run is over. */
+/* Waits until the next datagram is due. Returns the time, or 0 when the run is over. */
 static uint64_t arrivals_await(struct arrivals *arrivals, bool own_cpu)
 {
     const struct crew *crew = arrivals->side.crew;
@@ -133,7 +133,7 @@ static uint64_t arrivals_await(struct arrivals *arrivals, bool own_cpu)
 
 /* ---- Sending ------------------------------------------------------------------------------- */
 
-/* Returns 0, 1 when the kernel has no room for it now, or -1. */
+/* Sends one datagram. Returns 0, 1 if the kernel has no room for it now, or -1. */
 static int arrivals_send(struct arrivals *arrivals, uint64_t now)
 {
     struct end *end = &arrivals->side.end;
@@ -152,8 +152,8 @@ static int arrivals_send(struct arrivals *arrivals, uint64_t now)
     return end_fail(end, "sendto", -errno);
 }
 
-/* Returns the part of its CPU that the sender spent waiting. It is on the CPU all the time; another
- * thread that takes the CPU takes it from waiting and from sending alike. */
+/* Returns the part of its CPU time that the sender spent waiting. The sender never sleeps, and a
+ * thread that takes the CPU away takes it from waiting and from sending alike. */
 static uint64_t waiting_share(const struct arrivals *arrivals, uint64_t cpu)
 {
     double share = (double) arrivals->waited_ns / (double) arrivals->sent_ns;

@@ -2,8 +2,8 @@
 /*
  * collect.c: `collect`: one receiver of lone datagrams, as a collector of telemetry sees them.
  *
- * Owns the delays and when a run is over. Arrivals are arrivals.c's; here is what they cost the
- * receiver: its CPU, how often it went round and slept, and how late it was told.
+ * Owns the delays and when a run is over. arrivals.c sends. This file measures the receiver: its
+ * CPU, how often its loop went round and its thread slept, and how late datagrams came.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "bench/scenarios/arrivals.h"
 #include "bench/scenarios/scenarios.h"
 
-#define QUIET_NS (UINT64_C(200) * 1000000) /* nothing more comes of what was sent */
+#define QUIET_NS (UINT64_C(200) * 1000000) /* after such a silence nothing more comes */
 #define TRIAL_SECONDS 0.3                  /* of each mode, to find an engine's best */
 
 struct collect {
@@ -59,7 +59,7 @@ static void collect_take_odd(struct sink *sink, uint32_t peer, const void *data,
     sink_place(sink, peer, number_read(data), size);
 }
 
-/* When all has come, or nothing more does. */
+/* Returns whether all has come, or nothing more does. */
 static bool collect_is_over(const struct collect *collect)
 {
     uint64_t total = atomic_load_explicit(&collect->credit.total, memory_order_acquire);
@@ -74,7 +74,7 @@ static bool collect_is_over(const struct collect *collect)
     return clock_now() > since + QUIET_NS;
 }
 
-/* How often the calling thread has slept. */
+/* Returns how often the calling thread has slept. */
 static uint64_t wakeups_so_far(void)
 {
     struct rusage usage = {.ru_nvcsw = 0};
@@ -177,7 +177,8 @@ static void collect_result(const struct collect *collect, struct result *result)
     };
 }
 
-/* Receiver first: it must be bound and receiving before anything is sent. */
+/* Starts the receiver first: it must be bound and receive before anything is sent. Returns 0, or -1
+ * after saying why. */
 static int collect_start(struct collect *collect)
 {
     if (side_start(&collect->crew, &collect->side) != 0) {
@@ -192,7 +193,7 @@ static int collect_start(struct collect *collect)
     return 0;
 }
 
-/* Returns 0, or -1 after saying why. */
+/* Makes one run in one mode. Returns 0, or -1 after saying why. */
 static int collect_once(const struct plan *plan, const char *mode, live_fn *live,
                         struct result *result)
 {
@@ -218,7 +219,7 @@ static int collect_once(const struct plan *plan, const char *mode, live_fn *live
 
 /* ---- The subcommand ------------------------------------------------------------------------ */
 
-/* Tries each of the engine's ways to receive and returns the one that costs least CPU; NULL after
+/* Tries each of the engine's ways to receive. Returns the way that costs least CPU, or NULL after
  * saying why none ran. */
 static const char *mode_best(const struct plan *plan)
 {

@@ -11,7 +11,8 @@
 #define NAME_MOST 255u
 #define LABEL_MOST 63u
 
-/* Bytes of the question behind the header: a name, its type and class. 0: it is none. */
+/* Returns the bytes of the question behind the header: a name, its type and class. 0: it is
+ * none. */
 static uint32_t question_size(const uint8_t *question, uint32_t size)
 {
     uint32_t at = 0;

@@ -2,9 +2,9 @@
 /*
  * oneway.h: how `send` and `recv` on two machines understand each other.
  *
- * All they share is the number in each datagram. Its low bits count from 0; above them stands the
- * run's mark, drawn by lot when `send` starts, so that a sender started anew is no disorder. When
- * all is sent, `send` repeats a datagram whose top bit is set: its count is how many there were.
+ * They share nothing but the number in each datagram. Its low bits count from 0. Above them stands
+ * the run's mark, which `send` draws at random, so that a sender started anew is no disorder. At
+ * the end `send` repeats a datagram whose top bit is set: its low bits are the count of all.
  */
 #ifndef DGPERF_ONEWAY_H
 #define DGPERF_ONEWAY_H
@@ -16,7 +16,7 @@
 #define MARK_MOST 0x7fffu
 #define COUNT_MASK ((UINT64_C(1) << MARK_SHIFT) - 1)
 
-/* How often the end is told, and how far apart: a receive buffer that was full is drained then. */
+/* How often the end is told, and how far apart: by the next time a full receive buffer has room. */
 #define END_TIMES 3
 #define END_PAUSE_NS 20000000L
 

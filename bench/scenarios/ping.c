@@ -26,7 +26,7 @@ struct slot {
     uint64_t number; /* under way, or the next */
     uint64_t sent_at;
     bool open;
-    bool repeated; /* its reply could be to either, so its time means nothing */
+    bool repeated; /* the reply may be to the first request, so its time means nothing */
 };
 
 struct ping {
@@ -35,7 +35,7 @@ struct ping {
     struct side client;
     struct server server;
     bool own_server;
-    _Atomic bool served; /* the server may end */
+    _Atomic bool served; /* the client is done, the server may end */
     struct sizes sizes;
     struct dgram_addr peer, flooded; /* the server's sockets */
     uint32_t window;
@@ -62,7 +62,7 @@ struct ping {
 
 /* ---- The flood ----------------------------------------------------------------------------- */
 
-/* It leaves with the request, so the server finds both in one turn. */
+/* Queues the flood, which leaves with the request, so the server finds both in one turn. */
 static void flood_send(struct ping *ping)
 {
     struct end *end = &ping->client.end;
@@ -77,7 +77,7 @@ static void flood_send(struct ping *ping)
 
 /* ---- Requests ------------------------------------------------------------------------------ */
 
-/* A request without room in the queue counts as sent and lost: it is repeated like one. */
+/* Sends a request. Without room in the queue it counts as sent and lost, and is repeated. */
 static void slot_send(struct ping *ping, struct slot *slot, uint64_t now)
 {
     struct end *end = &ping->client.end;
@@ -115,7 +115,7 @@ static void slot_issue(struct ping *ping, struct slot *slot, uint64_t now)
     slot_send(ping, slot, now);
 }
 
-/* The slot whose request this answers, or NULL. */
+/* Returns the slot whose request this answers, or NULL. */
 static struct slot *slot_answered(struct ping *ping, const void *data, uint32_t size)
 {
     struct slot *slot;
@@ -160,7 +160,7 @@ static void on_reply(struct end *end, const struct dgram_addr *from, const void 
     slot_issue(ping, slot, now);
 }
 
-/* Repeats what has had no reply for too long. */
+/* Repeats requests that have had no reply for too long. */
 static void slots_scan(struct ping *ping, uint64_t now)
 {
     if (now - ping->scanned_at < SCAN_NS) {
@@ -182,7 +182,7 @@ static void slots_scan(struct ping *ping, uint64_t now)
 
 /* ---- The client ---------------------------------------------------------------------------- */
 
-/* Over: all is answered and nothing more is to be asked, or nothing answers any more. */
+/* Returns whether all is answered and nothing more is to be asked, or nothing answers any more. */
 static bool client_is_over(const struct ping *ping, uint64_t now)
 {
     uint64_t patience = may_issue(ping, now) ? GIVE_UP_NS : SILENCE_NS;
@@ -301,7 +301,7 @@ static int ping_memory(struct ping *ping)
     return 0;
 }
 
-/* Sets the server's address and, for another host, an own address that reaches it. */
+/* Sets the server's address and, for another host, a local address that reaches it. */
 static int peer_find(struct ping *ping)
 {
     const struct plan *plan = ping->plan;

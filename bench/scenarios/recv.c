@@ -2,8 +2,8 @@
 /*
  * recv.c: `recv`: the receiving side alone, for a `send` on another machine.
  *
- * Owns which run a datagram belongs to, and when it is over. One sender at a time: a new mark
- * (oneway.h) begins a new run, and what still comes of the run before it is disordered.
+ * Owns which run a datagram belongs to, and when the run is over. Expects one sender at a time: a
+ * new mark (oneway.h) begins a new run, and datagrams of the run before it are disordered.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ struct recv_run {
 
     uint64_t mark;     /* of the run that comes in */
     uint64_t before;   /* of the run before it */
-    uint64_t total;    /* how many the run's sender has sent; UINT64_MAX: not told yet */
+    uint64_t total;    /* sent by the run's sender; UINT64_MAX: not told yet */
     uint64_t sent;     /* by the runs before */
     uint64_t first_at; /* clock_now() of the first datagram that is no end; 0: none yet */
     uint64_t last_at;  /* of the last turn that brought one; 0: none yet */
@@ -41,14 +41,14 @@ static uint64_t mark_of(uint64_t number)
     return number >> MARK_SHIFT;
 }
 
-/* How far the run that comes in has got. */
+/* Returns how far the run that comes in has got. */
 static uint64_t run_reached(const struct recv_run *run)
 {
     return run->mark == NO_MARK ? 0 : run->sink.expected[0] & COUNT_MASK;
 }
 
 /* Counts datagrams as lost that were sent after the last one that came. Only the end marker tells
- * how many those are. */
+ * how many there were. */
 static void run_close(struct recv_run *run)
 {
     uint64_t reached = run_reached(run);
@@ -76,7 +76,7 @@ static void end_told(struct recv_run *run, uint64_t number)
     }
 }
 
-/* Nobody's datagram must not begin a run: it has to be of the right size for its number. */
+/* Begins a run only with a datagram of the right size for its number: a stranger's must not. */
 static void recv_take_odd(struct sink *sink, uint32_t peer, const void *data, uint32_t size)
 {
     struct recv_run *run = sink->user;
@@ -105,7 +105,8 @@ static void recv_take_odd(struct sink *sink, uint32_t peer, const void *data, ui
 
 /* ---- The receiver -------------------------------------------------------------------------- */
 
-/* With --seconds through all runs until then; else with the run's end, told or guessed. */
+/* Returns whether --seconds are over. Without --seconds: whether --count have come or are lost, or
+ * the run's end was told or guessed. */
 static bool recv_is_over(const struct recv_run *run, uint64_t now)
 {
     const struct plan *plan = run->plan;
@@ -140,7 +141,7 @@ static int recv_work(struct side *side)
             sink_publish(&run->sink);
         }
     } while (!recv_is_over(run, now));
-    if (side->end.engine->turn(&side->end, false) != 0) { /* what came before Ctrl-C counts */
+    if (side->end.engine->turn(&side->end, false) != 0) { /* datagrams from before Ctrl-C count */
         return -1;
     }
     run_close(run);

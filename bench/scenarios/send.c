@@ -23,7 +23,7 @@ struct send_run {
     struct side side;
     struct sizes sizes;
     struct dgram_addr peer;
-    uint64_t mark; /* in its place: the high bits of every number */
+    uint64_t mark; /* shifted: the high bits of every number */
     uint64_t sent;
     uint64_t bytes;
     uint64_t sent_ns; /* until the last was handed over */
@@ -32,7 +32,7 @@ struct send_run {
 
 /* ---- The pace ------------------------------------------------------------------------------ */
 
-/* When datagram `index` is due. */
+/* Returns when datagram `index` is due, by clock_now(). */
 static uint64_t due_at(const struct send_run *run, uint64_t index)
 {
     double seconds = (double) index / (double) run->plan->rate;
@@ -40,7 +40,7 @@ static uint64_t due_at(const struct send_run *run, uint64_t index)
     return run->crew.started + (uint64_t) (seconds * 1e9);
 }
 
-/* How many are due now, at most a turn. */
+/* Returns how many datagrams are due now, at most TURN. */
 static uint32_t due_now(const struct send_run *run, uint64_t now)
 {
     uint64_t count = run->plan->count;
@@ -65,7 +65,8 @@ static void sleep_until(uint64_t when)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
 }
 
-/* Until the next is due, a tick at most; what the kernel would not take at once goes on. */
+/* Lets the engine send datagrams that the kernel did not take at once. If there are none, sleeps
+ * until the next datagram is due, a tick at most. Returns 0, or -1. */
 static int pace(struct send_run *run, uint64_t now)
 {
     struct end *end = &run->side.end;

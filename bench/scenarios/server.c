@@ -2,8 +2,8 @@
 /*
  * server.c: the server, and the subcommands `echo` and `respond`.
  *
- * Owns what comes in and goes back out. Never looks into a datagram, except for the mark of what is
- * not to go back (--flood); answers are dns.c's.
+ * Owns the counters of datagrams that come in and go back out. Looks into a datagram only for
+ * FLOOD_MARK, with which it is not to go back (--flood); dns.c makes the answers of `respond`.
  */
 #include "bench/scenarios/server.h"
 

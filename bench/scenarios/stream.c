@@ -3,7 +3,7 @@
  * stream.c: `stream` and `fanout`: one sender, one receiver, a credit between them.
  *
  * Owns the credit window, the numbers' check and when a run is over. Never calls a socket: engines
- * send what they are told to and hand over what came.
+ * send and receive.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -29,15 +29,15 @@ struct run {
     struct sizes sizes;
     struct dgram_addr peers[FANOUT_PEERS];
     uint32_t window;
-    uint32_t turn; /* sends at a time: TURN, less where the window is small */
+    uint32_t turn; /* sends at a time: TURN, or fewer where the window is small */
 
     /* Written by the sender. */
     uint64_t sent;
-    uint64_t sent_ns;      /* until the last was handed over */
+    uint64_t sent_ns;      /* from the start until the last was handed over */
     uint64_t spinning_cpu; /* spent waiting for credit */
 
     /* Written by the receiver. */
-    uint64_t received_ns; /* until the last arrived */
+    uint64_t received_ns; /* from the start until the last arrived */
     struct sink sink;
 
     struct credit credit;
@@ -58,7 +58,7 @@ static void stream_take_odd(struct sink *sink, uint32_t peer, const void *data, 
 
 /* ---- The receiver -------------------------------------------------------------------------- */
 
-/* Until all that was sent has come, or nothing more comes. */
+/* Receives until all that was sent has come, or nothing more comes. Returns 0, or -1. */
 static int sink_work(struct side *side)
 {
     struct run *run = side->run;
@@ -91,7 +91,7 @@ static int sink_work(struct side *side)
 
 /* ---- The sender ---------------------------------------------------------------------------- */
 
-/* Datagrams that may be sent now, at most `wanted`. */
+/* Returns how many datagrams may be sent now, at most `wanted`. */
 static uint32_t credit_left(struct run *run, uint32_t wanted)
 {
     uint64_t counted = atomic_load_explicit(&run->credit.counted, memory_order_acquire);
@@ -100,7 +100,8 @@ static uint32_t credit_left(struct run *run, uint32_t wanted)
     return left < wanted ? (uint32_t) left : wanted;
 }
 
-/* Gives way ever more, the longer it takes. With one CPU the receiver needs it at once. */
+/* Spins, then yields, then sleeps, by `round`. With one CPU it yields at once: the receiver needs
+ * the CPU. */
 static void pause_for(unsigned round, bool own_cpu)
 {
     if (round < SPINS && own_cpu) {
@@ -112,7 +113,7 @@ static void pause_for(unsigned round, bool own_cpu)
     }
 }
 
-/* Lets the engine go on with what the kernel would not take at once. */
+/* Lets the engine send datagrams that the kernel did not take at once. Returns 0, or -1. */
 static int source_turn(struct end *end)
 {
     if (end->engine->pending && end->engine->pending(end) > 0) {
@@ -124,8 +125,7 @@ static int source_turn(struct end *end)
 /* Waits until `wanted` datagrams may be sent. Waiting for less would send short trains for ever. */
 static int credit_await(struct run *run, uint32_t wanted, bool own_cpu)
 {
-    bool apart =
-        run->source.end.engine->cpu != NULL; /* its process wants the CPU that we'd spin on */
+    bool apart = run->source.end.engine->cpu != NULL; /* its process needs the CPU */
     uint64_t before = clock_thread_cpu();
     unsigned round = apart ? SPINS + YIELDS : 0;
 
@@ -139,7 +139,7 @@ static int credit_await(struct run *run, uint32_t wanted, bool own_cpu)
     return 0;
 }
 
-/* How many to send next: 0 when the run is over. */
+/* Returns how many to send next, or 0 when the run is over. */
 static uint32_t source_wanted(const struct run *run)
 {
     uint64_t count = run->plan->count;
@@ -189,8 +189,8 @@ static int source_work(struct side *side)
 
 /* ---- The window ---------------------------------------------------------------------------- */
 
-/* The kernel charges so much to the receive buffer for one datagram, payload and bookkeeping;
- * measured on 6.18 by SO_MEMINFO. The datagrams of a train share its bookkeeping. */
+/* Returns the bytes that the kernel charges to the receive buffer for one datagram, payload and
+ * bookkeeping. The datagrams of a train share its bookkeeping. Measured on 6.18 by SO_MEMINFO. */
 static uint64_t charge_of(uint32_t size, uint32_t train)
 {
     uint32_t power = 512;
@@ -224,8 +224,8 @@ static uint32_t window_default(const struct run *run)
     return window < plan->peers ? plan->peers : (uint32_t) window;
 }
 
-/* A quarter of the window, so that the receiver has work while the sender prepares more; in whole
- * trains, for all engines alike, so that those which make trains are not forced to cut them. */
+/* Returns a quarter of the window, so that the receiver has work while the sender prepares more. It
+ * is in whole trains for all engines alike, so that no engine is forced to cut a train. */
 static uint32_t turn_of(uint32_t window, uint32_t size)
 {
     uint32_t turn = window / 4 < TURN ? window / 4 : TURN;
@@ -333,7 +333,8 @@ static void run_result(const struct run *run, struct result *result)
     };
 }
 
-/* Receiver first: it must be bound and receiving before anything is sent. */
+/* Starts the receiver first: it must be bound and receive before anything is sent. Returns 0, or -1
+ * after saying why. */
 static int run_start(struct run *run)
 {
     if (side_start(&run->crew, &run->sink_side) != 0) {
@@ -349,7 +350,7 @@ static int run_start(struct run *run)
     return 0;
 }
 
-/* One run in one mode. Returns 0, or -1 after saying why. */
+/* Makes one run in one mode. Returns 0, or -1 after saying why. */
 static int run_once(const struct plan *plan, const char *mode, live_fn *live, struct result *result)
 {
     static struct run run; /* large, and aligned to cache lines */
@@ -368,8 +369,8 @@ static int run_once(const struct plan *plan, const char *mode, live_fn *live, st
 
 /* ---- The subcommands ----------------------------------------------------------------------- */
 
-/* An engine with several ways to send and receive is shown at its best: each is tried shortly.
- * NULL after saying why none could run. */
+/* Tries each of the engine's ways to send and receive for a moment: an engine is shown at its best.
+ * Returns the best way, or NULL after saying why none could run. */
 static const char *mode_best(const struct plan *plan)
 {
     struct plan trial = *plan;
