@@ -10,7 +10,7 @@
  * second is a notification that the memory is free again, and tells whether the kernel copied after
  * all. The result's F_MORE says whether the second one comes. A failed send may have one, too: 6.1
  * refuses the fixed buffer with EINVAL, and a notification follows all the same.
- * (tests/kernel_test.cc pins this.)
+ * (tests/host/kernel*.cc pins this.)
  */
 #include "uring/lend.h"
 

@@ -8,7 +8,7 @@
  * Few trains, the replies of a turn, are one SENDMSG SQE each, part of the enter that waits anyway.
  * MSG_DONTWAIT makes the kernel try it inside the submission and never hold it, so that when the
  * submission returns all its memory is reusable; CQE_SKIP makes only failures speak. Trains without
- * a failure were taken. (tests/kernel_test.cc pins all three.)
+ * a failure were taken. (tests/host/kernel*.cc pins all three.)
  *
  * Many go by sendmmsg(2), which costs 0.1 us less per train (6.18) and a system call. So do chains
  * (trains that follow each other: one destination), which must stop at the first refusal. SQEs of

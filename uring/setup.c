@@ -191,7 +191,7 @@ int dg_ring_provide(struct engine *engine, const struct slots *slots, const char
     engine->slots = *slots;
     io_uring_buf_ring_init(engine->buffers);
     /* Raw receives beside an armed multishot keep their order only if the multishot cannot take a
-     * datagram between two of our calls: with DEFER_TASKRUN (tests/kernel_test.cc). */
+     * datagram between two of our calls: with DEFER_TASKRUN (tests/host/kernel*.cc). */
     engine->has_spare = engine->peeks && (engine->ring.flags & IORING_SETUP_DEFER_TASKRUN);
     uint32_t count = slots->count - engine->has_spare;
     engine->spare = count;

@@ -47,8 +47,8 @@ static void abandon_all(struct dgram_loop *loop, int code)
 /* The child's copy: memory and descriptors go, nothing that the parent shares is touched. */
 static void loop_free_forked(struct dgram_loop *loop)
 {
+    dg_outbox_forget(loop); /* its requests name senders */
     dg_sockets_forget(loop);
-    dg_outbox_forget(loop);
     dg_loop_forget(loop, true);
 }
 

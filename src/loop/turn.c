@@ -135,7 +135,7 @@ static void dispatch(struct dgram_loop *loop)
 {
     struct agenda *agenda = loop->agenda;
     bool rings = alarms_next(loop->alarms) <= loop->now;
-    bool late = agenda->due != 0 || rings;
+    bool late = (agenda->due & UINT32_C(1) << PHASE_EVENTS) != 0 || rings;
     if (rings) {
         dg_alarms_run(loop->alarms, loop->now);
     }

@@ -16,7 +16,7 @@
 #include "src/socket/life.h"
 #include "src/system.h"
 
-/* The rate of datagrams, and whether gathering pays at that rate (wait.c). A train counts once. */
+/* The rate of datagrams, and whether gathering pays at that rate. A train counts once. */
 struct gathering {
     int64_t budget_ns;        /* the longest delay that the program allows; 0: none */
     uint64_t since;           /* when the window began, */
@@ -41,7 +41,7 @@ enum spin_state {
     SPIN_RESTS  /* asleep, since it does not */
 };
 
-/* Whether spinning pays, which is tried out by epochs of some waits (wait.c). */
+/* Whether spinning pays, which is tried out by epochs of some waits. */
 struct spinning {
     struct price epoch;     /* CPU, clock and datagrams when it began */
     unsigned epoch_waits;   /* in it, so far */

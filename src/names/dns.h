@@ -2,7 +2,7 @@
 /*
  * dns.h: c-ares, driven by the loop: no thread, nothing that blocks, no signal.
  *
- * Owns the channels, and for each of their sockets a pair of watches. c-ares calls back inside its
+ * Owns the channels; guest.h has their sockets. c-ares calls back inside its
  * own functions, even inside the one that asks; so its callbacks here only note answers and the
  * wishes of its sockets. It knows no names, only questions.
  *

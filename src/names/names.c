@@ -72,7 +72,7 @@ struct names {
     void *hook_user;
     char *servers, *resolv_conf; /* options, or NULL */
     struct dns *dns;             /* NULL until the first question */
-    const int *spare_of;         /* for dns.c */
+    const int *spare_of;         /* for guest.c */
 };
 
 /* The loop's clock stands still between turns. */
@@ -403,6 +403,9 @@ static void names_run(struct task *task)
     for (struct link *link; (link = queue_pop(&answers)) != NULL;) {
         name_answer(loop, (struct dgram_lookup *) link);
         dg_release(link);
+    }
+    if (queue_is_empty(&loop->names->questions) && queue_is_empty(&loop->names->answers)) {
+        dg_agenda_drop(loop->agenda, task); /* answered at once */
     }
 }
 

@@ -28,7 +28,7 @@ struct waiter {
     void (*answered)(struct waiter *waiter, int code, const union dg_peer *address);
 };
 
-/* `spare_of` points to a descriptor of which a copy is kept: see dns.c. */
+/* `spare_of` points to a descriptor of which a copy is kept: see guest.h. */
 int dg_names_open(struct dgram_loop *loop, const struct dgram_loop_options *options,
                   const int *spare_of);
 /* Nobody waits any more. */

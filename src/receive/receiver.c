@@ -132,6 +132,15 @@ static void starved_append(struct receiver *receiver)
     node_append(list, &receiver->starved);
 }
 
+static void later_leave(struct receiver *receiver)
+{
+    struct inlet *inlet = receiver->loop->inlet;
+    node_remove(&receiver->later);
+    if (node_alone(&inlet->later)) {
+        dg_alarm_clear(receiver->loop->alarms, &inlet->retry);
+    }
+}
+
 /* Starts or stops the engine's receive, as the socket wants it. */
 void dg_receiver_apply(struct receiver *receiver)
 {
@@ -149,7 +158,7 @@ void dg_receiver_apply(struct receiver *receiver)
         node_remove(&receiver->starved);
         receiver->receive = RECEIVE_OFF;
     } else if (!wanted && receiver->receive == RECEIVE_FAILED) {
-        node_remove(&receiver->later);
+        later_leave(receiver);
         receiver->receive = RECEIVE_OFF;
     }
 }
@@ -272,7 +281,7 @@ void dg_receiver_detached(struct receiver *receiver)
     assert(receiver->closed && queue_is_empty(&receiver->backlog));
     assert(node_alone(&receiver->rotation));
     node_remove(&receiver->starved);
-    node_remove(&receiver->later);
+    later_leave(receiver);
     dg_agenda_drop(receiver->loop->agenda, &receiver->task);
 }
 

@@ -186,9 +186,8 @@ bool dg_batch_append(struct batch *batch, struct flow *flow, const struct payloa
 {
     uint32_t size = payload->size;
     flow_sync(flow);
-    bool opens = queue_is_empty(&flow->trains);
-    struct dg_train *train = flow_last(flow);
-    if (opens || train->full || size > train->segment || size == 0 ||
+    struct dg_train *train = train_of(flow->trains.last);
+    if (train == NULL || train->full || size > train->segment || size == 0 ||
         !dg_train_take(&batch->arena, train, payload, request)) {
         train = train_begin(batch, flow, payload);
         bool taken = dg_train_take(&batch->arena, train, payload, request);

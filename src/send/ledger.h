@@ -15,7 +15,7 @@ static inline uint64_t ledger_charge(const struct sender *sender)
     return sender->queue_bytes + QUEUE_OVERHEAD * sender->queue_count;
 }
 
-/* Datagrams join and leave the queue; the last to leave is told to a sender that ends. */
+/* Datagrams join and leave the queue. A sender that ends is told when the last one has left. */
 static inline void ledger_add(struct sender *sender, uint64_t bytes, uint64_t count)
 {
     sender->queue_bytes += bytes;

@@ -6,6 +6,7 @@
  *     refused, two or more        again, one by one, at once and in order
  *     an ICMP error, perhaps old  again, once
  *     no room                     parked (park.h)
+ *     a `listening` is to come    parked until then, without having been tried
  *     failed                      callbacks, or `error` events
  *
  * Owns nothing. Order: the trains of a flow are a chain (`follows`) that stops at the first that is

@@ -2,8 +2,8 @@
 /*
  * park.h: datagrams that wait for room.
  *
- * Owns the reasons: the sender's socket buffer is full and all wait (EAGAIN); or the destination's
- * way is (ENOBUFS), and those to it wait in its stall. It submits nothing (retry.c).
+ * Owns the rules of waiting: the sender's socket buffer is full and all wait (EAGAIN); or the
+ * destination's way is (ENOBUFS), and those to it wait in its stall. It submits nothing (retry.c).
  */
 #ifndef DGRAM_SEND_PARK_H
 #define DGRAM_SEND_PARK_H
@@ -22,7 +22,8 @@ void dg_park_chain(struct dg_train *train);
 /* Datagrams that could not leave go back before those that were still waiting behind them. */
 void dg_park_rejoin(struct flow *flow);
 
-/* A datagram was tried in vain for a thousand times, a second at least: it will never fit. */
+/* The datagram was tried in vain a thousand times, and for a second at least: it will never fit. Or
+ * the sender has made a thousand retries and nothing has left. */
 bool dg_park_is_hopeless(const struct dg_train *train, uint32_t index);
 
 /* Datagrams of the flow fail: an `error` event for each. */

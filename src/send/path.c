@@ -6,18 +6,19 @@
 
 #include "src/base/memory.h"
 
-enum { PATHS = 256 };
+/* Four to a set, so that a few peers whose hashes meet do not push each other out. */
+enum { PATH_SETS = 64, PATH_WAYS = 4 };
 
-/* Until such times, in the loop's clock. */
+/* Each fact holds until its time, in the loop's clock. */
 struct path {
-    union dg_peer peer; /* without a port where all of the host's are meant */
+    union dg_peer peer; /* without a port where all peers of a host are meant */
     uint32_t trains_below;
     uint64_t refused_until, copies_until;
 };
 
 int dg_paths_open(struct outbox *outbox)
 {
-    outbox->paths = dg_allocate(PATHS * sizeof(struct path));
+    outbox->paths = dg_allocate((size_t) PATH_SETS * PATH_WAYS * sizeof(struct path));
     return outbox->paths == NULL ? -ENOMEM : 0;
 }
 
@@ -31,18 +32,39 @@ uint32_t dg_path_hash(const struct dgram_loop *loop, uintptr_t salt, const union
     return dg_peer_hash(peer, salt, loop->outbox->secrets);
 }
 
-_Static_assert(BATCH_BUCKETS == 256 && PATHS == 256, "dg_peer_hash() gives 8 bits");
+_Static_assert(BATCH_BUCKETS == 256, "dg_peer_hash() gives 8 bits");
 
-static struct path *place_of(const struct dgram_loop *loop, const union dg_peer *peer)
+static struct path *set_of(const struct dgram_loop *loop, const union dg_peer *peer)
 {
-    return &loop->outbox->paths[dg_path_hash(loop, 0, peer)];
+    return &loop->outbox->paths[dg_path_hash(loop, 0, peer) % PATH_SETS * PATH_WAYS];
 }
 
-/* The path to this peer; one that is in its place is pushed out. */
+/* NULL: nothing is known. */
+static struct path *path_find(const struct dgram_loop *loop, const union dg_peer *peer)
+{
+    struct path *set = set_of(loop, peer);
+    for (int way = 0; way < PATH_WAYS; way++) {
+        if (dg_peer_equal(&set[way].peer, peer)) {
+            return &set[way];
+        }
+    }
+    return NULL;
+}
+
+static uint64_t holds_until(const struct path *path)
+{
+    return path->refused_until > path->copies_until ? path->refused_until : path->copies_until;
+}
+
+/* The path to this peer; the one whose facts end first is pushed out for it. */
 static struct path *path_take(struct dgram_loop *loop, const union dg_peer *peer)
 {
-    struct path *path = place_of(loop, peer);
-    if (!dg_peer_equal(&path->peer, peer)) {
+    struct path *path = path_find(loop, peer), *set = set_of(loop, peer);
+    if (path == NULL) {
+        path = set;
+        for (int way = 1; way < PATH_WAYS; way++) {
+            path = holds_until(&set[way]) < holds_until(path) ? &set[way] : path;
+        }
         *path = (struct path){.peer = *peer};
     }
     return path;
@@ -52,9 +74,8 @@ static struct path *path_take(struct dgram_loop *loop, const union dg_peer *peer
 
 uint32_t dg_path_trains_below(const struct dgram_loop *loop, const union dg_peer *peer)
 {
-    const struct path *path = place_of(loop, peer);
-    bool known = path->refused_until > loop->now && dg_peer_equal(&path->peer, peer);
-    return known ? path->trains_below : UINT32_MAX;
+    const struct path *path = path_find(loop, peer);
+    return path != NULL && path->refused_until > loop->now ? path->trains_below : UINT32_MAX;
 }
 
 bool dg_path_refused(struct dgram_loop *loop, const union dg_peer *peer, uint32_t size)
@@ -81,8 +102,8 @@ static union dg_peer host_of(const union dg_peer *peer)
 bool dg_path_copies(const struct dgram_loop *loop, const union dg_peer *peer)
 {
     const union dg_peer host = host_of(peer);
-    const struct path *path = place_of(loop, &host);
-    return path->copies_until > loop->now && dg_peer_equal(&path->peer, &host);
+    const struct path *path = path_find(loop, &host);
+    return path != NULL && path->copies_until > loop->now;
 }
 
 void dg_path_copied(struct dgram_loop *loop, const union dg_peer *peer)

@@ -130,7 +130,11 @@ void dg_send_retry(struct sender *sender)
 
 void dg_send_cancel(struct sender *sender, int code)
 {
+    struct outbox *outbox = sender->loop->outbox;
     node_remove(&sender->later);
+    if (node_alone(&outbox->later)) {
+        dg_alarm_clear(sender->loop->alarms, &outbox->retry);
+    }
     queue_prepend_all(&sender->parked, &sender->parked_again);
     dg_requests_complete(&sender->parked, code);
     dg_stalls_cancel(sender, code);

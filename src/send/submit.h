@@ -2,7 +2,7 @@
 /*
  * submit.h: the submission: handed over, settled, begun anew.
  *
- * Owns the moment. It looks into no train (outcome.h).
+ * Owns the order of hand-over, settling and a new beginning. It looks into no train (outcome.h).
  */
 #ifndef DGRAM_SEND_SUBMIT_H
 #define DGRAM_SEND_SUBMIT_H

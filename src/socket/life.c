@@ -30,7 +30,6 @@ enum { RECV_BUFFER_DEFAULT = 4 * 1024 * 1024 };
 _Static_assert(sizeof(void *) != 8 || sizeof(struct dgram_message) == 64, "frozen");
 
 enum { BIND_PATIENCE_MAX_MS = 1000 };
-#define MILLISECOND_NS UINT64_C(1000000)
 
 /* A send queue's default bound, QUEUE_OVERHEAD included. */
 #define SOCKET_QUEUE_LIMIT (UINT64_C(4) * 1024 * 1024)

@@ -133,7 +133,7 @@ class Host:
 
 
 class Peer(peers.Program):
-    """tests/netns_peer.c"""
+    """tests/programs/netns_peer.c"""
 
     def do(self, command):
         """Has it obey; its answer without the command's name."""

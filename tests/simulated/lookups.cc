@@ -35,6 +35,28 @@ class Lookups : public SimOne
     }
 };
 
+/* A hook that answered inside its call left work behind that was done already: the loop turned once
+ * more for nothing, and an outer loop was woken for it. */
+TEST_F(Lookups, AnswerInsideTheHookIsAllTheWorkThereIs)
+{
+    struct dgram_loop_options options = {};
+    options.lookup = [](struct dgram_loop *, struct dgram_lookup *lookup, const char *, int,
+                        void *) {
+        struct dgram_addr address;
+        ASSERT_EQ(dgram_addr_parse("127.0.0.1", 0, &address), 0);
+        ASSERT_EQ(dgram_lookup_answer(lookup, 0, &address, 60), 0);
+    };
+    open(options);
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    turns(2, 0);
+    ASSERT_EQ(dgram_send(socket, "x", 1, 9000, "host.test", nullptr, nullptr), 0);
+    turns(1, 0);
+    EXPECT_EQ(taken, 1u);
+    const uint64_t start = sim_now();
+    turns(1, 100 * MILLISECOND);
+    EXPECT_GE(sim_now() - start, 100 * static_cast<uint64_t>(MILLISECOND));
+}
+
 /* Its send waited for a name of the other loop, which forgot it when the socket closed. */
 TEST_F(Lookups, ADestinationOfAnotherLoopIsRefused)
 {

@@ -13,7 +13,7 @@ namespace
 constexpr int64_t MICROSECOND = 1000;
 constexpr int64_t MILLISECOND = 1000000;
 constexpr int64_t SECOND = 1000000000;
-/* As in src/wait.c: a spin, and the waits of a trial. */
+/* As in src/loop/wait.c: a spin, and the waits of a trial. */
 constexpr int64_t SPIN = 40 * MICROSECOND;
 constexpr unsigned EPOCH = 16, TRIAL = 8 * EPOCH;
 constexpr int64_t HOLD = SECOND, REST_LEAST = 20 * MILLISECOND, REST_MOST = 2560 * MILLISECOND;

@@ -438,6 +438,27 @@ TEST_F(NoRoom, HopelessDatagramsHaveASecondEach)
     EXPECT_EQ(taken, 500u);
 }
 
+/* The retry of a socket that closed had stayed set, and ended the next sleep. */
+TEST_F(NoRoom, NothingWakesTheLoopForASocketThatIsGone)
+{
+    open({});
+    ASSERT_EQ(dgram_bind(socket, 0, ""), 0);
+    struct dgram_socket *other = nullptr;
+    ASSERT_EQ(dgram_create_socket(loop, DGRAM_UDP4, nullptr, &other), 0);
+    ASSERT_EQ(dgram_bind(other, 0, ""), 0);
+    turns(2, 0);
+    sim_no_room_for(7000);
+    ASSERT_EQ(send_plain(7000, 100), 0);
+    turns(1, 0);
+    ASSERT_EQ(dgram_close(socket), 0);
+    for (int i = 0; i < 4; i++) {
+        turns(1, 0);
+    }
+    const uint64_t start = sim_now();
+    turns(1, 1000 * MILLISECOND);
+    EXPECT_GE(sim_now() - start, 1000 * static_cast<uint64_t>(MILLISECOND));
+}
+
 /* Where nothing of the socket can be sent, each of them need not have a second of its own: a dead
  * device would hold a thousand datagrams for a quarter of an hour. */
 TEST_F(NoRoom, ASecondIsEnoughForAllWhereNothingLeaves)
