@@ -10,6 +10,7 @@
 #ifndef DGRAM_FALLBACK_TRANSFER_H
 #define DGRAM_FALLBACK_TRANSFER_H
 
+#include <errno.h>
 #include <sys/socket.h>
 
 /* One datagram or train: a struct mmsghdr where the host has it. */
@@ -29,5 +30,19 @@ unsigned int dg_transfer_receive(int fd, struct transfer *items, unsigned int co
  * tried. Taking fewer than `count` tells nothing: the next call begins at the first that is left,
  * and learns why. */
 int dg_transfer_send(int fd, struct transfer *items, unsigned int count);
+
+/* One datagram or train: 1, or the negated errno that refused it. */
+static inline int transfer_send_one(int fd, struct transfer *item)
+{
+    ssize_t size;
+    do {
+        size = sendmsg(fd, &item->header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (size < 0 && errno == EINTR);
+    if (size < 0) {
+        return -errno;
+    }
+    item->size = (unsigned int) size;
+    return 1;
+}
 
 #endif

@@ -52,13 +52,5 @@ int dg_transfer_send(int fd, struct transfer *items, unsigned int count)
         assert(taken != 0);
         return taken < 0 ? -errno : taken;
     }
-    ssize_t size;
-    do {
-        size = sendmsg(fd, &items->header, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (size < 0 && errno == EINTR);
-    if (size < 0) {
-        return -errno;
-    }
-    items->size = (unsigned int) size;
-    return 1;
+    return transfer_send_one(fd, items);
 }

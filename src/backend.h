@@ -67,10 +67,10 @@ struct train {
     struct msghdr header; /* ready for sendmsg(2): name, vectors, control */
     struct endpoint *endpoint;
     /* Not 0: the payload, one vector in `region`, may be sent without a copy. If the engine sets
-     * `lent` with the result, whatever that is, RELEASED with this number tells when the memory is
+     * `kept` with the result, whatever that is, RELEASED with this number tells when the memory is
      * free again. */
     uint16_t loan;
-    bool lent;
+    bool kept;
     /* To be tried only if the train before it in the list was taken; else its result is -ECANCELED.
      * This is how order per destination survives a refusal. */
     bool follows;
@@ -79,7 +79,7 @@ struct train {
 };
 
 enum completion_kind {
-    COMPLETION_RECEIVED, /* a datagram or train lies in `slot`, which is lent to the core */
+    COMPLETION_RECEIVED, /* a datagram or train lies in `slot`, which the core has now */
     COMPLETION_READY,    /* `watch` fired, with poll(2)'s revents in `result`; it is disarmed now */
     COMPLETION_STOPPED,  /* `endpoint` receives no more; `result` tells why (0: stopped on request,
                             or for no reason that matters: start again) */

@@ -96,5 +96,5 @@ void dg_ring_loan_completed(struct engine *engine, const struct io_uring_cqe *cq
     }
     assert(index < engine->send_count && engine->sends[index]->loan == loan);
     engine->sends[index]->result = cqe->res < 0 ? cqe->res : 0;
-    engine->sends[index]->lent = (cqe->flags & IORING_CQE_F_MORE) != 0;
+    engine->sends[index]->kept = (cqe->flags & IORING_CQE_F_MORE) != 0;
 }

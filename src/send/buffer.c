@@ -155,7 +155,7 @@ void dg_buffer_take_back(struct dgram_loop *loop, struct dg_train *train)
     if (train->base.loan == 0) {
         return;
     }
-    if (train->base.lent) {
+    if (train->base.kept) {
         train->buffer->uses++;
         loop->outbox->loans_out++;
         loop->buffers->loans->items[train->base.loan].failed = train->base.result < 0;
@@ -164,7 +164,7 @@ void dg_buffer_take_back(struct dgram_loop *loop, struct dg_train *train)
         loan_end(loop->buffers->loans, train->base.loan);
     }
     train->base.loan = 0;
-    train->base.lent = false;
+    train->base.kept = false;
 }
 
 void dg_buffer_left(struct dgram_loop *loop, struct dg_train *train)

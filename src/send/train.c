@@ -40,7 +40,7 @@ void dg_train_open(struct dg_train *train, struct flow *flow, const struct paylo
     train->base.follows = !queue_is_empty(&flow->trains);
     train->base.result = 0;
     train->base.loan = 0;
-    train->base.lent = false;
+    train->base.kept = false;
     train->base.header.msg_iovlen = 0;
     train->flow = flow;
     train->requests = (struct queue){0};

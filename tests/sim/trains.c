@@ -195,7 +195,7 @@ static void loan_make(struct engine *engine, struct train *train, const struct r
     memcpy(lent->copy, reading->bytes, reading->size);
     lent->next = engine->lent;
     engine->lent = lent;
-    train->lent = true;
+    train->kept = true;
     sim_log("lent", lent->number, lent->size);
 }
 
