@@ -2,6 +2,7 @@
 /* path.c: see path.h. */
 #include "src/send/path.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "src/base/memory.h"
@@ -16,9 +17,13 @@ struct path {
     uint64_t refused_until, copies_until;
 };
 
+struct paths {
+    struct path sets[PATH_SETS][PATH_WAYS];
+};
+
 int dg_paths_open(struct outbox *outbox)
 {
-    outbox->paths = dg_allocate((size_t) PATH_SETS * PATH_WAYS * sizeof(struct path));
+    outbox->paths = dg_allocate(sizeof(*outbox->paths));
     return outbox->paths == NULL ? -ENOMEM : 0;
 }
 
@@ -36,7 +41,8 @@ _Static_assert(BATCH_BUCKETS == 256, "dg_peer_hash() gives 8 bits");
 
 static struct path *set_of(const struct dgram_loop *loop, const union dg_peer *peer)
 {
-    return &loop->outbox->paths[dg_path_hash(loop, 0, peer) % PATH_SETS * PATH_WAYS];
+    assert(loop->outbox->paths != NULL);
+    return loop->outbox->paths->sets[dg_path_hash(loop, 0, peer) % PATH_SETS];
 }
 
 /* NULL: nothing is known. */

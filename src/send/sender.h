@@ -41,7 +41,7 @@ enum {
 
 struct flow;
 struct batch;
-struct path;
+struct paths;
 struct stall;
 
 struct sender {
@@ -95,7 +95,7 @@ struct outbox {
     struct node later;                 /* senders that wait a moment, */
     struct alarm retry;                /* until this rings */
     struct node stalls[BATCH_BUCKETS]; /* by sender and peer */
-    struct path *paths;                /* see path.h */
+    struct paths *paths;               /* see path.h */
     uint64_t secrets[3]; /* multipliers of the hash of peers: odd, nobody else knows them */
     uint32_t loans_out;  /* see buffer.h */
     uint64_t flushes;
