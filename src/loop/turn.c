@@ -19,7 +19,7 @@ static void prepare(struct dgram_loop *loop)
     agenda_run(loop->agenda, PHASE_PREPARE);
     agenda_run(loop->agenda, PHASE_RECEIVE);
     dg_inlet_prepare(loop);
-    dg_ledger_check_drains(loop); /* a socket that closes leaves room to others */
+    ledger_check_drains(loop); /* a socket that closes leaves room to others */
     if (!loop->inbox->watch.armed) {
         (void) dg_watch_arm(loop->io, &loop->inbox->watch); /* only the first arming can fail */
     }
@@ -144,7 +144,7 @@ static void dispatch(struct dgram_loop *loop)
     agenda_run(agenda, PHASE_NAMES);
     agenda_run(agenda, PHASE_SENT);
     if (!loop_forked(loop)) {
-        dg_ledger_check_drains(loop); /* an outer loop may sleep after this turn */
+        ledger_check_drains(loop); /* an outer loop may sleep after this turn */
     }
     agenda_run(agenda, PHASE_IDLE);
     agenda_run(agenda, PHASE_ERRORS);

@@ -19,7 +19,8 @@ static bool has_other_work(struct dgram_loop *loop)
 
 bool dg_loop_has_work(struct dgram_loop *loop)
 {
-    return loop->agenda->due != 0 || has_other_work(loop) || dg_inlet_has_work(loop);
+    return loop->io->pending.count > 0 || loop->agenda->due != 0 || has_other_work(loop) ||
+           dg_inlet_has_work(loop);
 }
 
 bool dg_loop_is_alive(struct dgram_loop *loop)

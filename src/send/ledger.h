@@ -38,8 +38,16 @@ static inline bool ledger_is_full(const struct sender *sender, uint32_t size)
 /* -EAGAIN: a `drain` follows. */
 int dg_ledger_refuse(struct sender *sender, uint32_t size);
 
-/* Looks for queues that have room again. */
+/* Looks for queues that have room again, if somebody waits for that. */
 void dg_ledger_check_drains(struct dgram_loop *loop);
+
+static inline void ledger_check_drains(struct dgram_loop *loop)
+{
+    if (!node_alone(&loop->outbox->drains)) {
+        dg_ledger_check_drains(loop);
+    }
+}
+
 /* `drain` is being emitted: the program may try again whatever was refused, so the next `drain`
  * waits for those only that are refused from now on. */
 void dg_ledger_drained(struct sender *sender);

@@ -30,7 +30,7 @@ int dg_send_settle(struct dgram_loop *loop, int code)
         }
     }
     dg_batch_reset(batch);
-    dg_ledger_check_drains(loop);
+    ledger_check_drains(loop);
     return batch->code;
 }
 
