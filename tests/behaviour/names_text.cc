@@ -2,6 +2,8 @@
 /*
  * names_text.cc: what is a host name and what is none, and what is never asked for.
  */
+#include <algorithm>
+
 #include "tests/support/names.h"
 
 using namespace names;

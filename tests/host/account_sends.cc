@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include <array>
+
 #include "tests/host/account.h"
 
 namespace account

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include <deque>
+
 #include "tests/random/program.h"
 
 namespace sim_program

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include <memory>
+
 #include "tests/random/program.h"
 
 namespace sim_program

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* memory.cc: see memory.h. */
+#include <atomic>
+
 #include "tests/support/memory.h"
 
 #include <cstddef>
