@@ -618,8 +618,8 @@ DGRAM_API int dgram_close(struct dgram_socket *socket);
  *     1. It refuses new sends (DGRAM_ENOTRUNNING) and goes on receiving until its queue is empty,
  *        however long back-pressure or a lookup lasts.
  *     2. A socket filter lets nothing new in (SO_ATTACH_FILTER in socket(7); `dropped` counts the
- *        datagrams). Those that the kernel has received are delivered. Hosts without such a filter
- *        deliver as much as the receive buffer holds at most.
+ *        datagrams). Datagrams that the kernel holds already are delivered. Hosts without such a
+ *        filter deliver as much as the receive buffer holds at most.
  *     3. The socket closes by itself.
  *
  * A socket that is paused or has no `message` handler by step 2 closes at once, and counts the
@@ -681,8 +681,8 @@ typedef void dgram_sent_fn(struct dgram_socket *socket, int result, void *user);
  * send (manual: dgram.send). Sends one datagram to a port and the text of an IP address or a host
  * name. An unbound socket is first bound to a free port of all interfaces; `listening` follows. The
  * datagram leaves at the latest at the end of the turn. Datagrams to one peer leave together where
- * the kernel can do that (UDP_SEGMENT, udp(7)). That a peer does not listen (ICMP) is no error of
- * an unconnected socket.
+ * the kernel can do that (UDP_SEGMENT, udp(7)). An unconnected socket gets no error where nobody
+ * listens at the peer's port (ICMP).
  *
  * Names: NULL or "" is this host (127.0.0.1 or ::1), and so are "localhost" and names that end in
  * ".localhost" (RFC 6761): no server is asked for them. Other names are looked for in /etc/hosts,
@@ -724,7 +724,8 @@ DGRAM_API int dgram_send_to(struct dgram_socket *socket, const void *data, size_
  *
  *     - the queues of socket and loop have fallen to half their limits, and each of those sends
  *       would fit;
- *     - or the name or peer that refused a send has sent half of what it held.
+ *     - or a send was refused because of its name or peer, and half of the datagrams that waited
+ *       for that name or peer have left.
  */
 DGRAM_API int dgram_on_drain(struct dgram_socket *socket, dgram_event_fn *fn, void *user);
 

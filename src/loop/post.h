@@ -35,7 +35,7 @@ struct inbox {
 int dg_inbox_open(struct dgram_loop *loop);
 void dg_inbox_end(struct dgram_loop *loop); /* takes no more */
 void dg_inbox_close(struct dgram_loop *loop);
-/* Waits until the kernel holds nothing any more of what the engine had watched. */
+/* Waits until the kernel has let go of everything that the engine watched. */
 void dg_inbox_await(struct dgram_loop *loop);
 void dg_inbox_run(struct dgram_loop *loop);
 bool dg_inbox_waiting(struct dgram_loop *loop);
